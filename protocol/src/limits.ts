@@ -1,0 +1,35 @@
+// The bounds both sides keep (DESIGN 11). The server announces the configurable ones in `session_established`.
+
+/** What a server announces; the defaults stand in `DEFAULT_LIMITS`. */
+export interface Limits {
+  /** Bytes of application data in one event, before padding. */
+  readonly max_payload: number
+  /** Bytes of one frame on the socket. */
+  readonly max_frame: number
+  /** Events in one publish message and in one batch of the log. */
+  readonly max_batch_events: number
+  /** Events and bytes in one replay page. */
+  readonly max_page_events: number
+  readonly max_page_bytes: number
+  readonly max_devices: number
+  readonly max_streams: number
+}
+
+export const DEFAULT_LIMITS: Limits = {
+  max_payload: 256 * 1024,
+  max_frame: 1024 * 1024,
+  max_batch_events: 512,
+  max_page_events: 500,
+  max_page_bytes: 1024 * 1024,
+  max_devices: 50,
+  max_streams: 10_000,
+}
+
+/** A device-log entry with its boxes never needs more (50 devices, X-Wing keys). */
+export const MAX_DEVICE_LOG_ENTRY_BYTES = 16 * 1024
+/** LP(enc) | LP(ct) of an X-Wing box is 1 176 bytes. */
+export const MAX_BOX_BYTES = 2048
+/** Entries in one page of the device log. */
+export const MAX_DEVICE_LOG_PAGE = 50
+/** A TTL of ten years bounds `expires_at`. */
+export const MAX_TTL_S = 315_360_000
