@@ -1,0 +1,84 @@
+// CBOR in and out (RFC 8949): definite lengths, shortest forms, string keys, no duplicate keys, no tags, no floats,
+// bounded depth. An application frame holds one message or an array of them. No decoder throws on a peer's bytes.
+
+import { decode, encode, type Token, Tokenizer, Type } from 'cborg'
+import type { z } from 'zod'
+import { type ClientMessage, clientMessage } from './client-messages.ts'
+import { type ServerMessage, serverMessage } from './server-messages.ts'
+
+/** Protocol version 1. A test hashes the schemas: changing one without moving this fails. */
+export const PROTOCOL_VERSION = 1
+
+/** `device_log.entries[0]` and `[messages].events[0][3]` are as deep as messages go. */
+const MAX_DEPTH = 6
+/** Messages in one frame. */
+const MAX_MESSAGES = 64
+
+const DECODE_OPTIONS = {
+  strict: true,
+  allowIndefinite: false,
+  allowUndefined: false,
+  allowInfinity: false,
+  allowNaN: false,
+  allowBigInt: false,
+  rejectDuplicateMapKeys: true,
+}
+
+/** Fails on nesting before recursion can grow the stack. */
+function createBoundedTokenizer(data: Uint8Array): Tokenizer {
+  const tokenizer = new Tokenizer(data, DECODE_OPTIONS)
+  const open: number[] = []
+  const next = (): Token => {
+    const token = tokenizer.next()
+    while (open.length > 0 && open[open.length - 1] === 0) open.pop()
+    const top = open.length - 1
+    if (top >= 0) open[top] = (open[top] ?? 0) - 1
+    if (token.type === Type.array) open.push(Number(token.value))
+    else if (token.type === Type.map) open.push(Number(token.value) * 2)
+    if (open.length > MAX_DEPTH) throw new RangeError('nested too deeply')
+    return token
+  }
+  return { next, done: () => tokenizer.done(), pos: () => tokenizer.pos() } as Tokenizer
+}
+
+/** Undefined fields are left out. Throws a TypeError on what CBOR cannot hold: the caller's bug. */
+export function encodeMessage(message: ClientMessage | ServerMessage): Uint8Array {
+  return encode(message, { ignoreUndefinedProperties: true })
+}
+
+export type Decoded<Message> =
+  | { readonly ok: true; readonly messages: Message[] }
+  /** The bytes are not CBOR as this protocol writes it. */
+  | { readonly ok: false; readonly code: 'bad_frame' }
+  /** `field` is the path of the first field that does not fit. */
+  | { readonly ok: false; readonly code: 'invalid_message'; readonly field: string }
+
+function decodeMessages<Message>(schema: z.ZodType<Message>, payload: Uint8Array): Decoded<Message> {
+  let decoded: unknown
+  try {
+    decoded = decode(payload, { ...DECODE_OPTIONS, tokenizer: createBoundedTokenizer(payload) })
+  } catch {
+    return { ok: false, code: 'bad_frame' }
+  }
+  const candidates = Array.isArray(decoded) ? decoded : [decoded]
+  if (candidates.length === 0 || candidates.length > MAX_MESSAGES) return { ok: false, code: 'bad_frame' }
+  const messages: Message[] = []
+  for (const candidate of candidates) {
+    const parsed = schema.safeParse(candidate)
+    if (!parsed.success) return { ok: false, code: 'invalid_message', field: describePath(parsed.error) }
+    messages.push(parsed.data)
+  }
+  return { ok: true, messages }
+}
+
+/** Field names of the schema and indexes only: a key that the peer made up is reported as its parent. */
+function describePath(error: z.ZodError): string {
+  const path = error.issues[0]?.path ?? []
+  return path.length === 0 ? 'message' : path.map(String).join('.').slice(0, 64)
+}
+
+export const decodeClientMessages = (payload: Uint8Array): Decoded<ClientMessage> =>
+  decodeMessages(clientMessage, payload)
+
+export const decodeServerMessages = (payload: Uint8Array): Decoded<ServerMessage> =>
+  decodeMessages(serverMessage, payload)

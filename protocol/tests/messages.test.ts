@@ -1,0 +1,121 @@
+// The message codec: round trips, bounds, and no byte string that makes a decoder throw.
+
+import { createHash } from 'node:crypto'
+import { encode } from 'cborg'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import {
+  type ClientMessage,
+  clientMessage,
+  decodeClientMessages,
+  decodeServerMessages,
+  encodeMessage,
+  PROTOCOL_VERSION,
+  serverMessage,
+} from '../src/index.ts'
+
+const bytes = (length: number, fill = 7) => new Uint8Array(length).fill(fill)
+
+describe('MSG-1: a message fits its schema or is refused with a code that names the field', () => {
+  const publish: ClientMessage = { type: 'publish', events: [bytes(300), bytes(200)] }
+
+  it('MSG-1: one message and an array of messages round-trip', () => {
+    expect(decodeClientMessages(encodeMessage(publish))).toEqual({ ok: true, messages: [publish] })
+    const both = encode([publish, { type: 'ack', cursor: 5 }])
+    expect(decodeClientMessages(both)).toEqual({ ok: true, messages: [publish, { type: 'ack', cursor: 5 }] })
+  })
+
+  it('MSG-1: a receiver accepts stored and expired events', () => {
+    const events = {
+      type: 'events' as const,
+      events: [
+        [1, 1, 1000, bytes(300)],
+        [3, 2, 1001, bytes(16), 2, bytes(32)],
+      ],
+      through: 4,
+    }
+    const decoded = decodeServerMessages(encode(events))
+    expect(decoded.ok && decoded.messages).toEqual([events])
+  })
+
+  it.each([
+    ['unknown type', { type: 'shout' }, 'type'],
+    ['missing type', { cursor: 1 }, 'type'],
+    ['missing field', { type: 'ack' }, 'cursor'],
+    ['extra field', { type: 'ack', cursor: 1, extra: 1 }, 'message'],
+    ['negative number', { type: 'ack', cursor: -1 }, 'cursor'],
+    ['wrong length', { type: 'resume', cursor: 0, log_epoch: bytes(15) }, 'log_epoch'],
+    ['text for bytes', { type: 'publish', events: ['secret'] }, 'events.0'],
+    ['too many events', { type: 'publish', events: Array.from({ length: 513 }, () => bytes(1)) }, 'events'],
+    ['no events', { type: 'publish', events: [] }, 'events'],
+    ['id beyond u32', { type: 'ping', id: 2 ** 32 }, 'id'],
+    ['not a map', 5, 'message'],
+  ])('MSG-1: %s', (_name, message, field) => {
+    const decoded = decodeClientMessages(encode(message))
+    expect(decoded).toEqual({ ok: false, code: 'invalid_message', field })
+  })
+
+  it('MSG-1: the refusal never repeats what the peer sent', () => {
+    const decoded = decodeClientMessages(encode({ type: 'ack', cursor: 1, topsecret: 'topsecret' }))
+    expect(JSON.stringify(decoded)).not.toContain('topsecret')
+  })
+})
+
+describe('MSG-2: CBOR is bounded and strict', () => {
+  const refused = { ok: false, code: 'bad_frame' }
+
+  it.each([
+    ['deep nesting of arrays', bytes(500_000, 0x81)],
+    ['deep nesting of maps', bytes(500_000, 0xa1)],
+    ['deep nesting of tags', bytes(500_000, 0xc1)],
+    ['a huge array length', Uint8Array.of(0x9a, 0xff, 0xff, 0xff, 0xff)],
+    ['a huge map length', Uint8Array.of(0xba, 0xff, 0xff, 0xff, 0xff)],
+    ['a huge byte string', Uint8Array.of(0x5a, 0xff, 0xff, 0xff, 0xff)],
+    ['a 64-bit length', Uint8Array.of(0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)],
+    ['an indefinite array', Uint8Array.of(0x9f, 0xff)],
+    ['a number beyond 2^53', Uint8Array.of(0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)],
+    ['a number not in shortest form', Uint8Array.of(0x18, 0x01)],
+    ['duplicate keys', Uint8Array.of(0xa2, 0x61, 0x61, 0x01, 0x61, 0x61, 0x02)],
+    ['trailing bytes', Uint8Array.of(0x01, 0x01)],
+    ['no bytes', new Uint8Array(0)],
+    ['no messages', Uint8Array.of(0x80)],
+    ['too many messages', encode(Array.from({ length: 65 }, () => ({ type: 'ping', id: 1 })))],
+  ])('MSG-2: %s', (_name, payload) => {
+    expect(decodeClientMessages(payload)).toEqual(refused)
+  })
+
+  it('MSG-2: no decoder throws on any bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 400 }), (payload) => {
+        decodeClientMessages(payload)
+        decodeServerMessages(payload)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  it('MSG-2: no decoder throws on a valid message with any byte changed', () => {
+    const payload = encodeMessage({ type: 'resume', cursor: 77, log_epoch: bytes(16) })
+    for (let at = 0; at < payload.length; at++) {
+      for (let value = 0; value < 256; value += 3) {
+        const changed = payload.slice()
+        changed[at] = value
+        decodeClientMessages(changed)
+      }
+    }
+  })
+})
+
+describe('MSG-3: schemas and protocol version move together', () => {
+  it('MSG-3: the hash of all schemas belongs to this version', () => {
+    const shape = [clientMessage, serverMessage].map((schema) => z.toJSONSchema(schema, { unrepresentable: 'any' }))
+    const hash = createHash('sha256').update(JSON.stringify(shape)).digest('hex')
+    expect({ version: PROTOCOL_VERSION, hash }).toMatchInlineSnapshot(`
+      {
+        "hash": "5f1fc362a709d4422b66596d5df8bdb522065c7222561e55e2ecfaa0359e8b51",
+        "version": 1,
+      }
+    `)
+  })
+})
