@@ -1,0 +1,33 @@
+// A database of its own for each test: made on the server that `npm test` provides, dropped at the end.
+import { randomBytes } from 'node:crypto'
+import pg from 'pg'
+
+export interface TestDatabase {
+  readonly url: string
+  /** Ends every connection to the database and removes it. May be called twice. */
+  drop(): Promise<void>
+}
+
+/** An empty database on the server at VALISE_TEST_DATABASE_URL, under a name nobody else has. */
+export async function createTestDatabase(): Promise<TestDatabase> {
+  const serverUrl = process.env['VALISE_TEST_DATABASE_URL']
+  if (!serverUrl) {
+    throw new Error('VALISE_TEST_DATABASE_URL is not set: run the tests with `npm test`, which provides PostgreSQL')
+  }
+  const name = `valise_test_${randomBytes(8).toString('hex')}`
+  // template0 has no connections ever, so any number of tests can copy it at once.
+  await runOnServer(serverUrl, `create database ${name} template template0`)
+  const url = new URL(serverUrl)
+  url.pathname = `/${name}`
+  return { url: url.href, drop: () => runOnServer(serverUrl, `drop database if exists ${name} with (force)`) }
+}
+
+async function runOnServer(serverUrl: string, statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: serverUrl })
+  await client.connect()
+  try {
+    await client.query(statement)
+  } finally {
+    await client.end()
+  }
+}

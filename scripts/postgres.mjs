@@ -1,0 +1,142 @@
+// A PostgreSQL server for tests and benchmarks: the one given, or a private one that lives as long as this process.
+// Durable settings stay as in production (fsync, synchronous_commit): the tests are about what a commit promises.
+import { randomBytes } from 'node:crypto'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { capture, foldersOnPathWith, isExecutable } from './command.mjs'
+import {
+  answers,
+  findFreePort,
+  installDebianPackage,
+  isRoot,
+  makeFolder,
+  startContainer,
+  startSupervised,
+} from './provision.mjs'
+
+const oldestVersion = 15
+const debianFolder = '/usr/lib/postgresql'
+const settings = { fsync: 'on', synchronous_commit: 'on', max_connections: '300', max_wal_size: '4GB' }
+
+/** Resolves to { url, close }; rejects with everything that was tried. */
+export async function providePostgres(givenUrl) {
+  if (givenUrl) return useGiven(givenUrl)
+  const tried = []
+  const local = await startFromMachine(tried)
+  if (local) return local
+
+  const reason = installDebianPackage('postgresql')
+  if (reason) tried.push(`apt-get: ${reason}`)
+  const installed = reason ? undefined : await startFromMachine(tried)
+  if (installed) return installed
+
+  const container = await startPostgresContainer()
+  if (container.url) return container
+  tried.push(`Docker: ${container.reason}`)
+  throw new Error(
+    `no PostgreSQL ${oldestVersion} or newer for the tests. Tried:\n${tried.map((line) => `  ${line}`).join('\n')}\n` +
+      'Set VALISE_TEST_DATABASE_URL to a server whose user may create databases, or install PostgreSQL.',
+  )
+}
+
+async function useGiven(url) {
+  const { hostname, port, username } = new URL(url)
+  if (hostname && !(await acceptsConnections({ host: hostname, port: Number(port || 5432), user: username }))) {
+    throw new Error(`VALISE_TEST_DATABASE_URL is set, but no PostgreSQL answers at ${hostname}:${port || 5432}`)
+  }
+  return { url, close: async () => {} }
+}
+
+async function startFromMachine(tried) {
+  const folder = binaryFolders().find((candidate) => versionOf(candidate) >= oldestVersion)
+  if (!folder) {
+    tried.push(
+      `this machine: no initdb and postgres ≥ ${oldestVersion} on PATH, in ${debianFolder}/*/bin or by pg_config`,
+    )
+    return undefined
+  }
+  try {
+    return await startFrom(folder)
+  } catch (error) {
+    tried.push(`this machine, ${folder}: ${error.message}`)
+    return undefined
+  }
+}
+
+function binaryFolders() {
+  const packaged = existsSync(debianFolder)
+    ? readdirSync(debianFolder).map((version) => join(debianFolder, version, 'bin'))
+    : []
+  const told = capture('pg_config', ['--bindir']).output.trim()
+  const newestFirst = packaged.sort((a, b) => versionOf(b) - versionOf(a))
+  return [...foldersOnPathWith('initdb'), ...newestFirst, told].filter(
+    (folder) => isExecutable(join(folder, 'initdb')) && isExecutable(join(folder, 'postgres')),
+  )
+}
+
+function versionOf(folder) {
+  const { output } = capture(join(folder, 'postgres'), ['--version'])
+  return Number(/\) (\d+)/.exec(output)?.[1] ?? 0)
+}
+
+async function startFrom(binaries) {
+  const identity = isRoot ? unprivilegedIdentity() : undefined
+  const folder = makeFolder('postgres', identity)
+  const data = join(folder, 'data')
+  const passwordFile = join(folder, 'password')
+  const password = randomBytes(12).toString('hex')
+  writeFileSync(passwordFile, password)
+  const env = { PATH: process.env['PATH'], HOME: folder, LC_ALL: 'C', TZ: 'UTC' }
+
+  // The cluster's first files need no sync: losing them loses nothing. The server's own commits do sync.
+  const init = capture(
+    join(binaries, 'initdb'),
+    ['-D', data, '-U', 'valise', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--no-sync'],
+    { cwd: folder, env, ...identity },
+  )
+  if (init.exitCode !== 0) throw new Error(`initdb failed: ${init.output.trim()}`)
+
+  const port = await findFreePort()
+  const options = { listen_addresses: '127.0.0.1', port: String(port), unix_socket_directories: '', ...settings }
+  const server = await startSupervised({
+    command: join(binaries, 'postgres'),
+    args: ['-D', data, ...Object.entries(options).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+    env,
+    folder,
+    stopSignal: 'SIGQUIT', // at once: the data goes with it
+    ...identity,
+    isReady: () => acceptsConnections({ port, user: 'valise' }),
+  })
+  return { url: `postgres://valise:${password}@127.0.0.1:${port}/postgres`, close: server.close }
+}
+
+/** PostgreSQL refuses to run as root. */
+function unprivilegedIdentity() {
+  for (const user of ['postgres', 'nobody']) {
+    const [uid, gid] = ['-u', '-g'].map((flag) => capture('id', [flag, user]))
+    if (uid?.exitCode === 0 && gid?.exitCode === 0) return { uid: Number(uid.output), gid: Number(gid.output) }
+  }
+  throw new Error('PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody')
+}
+
+async function startPostgresContainer() {
+  const password = randomBytes(12).toString('hex')
+  const container = await startContainer({
+    image: 'postgres:17',
+    containerPort: 5432,
+    env: { POSTGRES_USER: 'valise', POSTGRES_PASSWORD: password },
+    isReady: (port) => acceptsConnections({ port, user: 'valise' }),
+  })
+  if (container.reason) return container
+  return { url: `postgres://valise:${password}@127.0.0.1:${container.port}/postgres`, close: container.close }
+}
+
+/** Says hello as a client does: a server that is up asks for authentication (R), one still starting sends an error. */
+function acceptsConnections({ host, port, user }) {
+  const body = Buffer.from(`user\0${decodeURIComponent(user || 'postgres')}\0database\0postgres\0\0`)
+  const request = Buffer.alloc(8 + body.length)
+  request.writeUInt32BE(request.length, 0)
+  request.writeUInt32BE(196_608, 4) // protocol 3.0
+  body.copy(request, 8)
+  return answers({ host, port, request, accepts: (answer) => answer[0] === 'R'.charCodeAt(0) })
+}
