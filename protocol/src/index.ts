@@ -1,8 +1,31 @@
 // The one door of the protocol package: public names, nothing else.
 export * from './bytes.ts'
 export * from './crypto.ts'
+export * from './device-log/build.ts'
+export * from './device-log/device-record.ts'
+export {
+  boxHash,
+  type EntryHeader,
+  entryHash,
+  type SignedEntry,
+  userIdOf,
+} from './device-log/entry.ts'
+export type {
+  EpochMember,
+  EpochStart,
+  Operation,
+  OperationType,
+  RevokedDevice,
+} from './device-log/operation.ts'
+export * from './device-log/rules.ts'
+export * from './device-log/state.ts'
+export * from './device-log/verify.ts'
 export * from './errors.ts'
+export * from './events/chain.ts'
+export * from './events/event.ts'
+export * from './events/padding.ts'
 export * from './ids.ts'
+export * from './kdf.ts'
 export * from './limits.ts'
 export type { Ack } from './messages/ack.ts'
 export type { AppendDeviceLog } from './messages/append-device-log.ts'
