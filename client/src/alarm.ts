@@ -1,0 +1,135 @@
+// The alarms: what a client stops for because it must not happen, each with a text and a remedy fit to show to a
+// person. An alarm is never skipped over: whoever raises one changes nothing in the store first.
+
+import { type ErrorCode, errorEntry } from '@valise/protocol'
+
+const ALARMS = {
+  device_log_shorter: 'The server shows a shorter device log than it showed before',
+  device_log_forked: 'The server shows another device log than it showed before',
+  device_log_invalid: 'An entry of the device log breaks its rules',
+  epoch_key_invalid: 'The content key of an epoch does not match what the device log promises',
+  log_epoch_changed: "The server's event log was replaced by another one, perhaps an older backup",
+  cursor_beyond_head: "The server's event log ends before what this device has already received",
+  foreign_session: 'The server opened a session for another user or device',
+  malformed_message: 'The server sent a message that this client cannot read',
+  malformed_event: 'An event does not parse',
+  foreign_event: 'An event belongs to another user',
+  own_event: "The server delivered one of this device's own events back to it",
+  unknown_device: 'An event comes from a device that the device log does not know',
+  beyond_cut: 'A revoked device wrote an event after it was revoked',
+  order_broken: 'The server delivered events out of order',
+  through_inconsistent: 'The server claims completeness up to a point that does not fit its events',
+  stream_order_broken: 'The numbers of a stream do not continue',
+  chain_gap: 'Events of a device are missing, and the server does not deliver them',
+  chain_repeated: 'The server delivered an event a second time under a new number',
+  chain_forked: "An event does not continue its device's chain",
+  signature_invalid: 'The signature of an event is wrong',
+  log_seq_invalid: 'An event refers to a state of the device log that cannot be',
+  epoch_invalid: 'An event is sealed under a key epoch that was not in force',
+  event_unreadable: 'An event cannot be opened with the key of its epoch',
+  checkpoint_invalid: 'A checkpoint of another device cannot be read',
+  checkpoint_contradiction: 'Another device has seen a different history than this one',
+  events_withheld: 'Another device has seen events that the server withholds from this one',
+  device_cloned: 'The server holds events of this device that this device does not know',
+  receipts_withdrawn: 'The server no longer holds events of this device that it had confirmed',
+  receipt_contradiction: 'A receipt contradicts an earlier one',
+  tombstone_refused: 'The server refuses even an empty event in place of one it refused',
+  store_damaged: "This device's own store is damaged",
+} as const
+
+export type AlarmCode = keyof typeof ALARMS
+
+const REMEDY_SERVER =
+  'Stop using this server until its operator has explained it, and compare with your other devices: run `valise verify` on each.'
+
+const REMEDIES: Partial<Record<AlarmCode, string>> = {
+  log_epoch_changed:
+    'Ask the operator whether a backup was restored. What this device holds is kept; link it anew once you trust the server again.',
+  cursor_beyond_head:
+    'Ask the operator whether a backup was restored. What this device holds is kept; link it anew once you trust the server again.',
+  device_cloned:
+    'This home folder was restored from an older copy or is used twice. Link this device anew into an empty home folder.',
+  store_damaged: 'Keep a copy of the home folder, then link this device anew into an empty one.',
+}
+
+export interface Alarm {
+  readonly code: AlarmCode
+  readonly text: string
+  readonly remedy: string
+  /** Ids and numbers that say where; never content or keys. */
+  readonly detail: Readonly<Record<string, string | number>>
+}
+
+export function createAlarm(code: AlarmCode, detail: Readonly<Record<string, string | number>> = {}): Alarm {
+  return { code, text: ALARMS[code], remedy: REMEDIES[code] ?? REMEDY_SERVER, detail }
+}
+
+/** Carries an alarm up to the client, which stops for it. */
+export class AlarmError extends Error {
+  readonly alarm: Alarm
+
+  constructor(code: AlarmCode, detail: Readonly<Record<string, string | number>> = {}, options?: ErrorOptions) {
+    super(ALARMS[code], options)
+    this.name = 'AlarmError'
+    this.alarm = createAlarm(code, detail)
+  }
+}
+
+/** Why a client has stopped for good. */
+export type StopCause =
+  | { readonly type: 'closed' }
+  | {
+      readonly type: 'refused'
+      readonly code: ErrorCode | 'wrong_server_key'
+      readonly text: string
+      readonly remedy: string
+    }
+  | { readonly type: 'alarm'; readonly alarm: Alarm }
+
+const REFUSAL_REMEDIES: Partial<Record<ErrorCode | 'wrong_server_key', string>> = {
+  wrong_server_key:
+    'Someone may be between you and the server, or the server has a new key. Compare the fingerprint that the server prints at its start with the one of `valise status`; do not go on unless its operator explains the change.',
+  version_unsupported: 'Update this program, or ask the operator to update the server.',
+  device_revoked: 'One of your other devices removed this one. Link it anew if that was not meant.',
+  session_superseded: 'Another program uses the same device. End one of the two, then start again.',
+  account_deleted: 'The account is gone from the server. What this device holds is kept.',
+}
+
+export function refusedFor(code: ErrorCode | 'wrong_server_key'): StopCause {
+  const text =
+    code === 'wrong_server_key'
+      ? 'The server proved another key than the one this device trusts'
+      : errorEntry(code).text
+  return {
+    type: 'refused',
+    code,
+    text,
+    remedy: REFUSAL_REMEDIES[code] ?? 'Please report this with the output of `valise status`.',
+  }
+}
+
+/** One or two sentences for a person. */
+export function describeStop(cause: StopCause): string {
+  switch (cause.type) {
+    case 'closed':
+      return 'The client was closed.'
+    case 'refused':
+      return `${cause.text}. ${cause.remedy}`
+    case 'alarm': {
+      const where = Object.entries(cause.alarm.detail).map(([name, value]) => `${name} ${value}`)
+      const place = where.length === 0 ? '' : ` (${where.join(', ')})`
+      return `ALARM ${cause.alarm.code}: ${cause.alarm.text}${place}. ${cause.alarm.remedy}`
+    }
+  }
+}
+
+/** What waits on a client that stops for good is rejected with this. */
+export class ClientStoppedError extends Error {
+  readonly stopCause: StopCause
+
+  constructor(cause: StopCause) {
+    super(describeStop(cause))
+    this.name = 'ClientStoppedError'
+    this.stopCause = cause
+  }
+}

@@ -1,0 +1,25 @@
+// The HTTP port over the platform's fetch, with a bound on time and on the bytes of an answer.
+
+import type { Http } from '../http.ts'
+
+const MAX_RESPONSE_BYTES = 64 * 1024
+/** Longer than the server holds a waiting GET (20 s). */
+const TIMEOUT_MS = 30_000
+
+export const fetchHttp: Http = async ({ method, url, body, signal }) => {
+  const timeout = AbortSignal.timeout(TIMEOUT_MS)
+  const response = await fetch(url, {
+    method,
+    redirect: 'error',
+    signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
+    ...(body === undefined ? {} : { body: Buffer.from(body) }),
+  })
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length
+    if (length > MAX_RESPONSE_BYTES) throw new Error('the answer is larger than expected')
+    chunks.push(chunk)
+  }
+  return { status: response.status, body: new Uint8Array(Buffer.concat(chunks)) }
+}

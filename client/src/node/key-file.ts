@@ -1,0 +1,53 @@
+// The storage key of a device: 32 random bytes in a file that only its owner can read, made on first use.
+// A file that others can read is refused, not repaired: whoever could read it may have.
+
+import { randomBytes } from 'node:crypto'
+import { open, readFile, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { STORAGE_KEY_BYTES } from '../store/at-rest.ts'
+import { DeviceHomeError } from './device-home-error.ts'
+
+export async function openKeyFile(path: string): Promise<Uint8Array> {
+  const created = await createKeyFile(path)
+  if (created !== undefined) return created
+  const { mode } = await stat(path)
+  if ((mode & 0o077) !== 0) {
+    throw new DeviceHomeError(
+      'unsafe_permissions',
+      "Other users of this machine can read the device's key file; it must have mode 0600.",
+    )
+  }
+  const key = await readFile(path)
+  if (key.length !== STORAGE_KEY_BYTES) {
+    throw new DeviceHomeError('damaged', "The device's key file does not hold 32 bytes.")
+  }
+  return new Uint8Array(key)
+}
+
+/** `undefined` when the file is there already. */
+async function createKeyFile(path: string): Promise<Uint8Array | undefined> {
+  const file = await open(path, 'wx', 0o600).catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return undefined
+    throw error
+  })
+  if (file === undefined) return undefined
+  const key = randomBytes(STORAGE_KEY_BYTES)
+  try {
+    await file.writeFile(key)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await syncFolder(dirname(path))
+  return new Uint8Array(key)
+}
+
+/** The name of a new file is durable only once its folder is. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}

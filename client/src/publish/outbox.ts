@@ -1,0 +1,165 @@
+// The outbox: what the application published and no receipt has confirmed, as plaintext sealed at rest, in order.
+// Bounded in events and bytes; whoever publishes into a full one waits. An item leaves only by a receipt or a refusal.
+
+import { createByteReader, createByteWriter, decodeUtf8, type EventId, encodeUtf8, toEventId } from '@valise/protocol'
+import { AlarmError } from '../alarm.ts'
+import { createLane } from '../lane.ts'
+import { createPulse } from '../signal.ts'
+import type { AtRestSealer } from '../store/at-rest.ts'
+import { counterOf, keysUnder, storeKeys } from '../store/layout.ts'
+import { del, put, type Store, type StoreOperation } from '../store/store.ts'
+
+export interface OutboxItem {
+  readonly eventId: EventId
+  readonly streamName: string
+  readonly ttlS: number
+  /** The content as it will stand inside the event. */
+  readonly content: Uint8Array
+}
+
+export interface WaitingItem extends OutboxItem {
+  readonly position: number
+}
+
+export interface OutboxLimits {
+  readonly maxEvents: number
+  readonly maxBytes: number
+}
+
+export const DEFAULT_OUTBOX_LIMITS: OutboxLimits = { maxEvents: 10_000, maxBytes: 64 * 1024 * 1024 }
+
+export interface Outbox {
+  /** Resolves when the item is durable; waits while the outbox is full; rejects with the signal's reason. */
+  add(item: OutboxItem, signal?: AbortSignal): Promise<void>
+  /** Items after a position, in order, at most so many and so many bytes of content but at least one if there is one. */
+  read(after: number, maxEvents: number, maxBytes: number): Promise<WaitingItem[]>
+  get(position: number): Promise<WaitingItem | undefined>
+  /** To be made part of the batch that settles the item; call `settled` after that batch. */
+  removal(position: number): StoreOperation
+  settled(position: number): void
+  readonly count: number
+  readonly bytes: number
+  /** The position of the newest item. */
+  readonly last: number
+}
+
+export interface OutboxParts {
+  readonly store: Store
+  readonly sealer: AtRestSealer
+  readonly limits: OutboxLimits
+}
+
+export async function openOutbox({ store, sealer, limits }: OutboxParts): Promise<Outbox> {
+  const sizeByPosition = new Map<number, number>()
+  let bytes = 0
+  let last = 0
+  const freed = createPulse()
+  // Publishers are admitted one by one, so a small item never overtakes a large one that waits for room.
+  const admission = createLane()
+  const note = (position: number, size: number): void => {
+    sizeByPosition.set(position, size)
+    bytes += size
+    last = Math.max(last, position)
+  }
+  const forget = (position: number): void => {
+    bytes -= sizeByPosition.get(position) ?? 0
+    sizeByPosition.delete(position)
+    freed.fire()
+  }
+  for await (const [key, value] of store.range(keysUnder('outbox/'))) note(counterOf(key), value.length)
+
+  // Items added while a batch is on its way to the disk share the next one.
+  let pending: {
+    readonly position: number
+    readonly operation: StoreOperation
+    readonly resolve: () => void
+    readonly reject: (error: unknown) => void
+  }[] = []
+  let isWriting = false
+  const write = async (): Promise<void> => {
+    isWriting = true
+    while (pending.length > 0) {
+      const batch = pending
+      pending = []
+      try {
+        await store.batch(batch.map(({ operation }) => operation))
+        for (const { resolve } of batch) resolve()
+      } catch (error) {
+        for (const { position, reject } of batch) {
+          forget(position)
+          reject(error)
+        }
+      }
+    }
+    isWriting = false
+  }
+
+  const open = (position: number, value: Uint8Array): WaitingItem => {
+    const key = storeKeys.outboxItem(position)
+    return { ...parseItem(key, sealer.open(key, value)), position }
+  }
+
+  return {
+    add: async (item, signal) => {
+      const plaintext = encodeItem(item)
+      const hasRoom = (): boolean =>
+        sizeByPosition.size === 0 ||
+        (sizeByPosition.size < limits.maxEvents && bytes + plaintext.length <= limits.maxBytes)
+      const { written } = await admission.run(async () => {
+        while (!hasRoom()) await freed.next(signal)
+        signal?.throwIfAborted()
+        const position = last + 1
+        const key = storeKeys.outboxItem(position)
+        const sealed = sealer.seal(key, plaintext)
+        note(position, sealed.length)
+        const written = new Promise<void>((resolve, reject) => {
+          pending.push({ position, operation: put(key, sealed), resolve, reject })
+        })
+        if (!isWriting) void write()
+        return { written }
+      })
+      await written
+    },
+    read: async (after, maxEvents, maxBytes) => {
+      const items: WaitingItem[] = []
+      let readBytes = 0
+      for await (const [key, value] of store.range({ ...keysUnder('outbox/'), gt: storeKeys.outboxItem(after) })) {
+        if (items.length >= maxEvents || (items.length > 0 && readBytes + value.length > maxBytes)) break
+        readBytes += value.length
+        items.push(open(counterOf(key), value))
+      }
+      return items
+    },
+    get: async (position) => {
+      const value = await store.get(storeKeys.outboxItem(position))
+      return value === undefined ? undefined : open(position, value)
+    },
+    removal: (position) => del(storeKeys.outboxItem(position)),
+    settled: forget,
+    get count() {
+      return sizeByPosition.size
+    },
+    get bytes() {
+      return bytes
+    },
+    get last() {
+      return last
+    },
+  }
+}
+
+function encodeItem({ eventId, streamName, ttlS, content }: OutboxItem): Uint8Array {
+  return createByteWriter().bytes(eventId).u32(ttlS).prefixed(encodeUtf8(streamName)).prefixed(content).finish()
+}
+
+function parseItem(key: string, bytes: Uint8Array): OutboxItem {
+  const reader = createByteReader(bytes)
+  const eventId = toEventId(reader.bytes(16))
+  const ttlS = reader.u32()
+  const streamName = decodeUtf8(reader.prefixed(bytes.length))
+  const content = reader.prefixed(bytes.length)
+  if (!reader.finish() || eventId === undefined || streamName === undefined) {
+    throw new AlarmError('store_damaged', { record: key })
+  }
+  return { eventId, streamName, ttlS, content }
+}

@@ -1,0 +1,47 @@
+// The keys under which a device's store keeps things, in one place. Counters are padded, so key order is their order.
+// A trailing `!` marks records that are sealed at rest; `docs/ARCHITECTURE.md` lists what each holds.
+
+import { toHex } from '@valise/protocol'
+import type { StoreRange } from './store.ts'
+
+/** 2^53 - 1 has 16 decimal digits. */
+const counter = (value: number): string => value.toString().padStart(16, '0')
+
+export const storeKeys = {
+  /** ! Who this device is: keys, account, server. */
+  identity: 'identity',
+  /** Cursor, log epoch, and where the local log has holes. */
+  progress: 'progress',
+  /** One device-log entry. */
+  logEntry: (seq: number) => `log/${counter(seq)}`,
+  /** ! The secret of one key epoch. */
+  epochSecret: (n: number) => `epoch/${counter(n)}`,
+  /** ! Plaintext that waits to be sealed and sent, by order of publishing. */
+  outboxItem: (position: number) => `outbox/${counter(position)}`,
+  /** An event sealed by this device that has no receipt yet. */
+  sealedEvent: (deviceSeq: number) => `sealed/${counter(deviceSeq)}`,
+  /** The end of this device's own chain, events without receipt included. */
+  ownChain: 'own-chain',
+  /** One event of the user's log, own ones included. */
+  event: (userSeq: number) => `event/${counter(userSeq)}`,
+  /** Index: the events of a stream. */
+  streamEvent: (streamId: Uint8Array, userSeq: number) => `by-stream/${toHex(streamId)}/${counter(userSeq)}`,
+  /** Index: a device's chain after each of its events. */
+  deviceEvent: (deviceId: Uint8Array, deviceSeq: number) => `by-device/${toHex(deviceId)}/${counter(deviceSeq)}`,
+  /** The newest event of a device. */
+  deviceHead: (deviceId: Uint8Array) => `device/${toHex(deviceId)}`,
+  /** The newest event of a stream. */
+  streamHead: (streamId: Uint8Array) => `stream/${toHex(streamId)}`,
+  /** ! The name of a stream that this device has used. */
+  streamName: (streamId: Uint8Array) => `name/${toHex(streamId)}`,
+  /** When the last checkpoint was published, and events since. */
+  checkpoint: 'checkpoint',
+  /** How far an application has read, by a name of its own. */
+  position: (name: string) => `position/${name}`,
+} as const
+
+/** All keys that begin with `prefix`, which ends in `/`. */
+export const keysUnder = (prefix: string): StoreRange => ({ gt: prefix, lt: `${prefix.slice(0, -1)}0` })
+
+/** The counter at the end of a key. */
+export const counterOf = (key: string): number => Number(key.slice(-16))

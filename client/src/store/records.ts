@@ -1,0 +1,129 @@
+// What the store's unsealed records hold, as bytes. A record that does not parse is the alarm `store_damaged`.
+
+import { createByteReader, createByteWriter, type DeviceId, toDeviceId } from '@valise/protocol'
+import { AlarmError } from '../alarm.ts'
+
+/** One event of the user's log as this device keeps it; `wire` is gone once it expired. */
+export interface EventRecord {
+  readonly streamSeq: number
+  readonly storedAtMs: number
+  readonly body:
+    | { readonly type: 'stored'; readonly wire: Uint8Array }
+    | {
+        readonly type: 'expired'
+        readonly deviceId: DeviceId
+        readonly deviceSeq: number
+        readonly leaf: Uint8Array
+      }
+}
+
+export function encodeEventRecord({ streamSeq, storedAtMs, body }: EventRecord): Uint8Array {
+  const writer = createByteWriter()
+    .u8(body.type === 'stored' ? 1 : 2)
+    .u64(streamSeq)
+    .u64(storedAtMs)
+  if (body.type === 'stored') return writer.prefixed(body.wire).finish()
+  return writer.bytes(body.deviceId).u64(body.deviceSeq).bytes(body.leaf).finish()
+}
+
+export function parseEventRecord(key: string, bytes: Uint8Array): EventRecord {
+  const reader = createByteReader(bytes)
+  const kind = reader.u8()
+  const streamSeq = reader.u64()
+  const storedAtMs = reader.u64()
+  if (kind === 1) {
+    const wire = reader.prefixed(bytes.length)
+    if (reader.finish()) return { streamSeq, storedAtMs, body: { type: 'stored', wire } }
+  }
+  if (kind === 2) {
+    const deviceId = toDeviceId(reader.bytes(16))
+    const deviceSeq = reader.u64()
+    const leaf = reader.bytes(32)
+    if (reader.finish() && deviceId !== undefined) {
+      return { streamSeq, storedAtMs, body: { type: 'expired', deviceId, deviceSeq, leaf } }
+    }
+  }
+  throw new AlarmError('store_damaged', { record: key })
+}
+
+/** The newest event of a device: its number, the chain after it, the log seq it named, where it stands. */
+export interface DeviceHead {
+  readonly deviceSeq: number
+  readonly chain: Uint8Array
+  readonly logSeq: number
+  readonly userSeq: number
+}
+
+export const encodeDeviceHead = (head: DeviceHead): Uint8Array =>
+  createByteWriter().u64(head.deviceSeq).bytes(head.chain).u64(head.logSeq).u64(head.userSeq).finish()
+
+export function parseDeviceHead(key: string, bytes: Uint8Array): DeviceHead {
+  const reader = createByteReader(bytes)
+  const head = { deviceSeq: reader.u64(), chain: reader.bytes(32), logSeq: reader.u64(), userSeq: reader.u64() }
+  if (!reader.finish()) throw new AlarmError('store_damaged', { record: key })
+  return head
+}
+
+export interface StreamHead {
+  readonly streamSeq: number
+  readonly userSeq: number
+}
+
+export const encodeStreamHead = (head: StreamHead): Uint8Array =>
+  createByteWriter().u64(head.streamSeq).u64(head.userSeq).finish()
+
+export function parseStreamHead(key: string, bytes: Uint8Array): StreamHead {
+  const reader = createByteReader(bytes)
+  const head = { streamSeq: reader.u64(), userSeq: reader.u64() }
+  if (!reader.finish()) throw new AlarmError('store_damaged', { record: key })
+  return head
+}
+
+/** Where one event of a device stands, and the device's chain after it. */
+export interface DeviceEventEntry {
+  readonly userSeq: number
+  readonly chain: Uint8Array
+}
+
+export const encodeDeviceEventEntry = (entry: DeviceEventEntry): Uint8Array =>
+  createByteWriter().u64(entry.userSeq).bytes(entry.chain).finish()
+
+export function parseDeviceEventEntry(key: string, bytes: Uint8Array): DeviceEventEntry {
+  const reader = createByteReader(bytes)
+  const entry = { userSeq: reader.u64(), chain: reader.bytes(32) }
+  if (!reader.finish()) throw new AlarmError('store_damaged', { record: key })
+  return entry
+}
+
+/** How far this device has the user's log. */
+export interface Progress {
+  readonly cursor: number
+  /** The history the cursor belongs to; `undefined` until the first session. */
+  readonly logEpoch: Uint8Array | undefined
+  /** Below this user_seq the server no longer held everything: chains and streams may begin anew here. */
+  readonly floor: number
+  /** The highest user_seq up to the cursor that this device holds nothing readable of. */
+  readonly lastHole: number
+}
+
+export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, floor: 0, lastHole: 0 }
+
+export const encodeProgress = ({ cursor, logEpoch, floor, lastHole }: Progress): Uint8Array =>
+  createByteWriter()
+    .u64(cursor)
+    .prefixed(logEpoch ?? new Uint8Array(0))
+    .u64(floor)
+    .u64(lastHole)
+    .finish()
+
+export function parseProgress(key: string, bytes: Uint8Array): Progress {
+  const reader = createByteReader(bytes)
+  const cursor = reader.u64()
+  const logEpoch = reader.prefixed(16)
+  const floor = reader.u64()
+  const lastHole = reader.u64()
+  if (!reader.finish() || (logEpoch.length !== 0 && logEpoch.length !== 16)) {
+    throw new AlarmError('store_damaged', { record: key })
+  }
+  return { cursor, logEpoch: logEpoch.length === 0 ? undefined : logEpoch, floor, lastHole }
+}
