@@ -1,0 +1,71 @@
+// Seals and opens events (PROTOCOL E): padding, cipher, leaf, chain and signature. What stands inside is `content.ts`;
+// whether an event continues a chain and who may have signed it is checked by the receiver, not here.
+
+import {
+  assembleEvent,
+  type Crypto,
+  createByteReader,
+  EVENT_NONCE_BYTES,
+  type EventHeader,
+  encodeEventHeader,
+  encodeLeafInput,
+  isAllZero,
+  leafHash,
+  nextChain,
+  type ParsedEvent,
+  paddedLength,
+  type Signer,
+  signChain,
+} from '@valise/protocol'
+import { openContentBytes, sealContentBytes } from './content-cipher.ts'
+
+export interface SealedEvent {
+  /** What is sent, and sent again unchanged after a reconnect. */
+  readonly wire: Uint8Array
+  readonly leaf: Uint8Array
+  /** The chain after this event: `chainPrev` of the device's next one. */
+  readonly chain: Uint8Array
+}
+
+const LENGTH_BYTES = 4
+
+function pad(data: Uint8Array): Uint8Array {
+  const padded = new Uint8Array(paddedLength(data.length))
+  new DataView(padded.buffer).setUint32(0, data.length)
+  padded.set(data, LENGTH_BYTES)
+  return padded
+}
+
+/** The data, copied; `undefined` unless the length is exactly the padded one and the rest is zeros. */
+function unpad(padded: Uint8Array): Uint8Array | undefined {
+  const reader = createByteReader(padded)
+  const data = reader.prefixed(padded.length)
+  const zeros = reader.bytes(padded.length - LENGTH_BYTES - data.length)
+  if (!reader.finish() || padded.length !== paddedLength(data.length) || !isAllZero(zeros)) return undefined
+  return data.slice()
+}
+
+/** `contentKey` is `eventKey` of the epoch that the header names; `data` is empty exactly in a tombstone. */
+export async function sealEvent(
+  crypto: Crypto,
+  signer: Signer,
+  contentKey: Uint8Array,
+  header: Omit<EventHeader, 'nonce'>,
+  data: Uint8Array,
+): Promise<SealedEvent> {
+  if (header.isTombstone !== (data.length === 0)) throw new RangeError('expected data, or a tombstone without any')
+  const nonce = crypto.randomBytes(EVENT_NONCE_BYTES)
+  const headerBytes = encodeEventHeader({ ...header, nonce })
+  const ciphertext = sealContentBytes(contentKey, nonce, headerBytes, pad(data))
+  const leaf = leafHash(crypto, encodeLeafInput(headerBytes, ciphertext))
+  const chain = nextChain(crypto, header.chainPrev, leaf)
+  const wire = assembleEvent(headerBytes, ciphertext, await signChain(signer, chain))
+  return { wire, leaf, chain }
+}
+
+/** The data, empty for a tombstone; `undefined` when the event does not open or its padding is not exact. */
+export function openEvent(contentKey: Uint8Array, event: ParsedEvent): Uint8Array | undefined {
+  const padded = openContentBytes(contentKey, event.nonce, event.headerBytes, event.ciphertext)
+  const data = padded && unpad(padded)
+  return data !== undefined && event.isTombstone === (data.length === 0) ? data : undefined
+}
