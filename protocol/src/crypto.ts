@@ -4,7 +4,8 @@
 
 /** AES-256-GCM under one fixed key. Nonces are 12 bytes, tags 16 bytes at the end of the ciphertext. */
 export interface Aead {
-  seal(nonce: Uint8Array, associatedData: Uint8Array, plaintext: Uint8Array): Uint8Array
+  /** Ciphertext and tag, behind `headroom` zero bytes that the caller fills with a header (0 unless given). */
+  seal(nonce: Uint8Array, associatedData: Uint8Array, plaintext: Uint8Array, headroom?: number): Uint8Array
   /** `undefined` when the tag does not match or the ciphertext is shorter than a tag; never throws on bytes of a peer. */
   open(nonce: Uint8Array, associatedData: Uint8Array, ciphertext: Uint8Array): Uint8Array | undefined
 }
@@ -25,9 +26,14 @@ export interface Signer {
 export interface Crypto {
   sha256(data: Uint8Array): Uint8Array
   hmacSha256(key: Uint8Array, data: Uint8Array): Uint8Array
+  /** Copies the 32-byte key: the caller may overwrite its own. */
   createAead(key: Uint8Array): Aead
-  createKeyAgreement(): KeyAgreement
-  /** Strict: `false` for a key of small order (PROTOCOL H.2), a wrong length or a bad signature; never throws. */
+  /** A new key pair, or that of a given 32-byte private key. */
+  createKeyAgreement(privateKey?: Uint8Array): KeyAgreement
+  /**
+   * RFC 8032 §5.1.7 with the equation [S]B = R + [k]A (no cofactor), so that every implementation agrees on every input.
+   * `false` for a key of small order or not canonical, a wrong length or a bad signature; never throws.
+   */
   verifySignature(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
   /** Signs with a 32-byte Ed25519 seed (RFC 8032 §5.1.5). */
   createSigner(seed: Uint8Array): Signer

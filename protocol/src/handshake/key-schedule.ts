@@ -1,0 +1,117 @@
+// The key schedule: TLS 1.3's (RFC 8446 §7.1) with our own label prefix. The prefix is a parameter, so that
+// the traces of RFC 8448 test these very functions. Secrets given in are not overwritten here.
+
+import type { Aead, Crypto } from '../crypto.ts'
+import { hkdfExtract, kdf } from '../kdf.ts'
+
+const NOTHING = new Uint8Array(0)
+const ZEROS = new Uint8Array(32)
+
+export interface HandshakeSecrets {
+  readonly handshakeSecret: Uint8Array
+  readonly clientHandshake: Uint8Array
+  readonly serverHandshake: Uint8Array
+}
+
+/** What a finished handshake leaves behind; whoever makes a session channel of it gives it away. */
+export interface SessionSecrets {
+  readonly masterSecret: Uint8Array
+  readonly transcriptHash: Uint8Array
+  readonly clientTraffic: Uint8Array
+  readonly serverTraffic: Uint8Array
+  /** 16 bytes, public to both sides. */
+  readonly sessionId: Uint8Array
+}
+
+export interface TrafficSecrets {
+  readonly clientTraffic: Uint8Array
+  readonly serverTraffic: Uint8Array
+}
+
+/** derive(secret, label, SHA-256("")): the salt of the schedule's next extraction. */
+function nextSalt(crypto: Crypto, secret: Uint8Array, label: 'derived' | 'rekey', prefix?: string): Uint8Array {
+  return kdf(crypto, secret, label, crypto.sha256(NOTHING), 32, prefix)
+}
+
+/** `helloHash` is th(SH). */
+export function deriveHandshakeSecrets(
+  crypto: Crypto,
+  sharedSecret: Uint8Array,
+  helloHash: Uint8Array,
+  prefix?: string,
+): HandshakeSecrets {
+  const earlySecret = hkdfExtract(crypto, ZEROS, ZEROS)
+  const handshakeSecret = hkdfExtract(crypto, nextSalt(crypto, earlySecret, 'derived', prefix), sharedSecret)
+  return {
+    handshakeSecret,
+    clientHandshake: kdf(crypto, handshakeSecret, 'c hs traffic', helloHash, 32, prefix),
+    serverHandshake: kdf(crypto, handshakeSecret, 's hs traffic', helloHash, 32, prefix),
+  }
+}
+
+export function deriveMasterSecret(crypto: Crypto, handshakeSecret: Uint8Array, prefix?: string): Uint8Array {
+  return hkdfExtract(crypto, nextSalt(crypto, handshakeSecret, 'derived', prefix), ZEROS)
+}
+
+export function deriveTrafficSecrets(
+  crypto: Crypto,
+  masterSecret: Uint8Array,
+  transcriptHash: Uint8Array,
+  prefix?: string,
+): TrafficSecrets {
+  return {
+    clientTraffic: kdf(crypto, masterSecret, 'c ap traffic', transcriptHash, 32, prefix),
+    serverTraffic: kdf(crypto, masterSecret, 's ap traffic', transcriptHash, 32, prefix),
+  }
+}
+
+/** `transcriptHash` is TH, the hash of the whole handshake. */
+export function deriveSessionSecrets(
+  crypto: Crypto,
+  handshakeSecret: Uint8Array,
+  transcriptHash: Uint8Array,
+): SessionSecrets {
+  const masterSecret = deriveMasterSecret(crypto, handshakeSecret)
+  return {
+    masterSecret,
+    transcriptHash,
+    ...deriveTrafficSecrets(crypto, masterSecret, transcriptHash),
+    sessionId: kdf(crypto, masterSecret, 'session id', transcriptHash, 16),
+  }
+}
+
+/** The master secret after a rotation: knowing the old one is not enough, nor is knowing the new shared secret. */
+export function deriveRotatedMasterSecret(
+  crypto: Crypto,
+  masterSecret: Uint8Array,
+  sharedSecret: Uint8Array,
+): Uint8Array {
+  return hkdfExtract(crypto, nextSalt(crypto, masterSecret, 'rekey'), sharedSecret)
+}
+
+/** The Finished MAC over a transcript hash. */
+export function finishedMac(
+  crypto: Crypto,
+  trafficSecret: Uint8Array,
+  transcriptHash: Uint8Array,
+  prefix?: string,
+): Uint8Array {
+  return crypto.hmacSha256(kdf(crypto, trafficSecret, 'finished', NOTHING, 32, prefix), transcriptHash)
+}
+
+export interface TrafficKeys {
+  readonly aead: Aead
+  readonly iv: Uint8Array
+}
+
+export function deriveTrafficKeys(crypto: Crypto, trafficSecret: Uint8Array): TrafficKeys {
+  const key = kdf(crypto, trafficSecret, 'key', NOTHING, 32)
+  const aead = crypto.createAead(key)
+  key.fill(0)
+  return { aead, iv: kdf(crypto, trafficSecret, 'iv', NOTHING, 12) }
+}
+
+/** Overwrites each with zeros. Copies inside the platform's own key objects live until they are collected. */
+export function eraseSecrets(...secrets: readonly Uint8Array[]): void {
+  for (const secret of secrets) secret.fill(0)
+}

@@ -1,0 +1,111 @@
+// Hashes, key derivation and signatures with their domains: nothing in this protocol is hashed, derived or
+// signed without a name from the lists below, so bytes made for one purpose never serve another.
+
+import { concatBytes, createByteWriter, encodeUtf8 } from './bytes.ts'
+import type { Crypto, Signer } from './crypto.ts'
+
+export type HashContext = 'device-id' | 'user-id' | 'log-entry' | 'box' | 'event' | 'chain-0' | 'chain'
+
+export type SignatureContext =
+  | 'server_hello'
+  | 'client_auth'
+  | 'server-key'
+  | 'device-log'
+  | 'device-pop'
+  | 'genesis-pop'
+  | 'event'
+
+const domain = (context: string): Uint8Array => encodeUtf8(`valise ${context}\0`)
+
+const HASH_DOMAINS: Readonly<Record<HashContext, Uint8Array>> = {
+  'device-id': domain('device-id'),
+  'user-id': domain('user-id'),
+  'log-entry': domain('log-entry'),
+  box: domain('box'),
+  event: domain('event'),
+  'chain-0': domain('chain-0'),
+  chain: domain('chain'),
+}
+
+/** The 64 spaces keep a signature apart from any other protocol's, as in RFC 8446 §4.4.3. */
+const signatureDomain = (context: SignatureContext): Uint8Array =>
+  concatBytes(new Uint8Array(64).fill(0x20), domain(context))
+
+const SIGNATURE_DOMAINS: Readonly<Record<SignatureContext, Uint8Array>> = {
+  server_hello: signatureDomain('server_hello'),
+  client_auth: signatureDomain('client_auth'),
+  'server-key': signatureDomain('server-key'),
+  'device-log': signatureDomain('device-log'),
+  'device-pop': signatureDomain('device-pop'),
+  'genesis-pop': signatureDomain('genesis-pop'),
+  event: signatureDomain('event'),
+}
+
+const HASH_BYTES = 32
+
+/** hash(c, m): SHA-256 under a named domain. */
+export function hashWithContext(crypto: Crypto, context: HashContext, data: Uint8Array): Uint8Array {
+  return crypto.sha256(concatBytes(HASH_DOMAINS[context], data))
+}
+
+/** HKDF-Extract of RFC 5869 §2.2 with SHA-256. */
+export function hkdfExtract(crypto: Crypto, salt: Uint8Array, inputKey: Uint8Array): Uint8Array {
+  return crypto.hmacSha256(salt, inputKey)
+}
+
+/** HKDF-Expand of RFC 5869 §2.3 with SHA-256; throws a RangeError above 255 blocks, as the RFC bounds it. */
+export function hkdfExpand(crypto: Crypto, key: Uint8Array, info: Uint8Array, length: number): Uint8Array {
+  if (length > 255 * HASH_BYTES) throw new RangeError('HKDF-Expand yields at most 255 blocks')
+  const out = new Uint8Array(length)
+  let block = new Uint8Array(0)
+  for (let at = 0, index = 1; at < length; at += HASH_BYTES, index++) {
+    block = new Uint8Array(crypto.hmacSha256(key, concatBytes(block, info, Uint8Array.of(index))))
+    out.set(block.subarray(0, length - at), at)
+  }
+  return out
+}
+
+/** HKDF-Expand-Label of RFC 8446 §7.1; the prefix is a parameter so that TLS 1.3 traces test this function. */
+export function kdf(
+  crypto: Crypto,
+  secret: Uint8Array,
+  label: string,
+  context: Uint8Array,
+  length = HASH_BYTES,
+  prefix = 'valise ',
+): Uint8Array {
+  const fullLabel = encodeUtf8(prefix + label)
+  const info = createByteWriter()
+    .u16(length)
+    .u8(fullLabel.length)
+    .bytes(fullLabel)
+    .u8(context.length)
+    .bytes(context)
+    .finish()
+  return hkdfExpand(crypto, secret, info, length)
+}
+
+/** The exact bytes under a signature. */
+export function signingInput(context: SignatureContext, message: Uint8Array): Uint8Array {
+  return concatBytes(SIGNATURE_DOMAINS[context], message)
+}
+
+/** sig(sk, c, m): 64 bytes. */
+export async function signWithContext(
+  signer: Signer,
+  context: SignatureContext,
+  message: Uint8Array,
+): Promise<Uint8Array> {
+  return signer.sign(signingInput(context, message))
+}
+
+/** Never throws; as strict as `Crypto.verifySignature`. */
+export function verifyWithContext(
+  crypto: Crypto,
+  publicKey: Uint8Array,
+  context: SignatureContext,
+  message: Uint8Array,
+  signature: Uint8Array,
+): boolean {
+  return crypto.verifySignature(publicKey, signingInput(context, message), signature)
+}

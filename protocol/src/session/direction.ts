@@ -1,0 +1,81 @@
+// One direction of a session: its keys, its implicit counter and its phase. Frames are sealed and opened in
+// strict order; the counter is never sent, so a lost, doubled or moved frame does not open.
+
+import type { Crypto } from '../crypto.ts'
+import { deriveTrafficKeys, eraseSecrets } from '../handshake/key-schedule.ts'
+import {
+  encodeFrameHeader,
+  FRAME_HEADER_BYTES,
+  FRAME_KINDS,
+  FRAME_OVERHEAD_BYTES,
+  type FrameKind,
+  toFrameKind,
+} from './frame.ts'
+
+export interface OpenedFrame {
+  readonly kind: FrameKind
+  readonly payload: Uint8Array
+}
+
+export interface Direction {
+  /** Rotations so far. */
+  readonly phase: number
+  seal(kind: FrameKind, payload: Uint8Array): Uint8Array
+  /** `undefined` for anything but the next frame of this phase. The payload shares no memory with `frame`. */
+  open(frame: Uint8Array): OpenedFrame | undefined
+  /** Enters the next phase: new keys, counter from 0. Overwrites `trafficSecret`. */
+  advance(trafficSecret: Uint8Array): void
+}
+
+/** Overwrites `trafficSecret`. */
+export function createDirection(crypto: Crypto, trafficSecret: Uint8Array): Direction {
+  const nonce = new Uint8Array(12)
+  const nonceView = new DataView(nonce.buffer)
+  let phase = -1
+  let seq = 0
+  let header: Uint8Array
+  let aead: ReturnType<Crypto['createAead']>
+  let iv: DataView
+
+  const advance = (secret: Uint8Array): void => {
+    const keys = deriveTrafficKeys(crypto, secret)
+    eraseSecrets(secret)
+    aead = keys.aead
+    iv = new DataView(keys.iv.buffer, keys.iv.byteOffset, keys.iv.byteLength)
+    nonce.set(keys.iv)
+    seq = 0
+    phase += 1
+    header = encodeFrameHeader(phase)
+  }
+
+  /** iv XOR (0^4 ‖ u64 seq), in place: both ciphers have read the nonce when they return. */
+  const nextNonce = (): Uint8Array => {
+    nonceView.setUint32(4, iv.getUint32(4) ^ Math.floor(seq / 2 ** 32))
+    nonceView.setUint32(8, iv.getUint32(8) ^ (seq >>> 0))
+    seq += 1
+    return nonce
+  }
+
+  advance(trafficSecret)
+  return {
+    get phase() {
+      return phase
+    },
+    seal: (kind, payload) => {
+      const plaintext = new Uint8Array(1 + payload.length)
+      plaintext[0] = FRAME_KINDS[kind]
+      plaintext.set(payload, 1)
+      const frame = aead.seal(nextNonce(), header, plaintext, FRAME_HEADER_BYTES)
+      frame.set(header)
+      return frame
+    },
+    open: (frame) => {
+      if (frame.length < FRAME_OVERHEAD_BYTES || frame[0] !== header[0] || frame[1] !== header[1]) return undefined
+      const plaintext = aead.open(nextNonce(), header, frame.subarray(FRAME_HEADER_BYTES))
+      if (plaintext === undefined) return undefined
+      const kind = toFrameKind(plaintext[0] ?? -1)
+      return kind && { kind, payload: plaintext.subarray(1) }
+    },
+    advance,
+  }
+}
