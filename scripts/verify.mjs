@@ -1,0 +1,49 @@
+// `npm run verify`: everything that can be proved about this repository, one line a step. Stops at the first failure
+// and shows what it said.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { findWrongArrows } from './arrows.mjs'
+import { capture, programs, root, runAttached } from './command.mjs'
+import { checkDocExamples } from './doc-examples.mjs'
+import { findLockFileFaults } from './lock-file.mjs'
+import { build, install } from './prepare.mjs'
+
+/** Each step gives undefined when all is well, otherwise what is wrong. */
+const steps = {
+  'types of the packages': () => complaintOf(build()),
+  'types of tests and benchmarks': () => complaintOf(runProgram(programs.tsc, '-p', 'tsconfig.tests.json')),
+  'lint and format': () => complaintOf(runProgram(programs.biome, 'ci', '--error-on-warnings')),
+  'arrows and cycles': () => listOf(findWrongArrows().map(({ rule, from, to }) => `${rule}: ${from} → ${to}`)),
+  'dead code': () => complaintOf(runProgram(programs.knip)),
+  'examples in the documents': () => complaintOf(checkDocExamples()),
+  'lock file': () => listOf(findLockFileFaults(readFileSync(join(root, 'package-lock.json'), 'utf8'))),
+}
+
+process.exitCode = await main()
+
+async function main() {
+  install()
+  for (const [name, findFault] of Object.entries(steps)) {
+    const startedAt = performance.now()
+    const fault = findFault()
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1)
+    console.log(`${fault ? 'failed' : 'ok    '} ${name} (${seconds} s)`)
+    if (fault) {
+      console.error(fault)
+      return 1
+    }
+  }
+  return runAttached(process.execPath, [join(root, 'scripts/test.mjs')]).ended
+}
+
+function runProgram(program, ...args) {
+  return capture(process.execPath, [program, ...args])
+}
+
+function complaintOf({ exitCode, output }) {
+  return exitCode === 0 ? undefined : output.trim() || `ended with ${exitCode}`
+}
+
+function listOf(faults) {
+  return faults.length === 0 ? undefined : faults.join('\n')
+}
