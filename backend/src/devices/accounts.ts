@@ -1,0 +1,123 @@
+// Users and their devices as the server keeps them: it stores the signed device log, verifies every entry with the
+// verifier the clients use, and can neither add a device nor hide a revocation (DEV-1). Postgres decides races.
+
+import {
+  type AppendDeviceLog,
+  applyEntries,
+  applyEntry,
+  boxesOfNewestEntry,
+  boxHash,
+  type Crypto,
+  type DeviceId,
+  type DeviceLogRule,
+  type DeviceLogState,
+  equalBytes,
+  findDevice,
+  prevBoxHashOfNewestEntry,
+  type Register,
+  type SealedBox,
+  type UserId,
+} from '@valise/protocol'
+import type { Database } from '../db/postgres.ts'
+import { appendDeviceLogEntry, type DeviceLogChange, insertGenesis, readDeviceLog } from '../db/queries/device-log.ts'
+
+export interface AccountsParts {
+  readonly crypto: Crypto
+  readonly db: Database
+  readonly maxDevices: number
+}
+
+/** The device as proved by the handshake. */
+export interface Prover {
+  readonly deviceId: DeviceId
+  readonly publicKey: Uint8Array
+}
+
+export type Registered =
+  | { readonly type: 'registered'; readonly state: DeviceLogState }
+  | { readonly type: 'refused'; readonly rule: DeviceLogRule | 'device_key' }
+  | { readonly type: 'envelope_mismatch' }
+
+export type AppendedEntry =
+  | { readonly type: 'appended'; readonly state: DeviceLogState; readonly revoked: readonly DeviceId[] }
+  | { readonly type: 'log_head_moved' }
+  | { readonly type: 'refused'; readonly rule: DeviceLogRule }
+  | { readonly type: 'envelope_mismatch' }
+
+export interface Accounts {
+  /** Idempotent: the same genesis entry again finds the account it made. */
+  register(prover: Prover, message: Register): Promise<Registered>
+  append(userId: UserId, message: AppendDeviceLog): Promise<AppendedEntry>
+}
+
+const PAGE = 500
+
+export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accounts {
+  /** The boxes must be exactly those the newest entry commits to. */
+  const holdsEnvelopes = (state: DeviceLogState, boxes: readonly SealedBox[], prevBox: Uint8Array | null): boolean => {
+    const committed = boxesOfNewestEntry(state)
+    if (boxes.length !== committed.length) return false
+    const isCommitted = (box: SealedBox): boolean =>
+      committed.some(
+        ({ deviceId, boxHash: hash }) =>
+          equalBytes(deviceId, box.device_id) && equalBytes(hash, boxHash(crypto, box.box)),
+      )
+    if (!boxes.every(isCommitted) || new Set(boxes.map((box) => String(box.device_id))).size !== boxes.length)
+      return false
+    const prevHash = prevBoxHashOfNewestEntry(state)
+    if (prevHash === undefined || prevBox === null) return prevHash === undefined && prevBox === null
+    return equalBytes(prevHash, boxHash(crypto, prevBox))
+  }
+
+  const loadState = async (userId: UserId): Promise<DeviceLogState | undefined> => {
+    let state: DeviceLogState | undefined
+    for (;;) {
+      const rows = await readDeviceLog(db, userId, state === undefined ? -1 : state.seq, PAGE)
+      const replayed = applyEntries(
+        crypto,
+        state,
+        rows.map((row) => row.entry),
+      )
+      if (!replayed.ok) throw new Error(`the stored device log breaks its rule ${replayed.rule} at ${replayed.seq}`)
+      state = replayed.state
+      if (rows.length < PAGE) return state
+    }
+  }
+
+  return {
+    register: async (prover, message) => {
+      const applied = applyEntry(crypto, undefined, message.entry)
+      if (!applied.ok) return { type: 'refused', rule: applied.rule }
+      const { state } = applied
+      const device = findDevice(state, prover.deviceId)
+      if (device === undefined || !equalBytes(device.record.edPub, prover.publicKey)) {
+        return { type: 'refused', rule: 'device_key' }
+      }
+      if (!holdsEnvelopes(state, message.boxes, null)) return { type: 'envelope_mismatch' }
+      const change = describeChange(crypto, undefined, state, message.entry, message.boxes, null)
+      const outcome = await db.transaction({ name: 'register' }, (tx) => insertGenesis(tx, change))
+      return outcome === 'key_taken' ? { type: 'refused', rule: 'key_reused' } : { type: 'registered', state }
+    },
+    append: async (userId, message) => {
+      const before = await loadState(userId)
+      if (before === undefined) throw new Error('the device log of an authenticated user is empty')
+      const applied = applyEntry(crypto, before, message.entry)
+      if (!applied.ok) {
+        // Signed on a head that is not the newest any more: not the signer's mistake.
+        const isStale = applied.rule === 'seq' || applied.rule === 'prev'
+        return isStale ? { type: 'log_head_moved' } : { type: 'refused', rule: applied.rule }
+      }
+      const { state } = applied
+      const active = [...state.devices.values()].filter((device) => device.status.type === 'active')
+      if (active.filter((device) => device.record.role !== 'recovery').length > maxDevices) {
+        return { type: 'refused', rule: 'too_many_devices' }
+      }
+      if (!holdsEnvelopes(state, message.boxes, message.prev_box)) return { type: 'envelope_mismatch' }
+      const change = describeChange(crypto, before, state, message.entry, message.boxes, message.prev_box)
+      const outcome = await db.transaction({ name: 'append_device_log' }, (tx) => appendDeviceLogEntry(tx, change))
+      if (outcome === 'head_moved') return { type: 'log_head_moved' }
+      if (outcome === 'key_taken') return { type: 'refused', rule: 'key_reused' }
+      return { type: 'appended', state, revoked: change.revoked.map((device) => device.deviceId) }
+    },
+  }
+}

@@ -1,0 +1,164 @@
+// One authenticated connection at frame level: opens and seals frames, changes keys in band (PROTOCOL B), bounds what
+// waits in the socket, and knows how silent the peer has been. What messages mean is messages.ts and publishing.ts.
+
+import {
+  type ClientMessage,
+  type ClosingErrorCode,
+  decodeClientMessages,
+  ERRORS,
+  encodeMessage,
+  type ServerMessage,
+  type SessionChannel,
+} from '@valise/protocol'
+import type { RotationCounter, SessionKeyState } from './session-rotation.ts'
+
+/** The socket as a connection needs it. */
+export interface PeerSocket {
+  send(data: Uint8Array): void
+  close(code: number, reason: string): void
+  /** Bytes handed to `send` that the kernel has not taken. */
+  readonly bufferedBytes: number
+}
+
+export interface ConnectionParts {
+  readonly socket: PeerSocket
+  readonly channel: SessionChannel
+  readonly rotation: RotationCounter
+  readonly canRekey: boolean
+  readonly establishedAtMs: number
+  readonly sendBufferBytes: number
+  readonly slowConsumerMs: number
+  readonly pingIntervalMs: number
+  now(): number
+  onMessage(message: ClientMessage): void
+  /** New keys stand in both directions: held delivery may go on. */
+  onRekeyed(): void
+}
+
+export interface Connection {
+  receive(frame: Uint8Array): void
+  send(message: ServerMessage): void
+  sendEncoded(payload: Uint8Array): void
+  countPublished(events: number): void
+  /** Events that may be delivered now; 0 while the socket is full or the keys are used up. */
+  allowance(): number
+  countDelivered(events: number): void
+  readonly keyState: SessionKeyState
+  /** True while a client that can rekey still has time to do so. */
+  mayStillRekey(): boolean
+  /** Pings a silent peer; the code to close with when it is gone or takes nothing. */
+  tick(): ClosingErrorCode | 'gone' | undefined
+  onDrained(): void
+  close(code: ClosingErrorCode): void
+  readonly isClosed: boolean
+}
+
+/** A client told to rekey has this long after the hard limit (PROTOCOL B). */
+const REKEY_GRACE_MS = 30_000
+/** Messages that do not fit their schema, before the connection is closed. */
+const MAX_INVALID_MESSAGES = 16
+
+export function createConnection(parts: ConnectionParts): Connection {
+  const { socket, channel, rotation, now } = parts
+  let isClosed = false
+  let heardAtMs = now()
+  let pingId = 0
+  let pingedAtMs: number | undefined
+  let fullSinceMs: number | undefined
+  let exhaustedSinceMs: number | undefined
+  let invalidMessages = 0
+
+  const close = (code: ClosingErrorCode): void => {
+    if (isClosed) return
+    isClosed = true
+    const { close: closeCode, text } = ERRORS[code]
+    if (code !== 'bad_frame') socket.send(channel.sealCloseNotify())
+    socket.close(closeCode, text)
+  }
+
+  const sendEncoded = (payload: Uint8Array): void => {
+    if (isClosed) return
+    socket.send(channel.seal(payload))
+    if (socket.bufferedBytes > parts.sendBufferBytes) fullSinceMs ??= now()
+  }
+
+  const hintWhenDue = (): void => {
+    if (parts.canRekey && rotation.takeHint()) socket.send(channel.sealRekeyHint())
+    if (rotation.remaining === 0) exhaustedSinceMs ??= now()
+  }
+
+  const receivePayload = (payload: Uint8Array): void => {
+    const decoded = decodeClientMessages(payload)
+    if (decoded.ok) {
+      for (const message of decoded.messages) {
+        if (isClosed) return
+        parts.onMessage(message)
+      }
+      return
+    }
+    if (decoded.code === 'bad_frame') return close('bad_frame')
+    if (++invalidMessages > MAX_INVALID_MESSAGES) return close('bad_message')
+    sendEncoded(encodeMessage({ type: 'error', code: 'invalid_message', field: decoded.field }))
+  }
+
+  return {
+    receive: (frame) => {
+      if (isClosed) return
+      heardAtMs = now()
+      pingedAtMs = undefined
+      const received = channel.receive(frame)
+      switch (received.type) {
+        case 'application':
+          return receivePayload(received.payload)
+        case 'rekey':
+          for (const reply of received.replies) socket.send(reply)
+          if (!received.isComplete) return rotation.restartDelivered()
+          rotation.restartPublished()
+          exhaustedSinceMs = undefined
+          return parts.onRekeyed()
+        case 'close_notify':
+          isClosed = true
+          return socket.close(1000, '')
+        case 'rekey_hint':
+        case 'failed':
+          return close('bad_frame')
+      }
+    },
+    send: (message) => sendEncoded(encodeMessage(message)),
+    sendEncoded,
+    countPublished: (events) => {
+      rotation.countPublished(events)
+      hintWhenDue()
+    },
+    allowance: () => (isClosed || socket.bufferedBytes > parts.sendBufferBytes ? 0 : rotation.remaining),
+    countDelivered: (events) => {
+      rotation.countDelivered(events)
+      hintWhenDue()
+    },
+    get keyState() {
+      return { establishedAtMs: parts.establishedAtMs, eventCount: rotation.eventCount }
+    },
+    mayStillRekey: () =>
+      parts.canRekey &&
+      !rotation.isOverPublished &&
+      (exhaustedSinceMs === undefined || now() - exhaustedSinceMs < REKEY_GRACE_MS),
+    tick: () => {
+      if (isClosed) return undefined
+      const nowMs = now()
+      if (fullSinceMs !== undefined && nowMs - fullSinceMs >= parts.slowConsumerMs) return 'slow_consumer'
+      if (pingedAtMs !== undefined) return nowMs - pingedAtMs >= 2 * parts.pingIntervalMs ? 'gone' : undefined
+      if (nowMs - heardAtMs < parts.pingIntervalMs) return undefined
+      pingedAtMs = nowMs
+      pingId = (pingId + 1) % 2 ** 32
+      sendEncoded(encodeMessage({ type: 'ping', id: pingId }))
+      return undefined
+    },
+    onDrained: () => {
+      if (socket.bufferedBytes <= parts.sendBufferBytes) fullSinceMs = undefined
+    },
+    close,
+    get isClosed() {
+      return isClosed
+    },
+  }
+}

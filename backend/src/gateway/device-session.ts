@@ -1,0 +1,187 @@
+// The working session of a device: it supersedes an older one everywhere (SES-3), joins the user's hub before it looks
+// at the log once more, so that neither an event nor a revocation falls between, and leaves all of it when it ends.
+
+import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
+import type { DeviceForSession } from '../db/queries/devices.ts'
+import type { Accounts } from '../devices/accounts.ts'
+import { createDelivery, type Page } from '../log/delivery.ts'
+import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
+import type { Intake } from '../log/intake.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import type { Connection } from './connection.ts'
+import { createMessageHandler, type SessionStore } from './messages.ts'
+import { createPublishing } from './publishing.ts'
+import type { Session } from './session.ts'
+import type { SessionRegistry } from './session-registry.ts'
+
+export interface DeviceSessionParts {
+  readonly crypto: Crypto
+  readonly accounts: Pick<Accounts, 'append'>
+  readonly registry: SessionRegistry
+  readonly hubs: Hubs
+  readonly intake: Pick<Intake, 'submit'>
+  readonly store: SessionStore
+  findDevice(deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession | undefined>
+  /** Leaves out the device's own events. */
+  readPage(session: Session, afterUserSeq: number, maxEvents: number): Promise<Page>
+  readonly metrics: Pick<Metrics, 'log' | 'delivery'>
+  readonly log: Log
+  readonly limits: Limits
+  readonly logEpoch: Uint8Array
+  readonly retryAfterMs: number
+  /** Unix milliseconds. */
+  now(): number
+}
+
+export interface DeviceSession {
+  /** As it stood when the session began. */
+  readonly device: DeviceForSession
+  handle(message: ClientMessage): void
+  onWritable(): void
+  tick(): void
+  end(): void
+}
+
+export interface DeviceSessions {
+  /** Rejects with SessionRefused when the device was cut off since its handshake. */
+  open(session: Session, connection: Connection): Promise<DeviceSession>
+}
+
+export class SessionRefused extends Error {
+  override readonly name = 'SessionRefused'
+  readonly code: ClosingErrorCode
+
+  constructor(code: ClosingErrorCode) {
+    super(code)
+    this.code = code
+  }
+}
+
+/** Acknowledged cursors are saved this often, in ticks of a second, and at the end. */
+const SAVE_CURSOR_TICKS = 5
+
+export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions {
+  const { hubs, metrics, log } = parts
+  let behindCount = 0
+
+  const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
+    const { userId, deviceId, deviceHash } = session
+    const onFailure = (error: unknown): void => {
+      log.error({ event: 'gateway.session.fail', device: deviceHash, err: error }, 'A request of a device failed')
+    }
+
+    const delivery = createDelivery({
+      deviceId,
+      readPage: (after, maxEvents) => parts.readPage(session, after, Math.min(maxEvents, parts.limits.max_page_events)),
+      allowance: connection.allowance,
+      send: (items, through) => {
+        connection.countDelivered(items.length)
+        connection.sendEncoded(encodeEvents(items, through))
+      },
+      sendEncoded: (batch) => {
+        connection.countDelivered(batch.items.length)
+        connection.sendEncoded(batch.encode())
+      },
+      sendCaughtUp: (userSeq) => connection.send({ type: 'caught_up', user_seq: userSeq }),
+      onBehind: (isBehind) => {
+        behindCount += isBehind ? 1 : -1
+        metrics.delivery.setConnectionsBehind(behindCount)
+      },
+      onCatchUp: metrics.delivery.countCatchUp,
+      onFailure,
+    })
+
+    const onControl = (announcement: ControlAnnouncement): void => {
+      switch (announcement.type) {
+        case 'device_log':
+          return handler?.pushDeviceLog(announcement.seq)
+        case 'device_revoked':
+          if (toHex(announcement.deviceId) === session.deviceKey) connection.close('device_revoked')
+          return
+        case 'account_deleted':
+          return connection.close('account_deleted')
+        case 'session_superseded':
+          parts.registry.supersedeOthers(toHex(announcement.deviceId), announcement.sessionId)
+      }
+    }
+
+    let handler: ReturnType<typeof createMessageHandler> | undefined
+    const removeFromRegistry = parts.registry.add({
+      session,
+      supersede: () => connection.close('session_superseded'),
+    })
+    const detach = await hubs.attach(userId, { delivery, onControl }, { deviceHash })
+    let isEnded = false
+    const leave = async (): Promise<void> => {
+      if (isEnded) return
+      isEnded = true
+      delivery.close()
+      removeFromRegistry()
+      try {
+        await Promise.all([handler?.saveCursor(), detach()])
+        log.debug({ event: 'gateway.session.end', device: deviceHash }, 'A session ended and left nothing behind')
+      } catch (error) {
+        onFailure(error)
+      }
+    }
+
+    let device: DeviceForSession
+    try {
+      device = await admit(deviceId, userId)
+    } catch (error) {
+      await leave()
+      throw error
+    }
+    hubs.announce({ type: 'session_superseded', userId, deviceId, sessionId: session.sessionId })
+
+    const publishing = createPublishing({
+      crypto: parts.crypto,
+      session,
+      connection,
+      intake: parts.intake,
+      metrics: metrics.log,
+      maxPayload: parts.limits.max_payload,
+      retryAfterMs: parts.retryAfterMs,
+      now: parts.now,
+    })
+    const working = createMessageHandler({
+      session,
+      connection,
+      publishing,
+      delivery,
+      accounts: parts.accounts,
+      store: parts.store,
+      logEpoch: parts.logEpoch,
+      head: device.user.lastUserSeq,
+      retryAfterMs: parts.retryAfterMs,
+      announce: hubs.announce,
+      onReplay: metrics.delivery.countReplay,
+      onFailure,
+    })
+    handler = working
+
+    let ticks = 0
+    return {
+      device,
+      handle: working.handle,
+      onWritable: delivery.resume,
+      tick: () => {
+        // What the database could not give before, it may give now.
+        delivery.resume()
+        if (++ticks % SAVE_CURSOR_TICKS === 0) working.saveCursor().catch(onFailure)
+      },
+      end: () => void leave(),
+    }
+  }
+
+  /** The device as it stands now that its user's channel is heard. */
+  const admit = async (deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession> => {
+    const device = await parts.findDevice(deviceId, userId)
+    if (device === undefined || device.user.isDeleted) throw new SessionRefused('account_deleted')
+    if (device.status === 'revoked') throw new SessionRefused('device_revoked')
+    return device
+  }
+
+  return { open }
+}

@@ -1,0 +1,190 @@
+// What each client message does on an established session: the one place where messages meet the log, the device log
+// and delivery. Requests to the database run one after another a connection, in a bounded queue.
+
+import {
+  type AppendDeviceLog,
+  type ClientMessage,
+  type ErrorCode,
+  equalBytes,
+  type FetchDeviceLog,
+  type FetchEnvelopes,
+  MAX_DEVICE_LOG_PAGE,
+  type Resume,
+} from '@valise/protocol'
+import type { DeviceLogRow } from '../db/queries/device-log.ts'
+import type { EnvelopePage } from '../db/queries/envelopes.ts'
+import type { Accounts } from '../devices/accounts.ts'
+import type { Delivery } from '../log/delivery.ts'
+import type { ControlAnnouncement } from '../log/hub.ts'
+import type { Connection } from './connection.ts'
+import type { Publishing } from './publishing.ts'
+import type { Session } from './session.ts'
+
+/** The tables a session may read and write, bound to the database. */
+export interface SessionStore {
+  readHead(userId: Uint8Array): Promise<number>
+  saveCursor(userId: Uint8Array, deviceId: Uint8Array, cursor: number): Promise<void>
+  /** After `afterSeq`, -1 for all; at most `limit`. */
+  readDeviceLog(userId: Uint8Array, afterSeq: number, limit: number): Promise<DeviceLogRow[]>
+  readDeviceLogSeq(userId: Uint8Array): Promise<number>
+  readEnvelopes(userId: Uint8Array, deviceId: Uint8Array, afterEpoch: number): Promise<EnvelopePage>
+}
+
+export interface MessageParts {
+  readonly session: Session
+  readonly connection: Connection
+  readonly publishing: Publishing
+  readonly delivery: Delivery
+  readonly accounts: Pick<Accounts, 'append'>
+  readonly store: SessionStore
+  readonly logEpoch: Uint8Array
+  /** The user's head when the session began. */
+  readonly head: number
+  readonly retryAfterMs: number
+  announce(announcement: ControlAnnouncement): void
+  onReplay(): void
+  onFailure(error: unknown): void
+}
+
+export interface MessageHandler {
+  handle(message: ClientMessage): void
+  /** New entries of the device log, told without being asked. */
+  pushDeviceLog(seq: number): void
+  /** Saves the newest acknowledged cursor, if it is not saved yet. */
+  saveCursor(): Promise<void>
+}
+
+/** Requests of one connection that wait for the database. */
+const MAX_QUEUED_REQUESTS = 32
+
+export function createMessageHandler(parts: MessageParts): MessageHandler {
+  const { session, connection, delivery, store } = parts
+  let queue = Promise.resolve()
+  let queuedRequests = 0
+  let cursor = 0
+  let savedCursor = 0
+
+  const fail = (code: ErrorCode, requestId?: number, rule?: string): void => {
+    connection.send({
+      type: 'error',
+      code,
+      ...(requestId === undefined ? {} : { request_id: requestId }),
+      ...(rule === undefined ? {} : { rule }),
+      ...(code === 'unavailable' || code === 'rate_limited' ? { retry_after_ms: parts.retryAfterMs } : {}),
+    })
+  }
+
+  const enqueue = (requestId: number | undefined, work: () => Promise<void>): void => {
+    if (queuedRequests >= MAX_QUEUED_REQUESTS) return fail('rate_limited', requestId)
+    queuedRequests++
+    queue = queue
+      .then(() => (connection.isClosed ? undefined : work()))
+      .catch((error: unknown) => {
+        parts.onFailure(error)
+        fail('unavailable', requestId)
+      })
+      .finally(() => {
+        queuedRequests--
+      })
+  }
+
+  const resume = async (message: Resume): Promise<void> => {
+    parts.onReplay()
+    const head = message.cursor > parts.head ? await store.readHead(session.userId) : parts.head
+    if (message.log_epoch !== null && !equalBytes(message.log_epoch, parts.logEpoch)) {
+      return connection.send({
+        type: 'resync_required',
+        reason: 'log_epoch_changed',
+        from: Math.min(1, head),
+        to: head,
+      })
+    }
+    if (message.cursor > head) {
+      return connection.send({
+        type: 'resync_required',
+        reason: 'cursor_beyond_head',
+        from: Math.min(1, head),
+        to: head,
+      })
+    }
+    delivery.start(message.cursor, head)
+  }
+
+  const sendDeviceLog = async (requestId: number | null, afterSeq: number): Promise<void> => {
+    const rows = await store.readDeviceLog(session.userId, afterSeq, MAX_DEVICE_LOG_PAGE)
+    const headSeq = await store.readDeviceLogSeq(session.userId)
+    connection.send({
+      type: 'device_log',
+      request_id: requestId,
+      entries: rows.map((row) => row.entry),
+      head_seq: headSeq,
+    })
+  }
+
+  const fetchEnvelopes = async (message: FetchEnvelopes): Promise<void> => {
+    const page = await store.readEnvelopes(session.userId, session.deviceId, message.after_epoch)
+    connection.send({
+      type: 'envelopes',
+      request_id: message.request_id,
+      boxes: page.boxes.map(({ epoch, box }) => ({ epoch, box })),
+      prev_boxes: page.prevBoxes.map(({ epoch, prevBox }) => ({ epoch, prev_box: prevBox })),
+      is_last: page.isLast,
+    })
+  }
+
+  const appendDeviceLog = async (message: AppendDeviceLog): Promise<void> => {
+    const outcome = await parts.accounts.append(session.userId, message)
+    switch (outcome.type) {
+      case 'log_head_moved':
+      case 'envelope_mismatch':
+        return fail(outcome.type, message.request_id)
+      case 'refused':
+        return fail('device_log_refused', message.request_id, outcome.rule)
+      case 'appended': {
+        const { seq } = outcome.state
+        connection.send({ type: 'device_log_appended', request_id: message.request_id, seq })
+        parts.announce({ type: 'device_log', userId: session.userId, seq })
+        for (const deviceId of outcome.revoked) {
+          parts.announce({ type: 'device_revoked', userId: session.userId, deviceId })
+        }
+      }
+    }
+  }
+
+  const fetchDeviceLog = (message: FetchDeviceLog): Promise<void> =>
+    sendDeviceLog(message.request_id, message.after_seq ?? -1)
+
+  return {
+    handle: (message) => {
+      switch (message.type) {
+        case 'publish':
+          connection.countPublished(message.events.length)
+          return parts.publishing.publish(message)
+        case 'ack':
+          cursor = Math.max(cursor, message.cursor)
+          return
+        case 'ping':
+          return connection.send({ type: 'pong', id: message.id })
+        case 'pong':
+          return
+        case 'resume':
+          return enqueue(undefined, () => resume(message))
+        case 'fetch_device_log':
+          return enqueue(message.request_id, () => fetchDeviceLog(message))
+        case 'fetch_envelopes':
+          return enqueue(message.request_id, () => fetchEnvelopes(message))
+        case 'append_device_log':
+          return enqueue(message.request_id, () => appendDeviceLog(message))
+        case 'register':
+          return fail('already_registered')
+      }
+    },
+    pushDeviceLog: (seq) => enqueue(undefined, () => sendDeviceLog(null, seq - 1)),
+    saveCursor: async () => {
+      if (cursor <= savedCursor) return
+      const saving = cursor
+      await store.saveCursor(session.userId, session.deviceId, saving)
+      savedCursor = saving
+    },
+  }
+}

@@ -1,0 +1,101 @@
+// From a publish message to receipts (DESIGN 5.2 to 5.5): checks each event, hands runs to the intake, and answers each
+// event after the commit. An event that is refused never stops the ones the device sends later (ORD-6).
+
+import type { Crypto, ErrorCode, Publish, Receipt, Refused } from '@valise/protocol'
+import { type SubmittedEvent, splitRuns } from '../log/batch.ts'
+import { checkEvent } from '../log/check-event.ts'
+import type { Intake, IntakeVerdict } from '../log/intake.ts'
+import type { EventLogMetrics } from '../telemetry/metrics.ts'
+import type { Connection } from './connection.ts'
+import type { Session } from './session.ts'
+
+export interface PublishingParts {
+  readonly crypto: Crypto
+  readonly session: Session
+  readonly connection: Pick<Connection, 'send' | 'close' | 'isClosed'>
+  readonly intake: Pick<Intake, 'submit'>
+  readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused'>
+  readonly maxPayload: number
+  readonly retryAfterMs: number
+  now(): number
+}
+
+export interface Publishing {
+  publish(message: Publish): void
+}
+
+/** What a refusal by the database is called on the wire. */
+const CODE_OF_STATUS = {
+  conflict: 'device_seq_conflict',
+  gap: 'device_seq_gap',
+  chain_mismatch: 'chain_mismatch',
+  stale_epoch: 'stale_epoch',
+  revoked: 'device_revoked',
+  deleted: 'account_deleted',
+  stream_limit: 'stream_limit_reached',
+  event_refused: 'event_refused',
+} as const satisfies Record<Exclude<IntakeVerdict['status'], 'stored' | 'duplicate' | 'unavailable'>, ErrorCode>
+
+export function createPublishing(parts: PublishingParts): Publishing {
+  const { session, connection, metrics } = parts
+  let receipts: Receipt[] = []
+
+  /** Receipts of one commit leave in one message: the answers of a commit arrive in one run of microtasks. */
+  const queueReceipt = (receipt: Receipt): void => {
+    if (receipts.push(receipt) > 1) return
+    queueMicrotask(() => {
+      const message = { type: 'receipts' as const, receipts }
+      receipts = []
+      connection.send(message)
+    })
+  }
+
+  const refuse = (refusal: Omit<Refused, 'type'>): void => {
+    metrics.countRefused(refusal.code)
+    connection.send({ type: 'refused', ...refusal })
+    const { code } = refusal
+    if (code === 'device_seq_conflict' || code === 'device_revoked' || code === 'account_deleted')
+      connection.close(code)
+  }
+
+  const answer = (event: SubmittedEvent, verdict: Exclude<IntakeVerdict, { status: 'unavailable' }>): void => {
+    if (verdict.status === 'stored' || verdict.status === 'duplicate') {
+      const isDuplicate = verdict.status === 'duplicate'
+      if (isDuplicate) metrics.countDuplicates(1)
+      else metrics.countStored(1)
+      return queueReceipt([verdict.deviceSeq, verdict.streamSeq, verdict.userSeq, verdict.storedAtMs, isDuplicate])
+    }
+    const code = CODE_OF_STATUS[verdict.status]
+    refuse({
+      device_seq: event.deviceSeq,
+      code,
+      ...(verdict.status === 'gap' ? { expected: verdict.expected } : {}),
+    })
+  }
+
+  const submitRun = async (events: readonly SubmittedEvent[]): Promise<void> => {
+    const { userKey, deviceKey, userId, deviceId } = session
+    const verdicts = await parts.intake.submit({ userKey, deviceKey, userId, deviceId, events })
+    let isUnavailable = false
+    for (const [index, event] of events.entries()) {
+      const verdict = verdicts[index]
+      if (verdict === undefined || verdict.status === 'unavailable') isUnavailable = true
+      else if (!connection.isClosed) answer(event, verdict)
+    }
+    // One word for all of them: what is unanswered is not stored, or will be found stored when it is sent again.
+    if (isUnavailable) connection.send({ type: 'unavailable', retry_after_ms: parts.retryAfterMs })
+  }
+
+  return {
+    publish: ({ events }) => {
+      const rules = { userId: session.userId, deviceId: session.deviceId, maxPayload: parts.maxPayload }
+      const accepted: SubmittedEvent[] = []
+      for (const wire of events) {
+        const checked = checkEvent(parts.crypto, rules, wire, parts.now())
+        if (checked.ok) accepted.push(checked.event)
+        else refuse({ device_seq: checked.deviceSeq, code: checked.code })
+      }
+      for (const run of splitRuns(accepted)) void submitRun(run)
+    },
+  }
+}

@@ -1,0 +1,164 @@
+// From a finished handshake to a working session: registers the account, or opens the session of a device that has one.
+// Until the account stands, nothing but `register` is accepted (PROTOCOL A).
+
+import {
+  type ClientMessage,
+  type Crypto,
+  type DeviceLogState,
+  type Limits,
+  noUserId,
+  type Register,
+  type SessionEstablished,
+} from '@valise/protocol'
+import type { Accounts } from '../devices/accounts.ts'
+import type { Connection } from './connection.ts'
+import { type DeviceSession, type DeviceSessions, SessionRefused } from './device-session.ts'
+import type { HandshakeResult } from './handshake.ts'
+import { createSession, type Session } from './session.ts'
+
+export interface ConnectionServiceParts {
+  readonly crypto: Crypto
+  readonly accounts: Accounts
+  readonly deviceSessions: DeviceSessions
+  readonly registration: 'open' | 'closed'
+  readonly limits: Limits
+  readonly logEpoch: Uint8Array
+  readonly maxAgeMs: number
+  readonly retryAfterMs: number
+  /** Unix milliseconds. */
+  now(): number
+  onFailure(error: unknown): void
+}
+
+export type AcceptedHandshake = Exclude<HandshakeResult, { type: 'refused' }>
+
+export interface ConnectionService {
+  readonly crypto: Crypto
+  /** Rejects when the database is out of reach, and with SessionRefused when the device was cut off meanwhile. */
+  begin(handshake: AcceptedHandshake, connection: Connection, establishedAtMs: number): Promise<EstablishedService>
+}
+
+export interface EstablishedService {
+  readonly deviceHash: string
+  handle(message: ClientMessage): void
+  /** The socket or the session keys have room again. */
+  onWritable(): void
+  tick(): void
+  end(): void
+}
+
+export function createConnectionService(parts: ConnectionServiceParts): ConnectionService {
+  const greet = (session: Session, connection: Connection, facts: GreetingFacts): void => {
+    connection.send({
+      type: 'session_established',
+      session_id: session.sessionId,
+      user_id: session.userId,
+      device_id: session.deviceId,
+      server_time: parts.now(),
+      expires_at: session.establishedAtMs + parts.maxAgeMs,
+      limits: parts.limits,
+      log_epoch: parts.logEpoch,
+      ...facts,
+    })
+  }
+
+  const beginDevice = async (session: Session, connection: Connection): Promise<EstablishedService> => {
+    const deviceSession = await parts.deviceSessions.open(session, connection)
+    const { device } = deviceSession
+    greet(session, connection, {
+      device_log_seq: device.user.logSeq,
+      device_log_head: device.user.logHead,
+      key_epoch: device.user.keyEpoch,
+      last_device_seq: device.lastDeviceSeq,
+      head: device.user.lastUserSeq,
+    })
+    return { deviceHash: session.deviceHash, ...deviceSession }
+  }
+
+  const beginRegistration = (session: Session, connection: Connection): EstablishedService => {
+    let opened: DeviceSession | undefined
+    let isEnded = false
+    let isRegistering = false
+    greet(session, connection, {
+      device_log_seq: 0,
+      device_log_head: new Uint8Array(32),
+      key_epoch: 0,
+      last_device_seq: 0,
+      head: 0,
+    })
+
+    const register = async (message: Register): Promise<void> => {
+      if (parts.registration === 'closed') return connection.send({ type: 'error', code: 'registration_closed' })
+      const outcome = await parts.accounts.register(session, message)
+      if (outcome.type === 'envelope_mismatch') return connection.send({ type: 'error', code: outcome.type })
+      if (outcome.type === 'refused') {
+        return connection.send({ type: 'error', code: 'device_log_refused', rule: outcome.rule })
+      }
+      const deviceSession = await parts.deviceSessions.open(sessionOfUser(session, outcome.state), connection)
+      if (isEnded) return deviceSession.end()
+      opened = deviceSession
+      const { userId, seq, head, epoch } = outcome.state
+      connection.send({
+        type: 'registered',
+        user_id: userId,
+        device_log_seq: seq,
+        device_log_head: head,
+        key_epoch: epoch.n,
+      })
+    }
+
+    const startRegistration = (message: Register): void => {
+      if (isRegistering) return connection.send({ type: 'error', code: 'already_registered' })
+      isRegistering = true
+      register(message)
+        .catch((error: unknown) => {
+          if (error instanceof SessionRefused) return connection.close(error.code)
+          parts.onFailure(error)
+          connection.send({ type: 'error', code: 'unavailable', retry_after_ms: parts.retryAfterMs })
+        })
+        .finally(() => {
+          isRegistering = opened !== undefined
+        })
+    }
+
+    return {
+      deviceHash: session.deviceHash,
+      handle: (message) => {
+        if (opened !== undefined) return opened.handle(message)
+        if (message.type === 'register') return startRegistration(message)
+        if (message.type === 'ping') return connection.send({ type: 'pong', id: message.id })
+        if (message.type !== 'pong') connection.send({ type: 'error', code: 'not_established' })
+      },
+      onWritable: () => opened?.onWritable(),
+      tick: () => opened?.tick(),
+      end: () => {
+        isEnded = true
+        opened?.end()
+      },
+    }
+  }
+
+  return {
+    crypto: parts.crypto,
+    begin: async (handshake, connection, establishedAtMs) => {
+      const { claim, secrets } = handshake
+      const { deviceId, canRekey } = claim
+      const base = { sessionId: secrets.sessionId, deviceId, canRekey, establishedAtMs }
+      if (handshake.type === 'register') {
+        const session = createSession({ ...base, userId: noUserId(), publicKey: claim.publicKey })
+        return beginRegistration(session, connection)
+      }
+      const { userId, edPub } = handshake.device
+      return beginDevice(createSession({ ...base, userId, publicKey: edPub }), connection)
+    },
+  }
+}
+
+type GreetingFacts = Pick<
+  SessionEstablished,
+  'device_log_seq' | 'device_log_head' | 'key_epoch' | 'last_device_seq' | 'head'
+>
+
+function sessionOfUser(session: Session, { userId }: DeviceLogState): Session {
+  return createSession({ ...session, userId })
+}

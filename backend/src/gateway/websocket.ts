@@ -1,0 +1,265 @@
+// The WebSocket gateway: takes sockets, authenticates them, makes sessions of them, closes them with the right code.
+// It forces a new handshake when keys are used up (SES-2), lets a newer session of a device win (SES-3), and leaves
+// nothing behind however a socket ends: the hub is left, so the last one out unsubscribes the user's channel (BUS-2).
+
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { type ClosingErrorCode, createSessionChannel, ERRORS, type ErrorCode, errorEntry } from '@valise/protocol'
+import { type WebSocket, WebSocketServer } from 'ws'
+import type { Log } from '../telemetry/log.ts'
+import type { GatewayMetrics } from '../telemetry/metrics.ts'
+import { type Connection, createConnection, type PeerSocket } from './connection.ts'
+import { SessionRefused } from './device-session.ts'
+import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
+import type { ConnectionService, EstablishedService } from './service.ts'
+import { createRotationCounter, type RotationLimits, rotationReason, shouldRotateKeys } from './session-rotation.ts'
+
+export interface WebSocketGatewayParts {
+  readonly log: Log
+  readonly metrics: GatewayMetrics
+  readonly rotationLimits: RotationLimits
+  readonly handshakeTimeoutMs: number
+  readonly maxConnections: number
+  readonly maxFrameBytes: number
+  readonly sendBufferBytes: number
+  readonly slowConsumerMs: number
+  readonly pingIntervalMs: number
+  /** Unix milliseconds. */
+  now(): number
+  createHandshake(): GatewayHandshake
+  readonly service: ConnectionService
+}
+
+export interface WebSocketGateway {
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
+  /** Stops or resumes reading from all sockets, so that TCP pushes back (P5). */
+  setPaused(isPaused: boolean): void
+  /** Closes every socket with the code and resolves when all are gone. */
+  closeAll(code: ClosingErrorCode): Promise<void>
+  readonly connectionCount: number
+}
+
+type Stage =
+  | { readonly type: 'awaiting_hello'; readonly handshake: GatewayHandshake }
+  | { readonly type: 'awaiting_auth'; readonly handshake: GatewayHandshake }
+  /** A database or a signature is being waited for; a peer that sends now breaks the protocol. */
+  | { readonly type: 'busy' }
+  | { readonly type: 'established'; readonly connection: Connection; readonly service: EstablishedService }
+  | { readonly type: 'closed' }
+
+/** A suite-2 hello in base64url takes about 1.8 KiB. */
+const MAX_HANDSHAKE_BYTES = 8 * 1024
+const TICK_MS = 1000
+/** A socket that does not answer the close frame is cut after this. */
+const CLOSE_GRACE_MS = 5000
+
+export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketGateway {
+  const { log, metrics, rotationLimits, now } = parts
+  const server = new WebSocketServer({
+    noServer: true,
+    perMessageDeflate: false,
+    clientTracking: false,
+    // Twice the protocol's bound, so that a frame just above it is answered with the protocol's own code.
+    maxPayload: 2 * parts.maxFrameBytes,
+  })
+  const sockets = new Map<WebSocket, { tick(): void; close(code: ClosingErrorCode): void }>()
+  let isPaused = false
+  let onEmpty: (() => void) | undefined
+
+  const ticking = setInterval(() => {
+    for (const peer of [...sockets.values()]) peer.tick()
+  }, TICK_MS)
+  ticking.unref()
+
+  const accept = (socket: WebSocket, transport: Duplex): void => {
+    let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
+    const openedAtMs = now()
+
+    const peerSocket: PeerSocket = {
+      send: (data) => {
+        if (socket.readyState === socket.OPEN) socket.send(data)
+      },
+      close: (code, reason) => {
+        metrics.countClose(code)
+        closeSocket(socket, code, reason)
+      },
+      get bufferedBytes() {
+        return socket.bufferedAmount
+      },
+    }
+
+    const refuse = (code: ErrorCode): void => {
+      if (stage.type === 'closed') return
+      metrics.countHandshake(code)
+      const entry = errorEntry(code)
+      peerSocket.close(entry.close ?? ERRORS.handshake_failed.close, entry.text)
+      leave()
+    }
+
+    const leave = (): void => {
+      const left = stage
+      stage = { type: 'closed' }
+      if (left.type === 'established') left.service.end()
+    }
+
+    /** Closes a session that has used up its keys, unless its client may still change them in band. */
+    const enforceRotation = (connection: Connection, deviceHash: string): void => {
+      const nowMs = now()
+      const { keyState } = connection
+      if (connection.isClosed || !shouldRotateKeys(keyState, rotationLimits, nowMs)) return
+      const reason = rotationReason(keyState, rotationLimits, nowMs) ?? 'age'
+      if (reason === 'events' && connection.mayStillRekey()) return
+      const sessionAge = nowMs - keyState.establishedAtMs
+      log.info(
+        {
+          event: 'gateway.session.rotate',
+          deviceId: deviceHash,
+          sessionAge,
+          sessionAgeHours: (sessionAge / 3_600_000).toFixed(2),
+          reason,
+        },
+        'Session keys should be rotated - forcing re-handshake',
+      )
+      metrics.countSessionRotation(reason)
+      connection.close('session_rotation_required')
+    }
+
+    const establish = async (result: Exclude<HandshakeResult, { type: 'refused' }>): Promise<void> => {
+      const { claim, secrets } = result
+      const rotation = createRotationCounter(rotationLimits)
+      let service: EstablishedService | undefined
+      const connection = createConnection({
+        socket: peerSocket,
+        channel: createSessionChannel({ crypto: parts.service.crypto, role: 'server', secrets }),
+        rotation,
+        canRekey: claim.canRekey,
+        establishedAtMs: openedAtMs,
+        sendBufferBytes: parts.sendBufferBytes,
+        slowConsumerMs: parts.slowConsumerMs,
+        pingIntervalMs: parts.pingIntervalMs,
+        now,
+        onMessage: (message) => service?.handle(message),
+        onRekeyed: () => {
+          metrics.countSessionRotation('rekey')
+          service?.onWritable()
+        },
+      })
+      service = await parts.service.begin(result, connection, openedAtMs)
+      if (stage.type === 'closed' || connection.isClosed) return service.end()
+      metrics.countHandshake('ok')
+      stage = { type: 'established', connection, service }
+    }
+
+    const receiveHandshake = async (current: Stage, text: string): Promise<void> => {
+      stage = { type: 'busy' }
+      if (current.type === 'awaiting_hello') {
+        const answer = await current.handshake.receiveHello(text)
+        if ('code' in answer) return refuse(answer.code)
+        if (leftEarly()) return
+        socket.send(answer.reply)
+        stage = { type: 'awaiting_auth', handshake: current.handshake }
+        return
+      }
+      if (current.type !== 'awaiting_auth') return refuse('handshake_failed')
+      const result = await current.handshake.receiveAuth(text)
+      if (leftEarly()) return
+      if (result.type === 'refused') return refuse(result.code)
+      await establish(result)
+    }
+
+    const leftEarly = (): boolean => stage.type === 'closed'
+
+    socket.on('message', (data, isBinary) => {
+      // ws hands over one Buffer a message unless told otherwise.
+      if (!Buffer.isBuffer(data)) return
+      const bytes = data
+      if (stage.type === 'established') {
+        const { connection, service } = stage
+        if (!isBinary) return connection.close('bad_frame')
+        if (bytes.length > parts.maxFrameBytes) return connection.close('frame_too_large')
+        connection.receive(bytes)
+        return enforceRotation(connection, service.deviceHash)
+      }
+      if (stage.type === 'closed') return
+      if (isBinary || stage.type === 'busy' || bytes.length > MAX_HANDSHAKE_BYTES) return refuse('handshake_failed')
+      receiveHandshake(stage, bytes.toString('utf8')).catch((error: unknown) => {
+        if (error instanceof SessionRefused) return refuse(error.code)
+        log.error({ event: 'gateway.handshake.fail', err: error }, 'A handshake could not be finished')
+        refuse('server_overloaded')
+      })
+    })
+
+    transport.on('drain', () => {
+      if (stage.type !== 'established') return
+      stage.connection.onDrained()
+      stage.service.onWritable()
+    })
+
+    socket.on('error', (error) => {
+      log.debug({ event: 'gateway.socket.fail', err: error }, 'A socket failed')
+    })
+    socket.on('close', () => {
+      leave()
+      sockets.delete(socket)
+      metrics.setConnections(sockets.size)
+      if (sockets.size === 0) onEmpty?.()
+    })
+
+    sockets.set(socket, {
+      tick: () => {
+        if (stage.type === 'closed') return
+        if (stage.type !== 'established') {
+          if (now() - openedAtMs >= parts.handshakeTimeoutMs) refuse('handshake_timeout')
+          return
+        }
+        const { connection, service } = stage
+        enforceRotation(connection, service.deviceHash)
+        const due = connection.tick()
+        if (due === 'gone') return socket.terminate()
+        if (due !== undefined) return connection.close(due)
+        service.tick()
+      },
+      close: (code) => {
+        if (stage.type === 'established') stage.connection.close(code)
+        else refuse(code)
+      },
+    })
+    metrics.setConnections(sockets.size)
+    if (isPaused) socket.pause()
+  }
+
+  return {
+    handleUpgrade: (request, socket, head) => {
+      if (sockets.size >= parts.maxConnections) {
+        socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n')
+        return
+      }
+      server.handleUpgrade(request, socket, head, (accepted) => accept(accepted, socket))
+    },
+    setPaused: (paused) => {
+      isPaused = paused
+      for (const socket of sockets.keys()) {
+        if (paused) socket.pause()
+        else socket.resume()
+      }
+    },
+    closeAll: async (code) => {
+      clearInterval(ticking)
+      const emptied = new Promise<void>((resolve) => {
+        onEmpty = resolve
+      })
+      for (const peer of [...sockets.values()]) peer.close(code)
+      if (sockets.size > 0) await emptied
+    },
+    get connectionCount() {
+      return sockets.size
+    },
+  }
+}
+
+function closeSocket(socket: WebSocket, code: number, reason: string): void {
+  // A paused socket would never see the peer's close frame.
+  socket.resume()
+  socket.close(code, reason)
+  setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
+}

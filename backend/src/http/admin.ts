@@ -1,0 +1,42 @@
+// The admin port, loopback by default: liveness, readiness with reasons, metrics (DESIGN 12).
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+export interface AdminHttpParts {
+  /** Why this node should get no traffic; empty when it is ready. */
+  readinessProblems(): Promise<readonly string[]>
+  renderMetrics(): Promise<string>
+  readonly metricsContentType: string
+}
+
+export function createAdminHttp(parts: AdminHttpParts) {
+  const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const path = new URL(request.url ?? '/', 'http://valise.invalid').pathname
+    response.setHeader('Cache-Control', 'no-store')
+    if (path === '/metrics') {
+      response.setHeader('Content-Type', parts.metricsContentType)
+      response.end(await parts.renderMetrics())
+      return
+    }
+    response.setHeader('Content-Type', 'application/json')
+    if (path === '/live') {
+      response.end('{"status":"live"}\n')
+      return
+    }
+    if (path === '/ready') {
+      const problems = await parts.readinessProblems()
+      response.statusCode = problems.length === 0 ? 200 : 503
+      response.end(`${JSON.stringify({ status: problems.length === 0 ? 'ready' : 'not_ready', problems })}\n`)
+      return
+    }
+    response.statusCode = 404
+    response.end('{"code":"not_found","expected":"/live, /ready or /metrics"}\n')
+  }
+
+  return (request: IncomingMessage, response: ServerResponse): void => {
+    route(request, response).catch(() => {
+      response.statusCode = 500
+      response.end()
+    })
+  }
+}

@@ -1,0 +1,132 @@
+// What the public port answers besides WebSocket: who this server is, and the mailboxes of linking devices (PROTOCOL F).
+// A mailbox holds sealed bytes between two devices that know its id; the server can read none of it.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { fromHex, toBase64Url } from '@valise/protocol'
+
+export interface Mailboxes {
+  post(mailboxId: Uint8Array, slot: number, body: Uint8Array): Promise<'stored' | 'taken' | 'full'>
+  read(mailboxId: Uint8Array, slot: number): Promise<Uint8Array | undefined>
+}
+
+export interface PublicHttpParts {
+  readonly publicKey: Uint8Array
+  readonly fingerprint: Uint8Array
+  readonly mailboxes: Mailboxes
+  onFailure(error: unknown): void
+}
+
+export const MAX_MAILBOX_BODY_BYTES = 8192
+const MAX_WAIT_S = 25
+const WAIT_STEP_MS = 500
+/** Long polls held open at once; above it a poll answers at once. */
+const MAX_WAITING = 256
+
+const MAILBOX_PATH = /^\/v1\/mailboxes\/([0-9a-f]{32})\/([0-7])$/
+
+export function createPublicHttp(parts: PublicHttpParts) {
+  let waiting = 0
+
+  const answer = (response: ServerResponse, status: number, body: Uint8Array | object | undefined): void => {
+    if (response.writableEnded) return
+    response.statusCode = status
+    response.setHeader('Cache-Control', 'no-store')
+    response.setHeader('X-Content-Type-Options', 'nosniff')
+    // Nothing here depends on cookies, and a page that links a device runs on another origin.
+    response.setHeader('Access-Control-Allow-Origin', '*')
+    if (body instanceof Uint8Array) {
+      response.setHeader('Content-Type', 'application/octet-stream')
+      response.end(body)
+      return
+    }
+    response.setHeader('Content-Type', 'application/json')
+    response.end(body === undefined ? undefined : `${JSON.stringify(body)}\n`)
+  }
+
+  const refuse = (response: ServerResponse, status: number, code: string, expected: string): void =>
+    answer(response, status, { code, expected })
+
+  const readBody = async (request: IncomingMessage): Promise<Uint8Array | undefined> => {
+    const chunks: Buffer[] = []
+    let length = 0
+    for await (const chunk of request) {
+      const bytes = Buffer.from(chunk)
+      length += bytes.length
+      if (length > MAX_MAILBOX_BODY_BYTES) return undefined
+      chunks.push(bytes)
+    }
+    return new Uint8Array(Buffer.concat(chunks))
+  }
+
+  const putMailbox = async (request: IncomingMessage, response: ServerResponse, id: Uint8Array, slot: number) => {
+    const body = await readBody(request)
+    if (body === undefined || body.length === 0) {
+      response.setHeader('Connection', 'close')
+      return refuse(response, 413, 'mailbox_message_size', `1 to ${MAX_MAILBOX_BODY_BYTES} bytes`)
+    }
+    switch (await parts.mailboxes.post(id, slot, body)) {
+      case 'stored':
+        return answer(response, 201, undefined)
+      case 'taken':
+        return refuse(response, 409, 'mailbox_slot_taken', 'an empty slot')
+      case 'full':
+        return refuse(response, 429, 'mailboxes_full', 'try again in ten minutes')
+    }
+  }
+
+  const getMailbox = async (
+    request: IncomingMessage,
+    response: ServerResponse,
+    id: Uint8Array,
+    slot: number,
+    waitS: number,
+  ) => {
+    const deadlineMs = performance.now() + waitS * 1000
+    let isGone = false
+    request.once('close', () => {
+      isGone = true
+    })
+    for (;;) {
+      const body = await parts.mailboxes.read(id, slot)
+      if (body !== undefined) return answer(response, 200, body)
+      if (isGone || waiting >= MAX_WAITING || performance.now() + WAIT_STEP_MS >= deadlineMs) {
+        return refuse(response, 404, 'mailbox_slot_empty', 'a message from the other device')
+      }
+      waiting++
+      await new Promise((resolve) => setTimeout(resolve, WAIT_STEP_MS))
+      waiting--
+    }
+  }
+
+  const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const url = new URL(request.url ?? '/', 'http://valise.invalid')
+    if (url.pathname === '/.well-known/valise' && request.method === 'GET') {
+      return answer(response, 200, {
+        server_id: toBase64Url(parts.publicKey),
+        fingerprint: toBase64Url(parts.fingerprint),
+      })
+    }
+    const mailbox = MAILBOX_PATH.exec(url.pathname)
+    const id = mailbox?.[1] === undefined ? undefined : fromHex(mailbox[1])
+    if (mailbox === null || id === undefined) {
+      return refuse(response, 404, 'not_found', 'a WebSocket, /.well-known/valise or /v1/mailboxes/<32 hex>/<0-7>')
+    }
+    const slot = Number(mailbox[2])
+    if (request.method === 'PUT') return putMailbox(request, response, id, slot)
+    if (request.method === 'OPTIONS') {
+      response.setHeader('Access-Control-Allow-Methods', 'GET, PUT')
+      return answer(response, 204, undefined)
+    }
+    if (request.method !== 'GET') return refuse(response, 405, 'method_not_allowed', 'GET or PUT')
+    const waitText = url.searchParams.get('wait_s') ?? '0'
+    if (!/^\d{1,3}$/.test(waitText)) return refuse(response, 400, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
+    return getMailbox(request, response, id, slot, Math.min(Number(waitText), MAX_WAIT_S))
+  }
+
+  return (request: IncomingMessage, response: ServerResponse): void => {
+    route(request, response).catch((error: unknown) => {
+      parts.onFailure(error)
+      refuse(response, 503, 'unavailable', 'try again')
+    })
+  }
+}

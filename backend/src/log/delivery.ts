@@ -1,0 +1,155 @@
+// One connection's way through the log (ORD-5): replay after its cursor, then live, then catch-up whenever it falls
+// behind. It holds a position and no events: what cannot be sent now is read from the log later (DESIGN 5.6, 5.7).
+// A pure core but for the page reader it is given.
+
+import { equalBytes } from '@valise/protocol'
+import type { LogItem } from '../db/queries/events.ts'
+
+/** Consecutive events of one user, `from` to `to`, as one transaction stored them. */
+export interface LiveBatch {
+  readonly from: number
+  readonly to: number
+  readonly items: readonly LogItem[]
+  /** The whole batch as an encoded `events` message, made once for all connections that take it unfiltered. */
+  encode(): Uint8Array
+}
+
+export interface Page {
+  /** Events of other devices, in user_seq order. */
+  readonly items: readonly LogItem[]
+  /** The user_seq up to which the page is complete; the cursor itself when the log ends there. */
+  readonly through: number
+}
+
+export interface DeliveryParts {
+  readonly deviceId: Uint8Array
+  readPage(afterUserSeq: number, maxEvents: number): Promise<Page>
+  /** Events that may be sent now: 0 while the socket's buffer is full or the session keys are used up. */
+  allowance(): number
+  send(items: readonly LogItem[], through: number): void
+  sendEncoded(batch: LiveBatch): void
+  sendCaughtUp(userSeq: number): void
+  /** Live delivery stopped because the connection takes no more, or goes on again. */
+  onBehind(isBehind: boolean): void
+  onCatchUp(): void
+  onFailure(error: unknown): void
+}
+
+export interface Delivery {
+  readonly state: DeliveryState['type']
+  /** Begins, or begins anew, after `cursor`. `head` was read after the user's channel was heard: later ones are told. */
+  start(cursor: number, head: number): void
+  offer(batch: LiveBatch): void
+  /** Somebody knows of a head: what lies before it and after the cursor is fetched. */
+  noteHead(head: number): void
+  /** The allowance may have grown, or the log may be readable again. */
+  resume(): void
+  close(): void
+}
+
+type DeliveryState =
+  | { readonly type: 'idle' }
+  | { readonly type: 'catching_up'; readonly cursor: number; readonly isReplay: boolean; readonly isBehind: boolean }
+  | { readonly type: 'live'; readonly cursor: number }
+  | { readonly type: 'closed' }
+
+/** Own events move the cursor silently; so often the receiver is told, lest a later resume reads them all again. */
+const SILENT_ADVANCE = 256
+
+export function createDelivery(parts: DeliveryParts): Delivery {
+  let state: DeliveryState = { type: 'idle' }
+  let knownHead = 0
+  let isReading = false
+  /** Counts starts, so that a page read for an earlier cursor is dropped. */
+  let generation = 0
+  let lastThrough = 0
+
+  const isForeign = (item: LogItem): boolean => !equalBytes(item.deviceId, parts.deviceId)
+
+  const deliver = (items: readonly LogItem[], through: number): void => {
+    if (items.length === 0 && through - lastThrough < SILENT_ADVANCE) return
+    lastThrough = through
+    parts.send(items, through)
+  }
+
+  const setState = (next: DeliveryState): void => {
+    const wasBehind = state.type === 'catching_up' && state.isBehind
+    state = next
+    const isBehind = state.type === 'catching_up' && state.isBehind
+    if (wasBehind !== isBehind) parts.onBehind(isBehind)
+  }
+
+  const catchUp = async (): Promise<void> => {
+    if (isReading) return
+    isReading = true
+    try {
+      while (state.type === 'catching_up') {
+        const allowance = parts.allowance()
+        if (allowance === 0) return
+        const startedIn = generation
+        const page = await parts.readPage(state.cursor, allowance)
+        if (startedIn !== generation || state.type !== 'catching_up') continue
+        applyPage(page, state.cursor, state.isReplay)
+      }
+    } catch (error) {
+      parts.onFailure(error)
+    } finally {
+      isReading = false
+    }
+  }
+
+  const applyPage = (page: Page, cursor: number, isReplay: boolean): void => {
+    const allowance = parts.allowance()
+    const isCut = page.items.length > allowance
+    const items = isCut ? page.items.slice(0, allowance) : page.items
+    const through = isCut ? (items.at(-1)?.userSeq ?? cursor) : page.through
+    deliver(items, through)
+    const isAtEnd = page.through === cursor || through >= knownHead
+    if (!isAtEnd) return setState({ type: 'catching_up', cursor: through, isReplay, isBehind: !isReplay })
+    if (isReplay) parts.sendCaughtUp(through)
+    setState({ type: 'live', cursor: through })
+  }
+
+  const fallBehind = (cursor: number, isBehind: boolean): void => {
+    parts.onCatchUp()
+    setState({ type: 'catching_up', cursor, isReplay: false, isBehind })
+    void catchUp()
+  }
+
+  return {
+    get state() {
+      return state.type
+    },
+    start: (cursor, head) => {
+      if (state.type === 'closed') return
+      generation++
+      knownHead = Math.max(knownHead, head)
+      lastThrough = cursor
+      setState({ type: 'catching_up', cursor, isReplay: true, isBehind: false })
+      void catchUp()
+    },
+    offer: (batch) => {
+      knownHead = Math.max(knownHead, batch.to)
+      if (state.type !== 'live' || batch.to <= state.cursor) return
+      const { cursor } = state
+      if (batch.from > cursor + 1) return fallBehind(cursor, false)
+      const items = batch.items.filter((item) => item.userSeq > cursor && isForeign(item))
+      if (items.length > parts.allowance()) return fallBehind(cursor, true)
+      setState({ type: 'live', cursor: batch.to })
+      if (items.length < batch.items.length) return deliver(items, batch.to)
+      lastThrough = batch.to
+      parts.sendEncoded(batch)
+    },
+    noteHead: (head) => {
+      knownHead = Math.max(knownHead, head)
+      if (state.type === 'live' && head > state.cursor) fallBehind(state.cursor, false)
+    },
+    resume: () => {
+      if (state.type === 'catching_up') void catchUp()
+    },
+    close: () => {
+      generation++
+      setState({ type: 'closed' })
+    },
+  }
+}

@@ -1,0 +1,170 @@
+// The node's fan-out: one hub a user who has a connection here. It hands each transaction's events to the user's
+// connections, listens to the user's channel on the bus, and compares heads with the log when word may have been lost.
+// It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6).
+
+import { encodeMessage, toHex } from '@valise/protocol'
+import type { Announcement, Bus, Subscription } from '../bus/bus.ts'
+import type { LogItem } from '../db/queries/events.ts'
+import type { Delivery, LiveBatch } from './delivery.ts'
+import type { StoredBatch } from './intake.ts'
+
+/** Word for a user's connections that is not about events. */
+export type ControlAnnouncement = Exclude<Announcement, { type: 'events' }>
+
+export interface Member {
+  readonly delivery: Delivery
+  onControl(announcement: ControlAnnouncement): void
+}
+
+export interface HubsParts {
+  readonly bus: Bus
+  /** last_user_seq by user key, one query for all. */
+  readHeads(userIds: readonly Uint8Array[]): Promise<ReadonlyMap<string, number>>
+  onFailure(error: unknown): void
+}
+
+export interface Hubs {
+  /** Resolves when the user's channel is heard, so that nothing committed later stays unseen. Detach with the result. */
+  attach(userId: Uint8Array, member: Member, context: { readonly deviceHash: string }): Promise<() => Promise<void>>
+  /** Events this node has stored: to the connections here, and to the bus. */
+  announceStored(batch: StoredBatch): void
+  /** Anything else, to the connections here and on every other node. */
+  announce(announcement: ControlAnnouncement): void
+  /** Compares every hub's head with the log. */
+  sweep(): Promise<void>
+  readonly userCount: number
+}
+
+interface Hub {
+  readonly userId: Uint8Array
+  readonly members: Set<Member>
+  /** Undefined when the bus refused; the sweep of heads then stands in for it. */
+  readonly subscription: Promise<Subscription | undefined>
+}
+
+export const toLogItems = (batch: StoredBatch): LogItem[] =>
+  batch.events.map(({ event, deviceId, userSeq, streamSeq, storedAtMs }) => ({
+    userSeq,
+    streamSeq,
+    storedAtMs,
+    deviceId,
+    deviceSeq: event.deviceSeq,
+    leaf: event.leaf,
+    wire: event.wire,
+  }))
+
+/** The `events` message for a connection. */
+export function encodeEvents(items: readonly LogItem[], through: number): Uint8Array {
+  return encodeMessage({
+    type: 'events',
+    events: items.map((item) =>
+      item.wire === undefined
+        ? [item.userSeq, item.streamSeq, item.storedAtMs, item.deviceId, item.deviceSeq, item.leaf]
+        : [item.userSeq, item.streamSeq, item.storedAtMs, item.wire],
+    ),
+    through,
+  })
+}
+
+function createLiveBatch(from: number, to: number, items: readonly LogItem[]): LiveBatch {
+  let encoded: Uint8Array | undefined
+  return {
+    from,
+    to,
+    items,
+    encode: () => {
+      encoded ??= encodeEvents(items, to)
+      return encoded
+    },
+  }
+}
+
+export function createHubs({ bus, readHeads, onFailure }: HubsParts): Hubs {
+  const hubByUser = new Map<string, Hub>()
+  let sweeping: Promise<void> | undefined
+
+  const offer = (hub: Hub, batch: LiveBatch): void => {
+    for (const member of hub.members) member.delivery.offer(batch)
+  }
+
+  const onAnnouncement = (hub: Hub, announcement: Announcement): void => {
+    if (announcement.type !== 'events') {
+      for (const member of [...hub.members]) member.onControl(announcement)
+      return
+    }
+    const { from, to, items } = announcement
+    if (items !== undefined) return offer(hub, createLiveBatch(from, to, items))
+    for (const member of hub.members) member.delivery.noteHead(to)
+  }
+
+  const openHub = (userKey: string, userId: Uint8Array, context: { readonly deviceHash: string }): Hub => {
+    const hub: Hub = {
+      userId,
+      members: new Set(),
+      subscription: bus
+        .subscribe(userId, (announcement) => onAnnouncement(hub, announcement), context)
+        .catch((error: unknown) => {
+          onFailure(error)
+          return undefined
+        }),
+    }
+    hubByUser.set(userKey, hub)
+    return hub
+  }
+
+  const sweep = async (): Promise<void> => {
+    const hubs = [...hubByUser.values()]
+    if (hubs.length === 0) return
+    try {
+      const headByUser = await readHeads(hubs.map((hub) => hub.userId))
+      for (const hub of hubs) {
+        const head = headByUser.get(toHex(hub.userId))
+        if (head === undefined) continue
+        for (const member of hub.members) {
+          member.delivery.noteHead(head)
+          member.delivery.resume()
+        }
+      }
+    } catch (error) {
+      onFailure(error)
+    }
+  }
+
+  return {
+    attach: async (userId, member, context) => {
+      const userKey = toHex(userId)
+      const hub = hubByUser.get(userKey) ?? openHub(userKey, userId, context)
+      hub.members.add(member)
+      await hub.subscription
+      return async () => {
+        hub.members.delete(member)
+        if (hub.members.size > 0 || hubByUser.get(userKey) !== hub) return
+        hubByUser.delete(userKey)
+        await (await hub.subscription)?.close()
+      }
+    },
+    announceStored: (batch) => {
+      const items = toLogItems(batch)
+      const from = items[0]?.userSeq
+      const to = items.at(-1)?.userSeq
+      if (from === undefined || to === undefined) return
+      const hub = hubByUser.get(batch.userKey)
+      if (hub !== undefined) offer(hub, createLiveBatch(from, to, items))
+      void bus.publish({ type: 'events', userId: batch.userId, from, to, items })
+    },
+    announce: (announcement) => {
+      const hub = hubByUser.get(toHex(announcement.userId))
+      if (hub !== undefined) onAnnouncement(hub, announcement)
+      void bus.publish(announcement)
+    },
+    sweep: () => {
+      sweeping ??= sweep().finally(() => {
+        sweeping = undefined
+      })
+      return sweeping
+    },
+    get userCount() {
+      return hubByUser.size
+    },
+  }
+}

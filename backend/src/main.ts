@@ -1,0 +1,97 @@
+// The server as a process: configuration in, signals handled, exit code out. The first lines it prints are for a person
+// who has just started it.
+
+import { toBase64Url } from '@valise/protocol'
+import { startApp } from './app.ts'
+import { ConfigError, parseConfig, type RawConfig } from './config.ts'
+
+export interface ProcessParts {
+  readonly flags: RawConfig
+  print(line: string): void
+  printError(line: string): void
+  /** Prints one JSON object instead of lines for a person. */
+  readonly isJson: boolean
+}
+
+/** Runs until SIGINT or SIGTERM; a second signal ends at once. Resolves to the exit code. */
+export async function runServer({ flags, print, printError, isJson }: ProcessParts): Promise<number> {
+  let config: ReturnType<typeof parseConfig>
+  let app: Awaited<ReturnType<typeof startApp>>
+  try {
+    config = parseConfig(flags)
+    app = await startApp(config)
+  } catch (error) {
+    printError(`The server did not start: ${describe(error)}`)
+    return error instanceof ConfigError ? 2 : 1
+  }
+  const fingerprint = toBase64Url(app.fingerprint)
+  if (isJson) {
+    const { publicUrl, adminUrl, databaseKind } = app
+    print(
+      JSON.stringify({ type: 'listening', url: publicUrl, admin_url: adminUrl, fingerprint, database: databaseKind }),
+    )
+  } else {
+    for (const line of greeting(app, fingerprint, config.dataDir, config.redisUrl !== undefined)) print(line)
+  }
+
+  const signal = await nextSignal()
+  if (!isJson) print(`${signal}: finishing what is in flight …`)
+  const forced = nextSignal().then(() => 'forced' as const)
+  const outcome = await Promise.race([app.close().then(() => 'closed' as const), forced])
+  if (outcome === 'forced') return 130
+  if (!isJson) print('Stopped. Everything acknowledged is stored.')
+  return 0
+}
+
+type Started = Awaited<ReturnType<typeof startApp>>
+
+function greeting(app: Started, fingerprint: string, dataDir: string, hasRedis: boolean): string[] {
+  const store =
+    app.databaseKind === 'pglite'
+      ? [
+          'embedded database; it survives a crash of the process, but a power cut can lose or damage',
+          '               what the disk had not written: for that promise give it --database-url',
+        ]
+      : ['PostgreSQL']
+  return [
+    '',
+    'Valise is running.',
+    '',
+    `  address      ${app.publicUrl}`,
+    `  fingerprint  ${fingerprint}${app.isNewIdentity ? '  (new)' : ''}`,
+    `  data folder  ${dataDir}`,
+    `  database     ${store.join('\n')}`,
+    `  bus          ${hasRedis ? 'Redis' : 'in this process'}`,
+    `  admin        ${app.adminUrl}  (/live /ready /metrics)`,
+    '',
+    'Next, in other terminals:',
+    '',
+    `  npx valise init --server ${app.publicUrl} --name laptop --home ~/.valise-laptop`,
+    `  npx valise link --server ${app.publicUrl} --name phone --home ~/.valise-phone`,
+    '  npx valise approve REQUEST --home ~/.valise-laptop',
+    '  echo hello | npx valise send notes --home ~/.valise-laptop',
+    '  npx valise watch notes --home ~/.valise-phone',
+    '',
+    'Ctrl-C stops it.',
+  ]
+}
+
+function nextSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    const onSignal = (signal: NodeJS.Signals): void => {
+      process.removeListener('SIGINT', onSignal)
+      process.removeListener('SIGTERM', onSignal)
+      resolve(signal)
+    }
+    process.on('SIGINT', onSignal)
+    process.on('SIGTERM', onSignal)
+  })
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown error'
+  const code = 'code' in error ? error.code : undefined
+  if (code === 'EADDRINUSE') return 'the port is in use by another program; choose one with --port and --admin-port'
+  if (code === 'EACCES') return 'not allowed to use that port or folder; choose another with --port or --data'
+  return error.message
+}
