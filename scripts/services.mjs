@@ -34,4 +34,9 @@ async function keepUntilSignal() {
   }
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) await keepUntilSignal()
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  await keepUntilSignal().catch((error) => {
+    console.error(error.message)
+    process.exitCode = 1
+  })
+}

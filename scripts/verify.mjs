@@ -16,6 +16,7 @@ const steps = {
   'arrows and cycles': () => listOf(findWrongArrows().map(({ rule, from, to }) => `${rule}: ${from} → ${to}`)),
   'dead code': () => complaintOf(runProgram(programs.knip)),
   'examples in the documents': () => complaintOf(checkDocExamples()),
+  'no registry is named': () => findRegistryNames(),
   'lock file': () => listOf(findLockFileFaults(readFileSync(join(root, 'package-lock.json'), 'utf8'))),
 }
 
@@ -34,6 +35,17 @@ async function main() {
     }
   }
   return runAttached(process.execPath, [join(root, 'scripts/test.mjs')]).ended
+}
+
+/** Where packages come from is the affair of whoever installs them. */
+function findRegistryNames() {
+  const { exitCode, output } = capture('git', [
+    'grep',
+    '-nIE',
+    '--untracked',
+    'registry\\.[a-z]+\\.(org|com|net|io|dev)',
+  ])
+  return exitCode === 0 ? output.trim() : undefined
 }
 
 function runProgram(program, ...args) {
