@@ -4,7 +4,7 @@
 
 /** AES-256-GCM under one fixed key. Nonces are 12 bytes, tags 16 bytes at the end of the ciphertext. */
 export interface Aead {
-  /** Ciphertext and tag, behind `headroom` zero bytes that the caller fills with a header (0 unless given). */
+  /** Ciphertext and tag, behind `headroom` bytes that the caller must fill with a header (0 unless given). */
   seal(nonce: Uint8Array, associatedData: Uint8Array, plaintext: Uint8Array, headroom?: number): Uint8Array
   /** `undefined` when the tag does not match or the ciphertext is shorter than a tag; never throws on bytes of a peer. */
   open(nonce: Uint8Array, associatedData: Uint8Array, ciphertext: Uint8Array): Uint8Array | undefined

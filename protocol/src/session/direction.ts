@@ -27,6 +27,11 @@ export interface Direction {
   advance(trafficSecret: Uint8Array): void
 }
 
+// Where kind and payload of small frames are put together; a cipher has read them when it returns, so all
+// channels share it. Larger frames are rare enough for memory of their own.
+const STAGING_BYTES = 4096
+const staging = new Uint8Array(STAGING_BYTES)
+
 /** Overwrites `trafficSecret`. */
 export function createDirection(crypto: Crypto, trafficSecret: Uint8Array): Direction {
   const nonce = new Uint8Array(12)
@@ -62,7 +67,8 @@ export function createDirection(crypto: Crypto, trafficSecret: Uint8Array): Dire
       return phase
     },
     seal: (kind, payload) => {
-      const plaintext = new Uint8Array(1 + payload.length)
+      const length = 1 + payload.length
+      const plaintext = length <= STAGING_BYTES ? staging.subarray(0, length) : new Uint8Array(length)
       plaintext[0] = FRAME_KINDS[kind]
       plaintext.set(payload, 1)
       const frame = aead.seal(nextNonce(), header, plaintext, FRAME_HEADER_BYTES)
