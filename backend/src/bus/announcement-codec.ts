@@ -1,0 +1,178 @@
+// Announcements as bytes: version, kind, the origin's node id, then the kind's fields, big-endian and fixed. The user
+// is named by the channel. Parsing is strict and never throws: one wrong byte of structure and the whole is refused.
+
+import { createByteReader } from '@valise/protocol'
+import type { LogItem } from '../db/queries/events.ts'
+import type { Announcement } from './bus.ts'
+
+/** Items above this are left out: the receiver reads the log instead, and Redis carries no bulk. */
+export const MAX_ANNOUNCED_ITEM_BYTES = 64 * 1024
+export const NODE_ID_BYTES = 16
+const GAP_ID_BYTES = 16
+
+/** What travels: an announcement, or word that this origin could not send some (`gapId` tells one such word apart). */
+export type BusMessage = Announcement | { readonly type: 'missed'; readonly gapId: Uint8Array }
+
+const VERSION = 1
+const HEADER_BYTES = 2 + NODE_ID_BYTES
+const KIND = {
+  events: 1,
+  device_log: 2,
+  device_revoked: 3,
+  account_deleted: 4,
+  session_superseded: 5,
+  missed: 6,
+} as const satisfies Record<BusMessage['type'], number>
+
+/** userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, length of wire. */
+const ITEM_FIXED_BYTES = 8 + 8 + 8 + 16 + 8 + 32 + 4
+/** from, to, whether items follow. */
+const EVENTS_FIXED_BYTES = 8 + 8 + 1
+
+const itemBytes = (item: LogItem): number => ITEM_FIXED_BYTES + (item.wire?.length ?? 0)
+
+function fitting(items: readonly LogItem[] | undefined): readonly LogItem[] | undefined {
+  let bytes = 0
+  for (const item of items ?? []) bytes += itemBytes(item)
+  return bytes > MAX_ANNOUNCED_ITEM_BYTES ? undefined : items
+}
+
+interface Cursor {
+  readonly buffer: Buffer
+  at: number
+}
+
+function putU64(cursor: Cursor, value: number): void {
+  cursor.buffer.writeUInt32BE(Math.floor(value / 2 ** 32), cursor.at)
+  cursor.buffer.writeUInt32BE(value % 2 ** 32, cursor.at + 4)
+  cursor.at += 8
+}
+
+function putBytes(cursor: Cursor, bytes: Uint8Array, length: number): void {
+  if (bytes.length !== length) throw new RangeError(`expected ${length} bytes`)
+  cursor.buffer.set(bytes, cursor.at)
+  cursor.at += length
+}
+
+function start(type: BusMessage['type'], origin: Uint8Array, bodyBytes: number): Cursor {
+  const cursor: Cursor = { buffer: Buffer.allocUnsafe(HEADER_BYTES + bodyBytes), at: 2 }
+  cursor.buffer[0] = VERSION
+  cursor.buffer[1] = KIND[type]
+  putBytes(cursor, origin, NODE_ID_BYTES)
+  return cursor
+}
+
+function encodeEvents(message: Extract<BusMessage, { type: 'events' }>, origin: Uint8Array): Buffer {
+  const items = fitting(message.items)
+  const bodyBytes = (items ?? []).reduce((sum, item) => sum + itemBytes(item), EVENTS_FIXED_BYTES)
+  const cursor = start('events', origin, bodyBytes)
+  putU64(cursor, message.from)
+  putU64(cursor, message.to)
+  cursor.buffer[cursor.at++] = items === undefined ? 0 : 1
+  for (const item of items ?? []) {
+    putU64(cursor, item.userSeq)
+    putU64(cursor, item.streamSeq)
+    putU64(cursor, item.storedAtMs)
+    putBytes(cursor, item.deviceId, 16)
+    putU64(cursor, item.deviceSeq)
+    putBytes(cursor, item.leaf, 32)
+    // A sealed event is never empty, so an empty one stands for one that has expired.
+    cursor.at = cursor.buffer.writeUInt32BE(item.wire?.length ?? 0, cursor.at)
+    if (item.wire !== undefined) putBytes(cursor, item.wire, item.wire.length)
+  }
+  return cursor.buffer
+}
+
+/** Ids of a wrong length are the caller's bug and throw a RangeError. */
+export function encodeBusMessage(message: BusMessage, origin: Uint8Array): Buffer {
+  switch (message.type) {
+    case 'events':
+      return encodeEvents(message, origin)
+    case 'device_log': {
+      const cursor = start(message.type, origin, 8)
+      putU64(cursor, message.seq)
+      return cursor.buffer
+    }
+    case 'device_revoked': {
+      const cursor = start(message.type, origin, 16)
+      putBytes(cursor, message.deviceId, 16)
+      return cursor.buffer
+    }
+    case 'account_deleted':
+      return start(message.type, origin, 0).buffer
+    case 'session_superseded': {
+      const cursor = start(message.type, origin, 32)
+      putBytes(cursor, message.deviceId, 16)
+      putBytes(cursor, message.sessionId, 16)
+      return cursor.buffer
+    }
+    case 'missed': {
+      const cursor = start(message.type, origin, GAP_ID_BYTES)
+      putBytes(cursor, message.gapId, GAP_ID_BYTES)
+      return cursor.buffer
+    }
+  }
+}
+
+type Reader = ReturnType<typeof createByteReader>
+
+function readItem(reader: Reader): LogItem {
+  const userSeq = reader.u64()
+  const streamSeq = reader.u64()
+  const storedAtMs = reader.u64()
+  const deviceId = reader.bytes(16)
+  const deviceSeq = reader.u64()
+  const leaf = reader.bytes(32)
+  const wire = reader.prefixed(MAX_ANNOUNCED_ITEM_BYTES)
+  return { userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, wire: wire.length === 0 ? undefined : wire }
+}
+
+function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage | undefined {
+  const from = reader.u64()
+  const to = reader.u64()
+  const hasItems = reader.u8()
+  if (reader.hasFailed || hasItems > 1 || from < 1 || from > to) return undefined
+  if (hasItems === 0) return { type: 'events', userId, from, to, items: undefined }
+  const items: LogItem[] = []
+  let before = from - 1
+  while (reader.offset < end) {
+    const item = readItem(reader)
+    if (reader.hasFailed || item.userSeq <= before || item.userSeq > to) return undefined
+    before = item.userSeq
+    items.push(item)
+  }
+  return { type: 'events', userId, from, to, items }
+}
+
+function readBody(reader: Reader, kind: number, userId: Uint8Array, end: number): BusMessage | undefined {
+  switch (kind) {
+    case KIND.events:
+      return readEvents(reader, userId, end)
+    case KIND.device_log:
+      return { type: 'device_log', userId, seq: reader.u64() }
+    case KIND.device_revoked:
+      return { type: 'device_revoked', userId, deviceId: reader.bytes(16) }
+    case KIND.account_deleted:
+      return { type: 'account_deleted', userId }
+    case KIND.session_superseded:
+      return { type: 'session_superseded', userId, deviceId: reader.bytes(16), sessionId: reader.bytes(16) }
+    case KIND.missed:
+      return { type: 'missed', gapId: reader.bytes(GAP_ID_BYTES) }
+    default:
+      return undefined
+  }
+}
+
+/** The bytes of the result are views into `bytes`. `userId` is that of the channel. */
+export function parseBusMessage(
+  bytes: Uint8Array,
+  userId: Uint8Array,
+): { readonly origin: Uint8Array; readonly message: BusMessage } | undefined {
+  if (bytes.length > HEADER_BYTES + EVENTS_FIXED_BYTES + MAX_ANNOUNCED_ITEM_BYTES) return undefined
+  const reader = createByteReader(bytes)
+  if (reader.u8() !== VERSION) return undefined
+  const kind = reader.u8()
+  const origin = reader.bytes(NODE_ID_BYTES)
+  const message = readBody(reader, kind, userId, bytes.length)
+  return message !== undefined && reader.finish() ? { origin, message } : undefined
+}
