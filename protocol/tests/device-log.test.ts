@@ -1,0 +1,250 @@
+// The life of a device log: what each operation does, and that no bytes make the verifier throw.
+
+import {
+  activeDevices,
+  applyEntries,
+  applyEntry,
+  boxesOfNewestEntry,
+  buildAdd,
+  buildClose,
+  buildGenesis,
+  buildRecovery,
+  buildRevoke,
+  buildRole,
+  buildRotate,
+  chainStart,
+  type DeviceLogState,
+  deviceIdOf,
+  encodeDeviceRecord,
+  entryHash,
+  findDevice,
+  findEpoch,
+  parseDeviceRecord,
+  prevBoxHashOfNewestEntry,
+  signDevicePop,
+  toHex,
+  userIdOf,
+} from '@valise/protocol'
+import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import fc from 'fast-check'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { KEM_X_WING } from '../src/device-log/device-record.ts'
+import { encodeOperation, parseOperation } from '../src/device-log/operation.ts'
+import {
+  craftAdd,
+  craftRevoke,
+  createTestDevice,
+  createTestEpoch,
+  createTestLog,
+  genesisOf,
+  mustApply,
+  nextEpochWithout,
+  sha256,
+  type TestDevice,
+  type TestLog,
+} from './support/test-log.ts'
+
+const timeMs = 1_700_000_000_000
+const authorOf = ({ signer, deviceId }: TestDevice) => ({ signer, deviceId, timeMs })
+const idsOf = (devices: readonly { readonly deviceId: Uint8Array }[]): string[] =>
+  devices.map(({ deviceId }) => toHex(deviceId))
+const sortedIdsOf = (...devices: readonly TestDevice[]): string[] => idsOf(devices).sort()
+
+describe('the device log', () => {
+  let log: TestLog
+  let state: DeviceLogState
+  beforeAll(async () => {
+    log = await createTestLog()
+    state = log.state
+  })
+
+  test('DEV-1: the ids are made of the keys and of genesis', () => {
+    expect(deviceIdOf(crypto, log.member.record)).toEqual(log.member.deviceId)
+    expect(log.member.deviceId[6]! >> 4).toBe(8)
+    expect(deviceIdOf(crypto, { ...log.member.record, role: 'manager' })).toEqual(log.member.deviceId)
+    expect(userIdOf(crypto, log.entries[0]!)).toEqual(state.userId)
+    expect(entryHash(crypto, log.entries[2]!)).toEqual(state.head)
+  })
+
+  test('DEV-1: a record is read as it was written, with either KEM', () => {
+    const xWing = { ...log.member.record, kemId: KEM_X_WING, kemPub: new Uint8Array(1216).fill(7) } as const
+    for (const record of [xWing, log.member.record]) {
+      expect(parseDeviceRecord(encodeDeviceRecord(record))).toEqual(record)
+    }
+  })
+
+  test('DEV-1: the builders make what the verifier accepts, through a whole life', async () => {
+    const { manager, recovery, second, member, newcomer } = log
+    const genesis = await buildGenesis(crypto, {
+      signer: manager.signer,
+      timeMs,
+      nonce: sha256('nonce'),
+      manager: manager.record,
+      recovery: { record: recovery.record, signer: recovery.signer },
+      epoch: createTestEpoch(1, [manager, recovery]),
+    })
+    let now = mustApply(undefined, genesis)
+    const entries = [genesis]
+    const append = (entry: Uint8Array): void => {
+      entries.push(entry)
+      now = mustApply(now, entry)
+    }
+    for (const device of [second, member]) {
+      const proof = await signDevicePop(device.signer, now.userId, device.record)
+      append(await buildAdd(now, authorOf(manager), { record: device.record, boxHash: sha256('box'), proof }))
+    }
+    append(await buildRole(now, authorOf(second), { deviceId: member.deviceId, role: 'manager' }))
+    append(await buildRotate(now, authorOf(member), nextEpochWithout(now)))
+    const cut = { deviceId: second.deviceId, lastSeq: 12, chain: sha256('cut') }
+    append(
+      await buildRevoke(now, authorOf(recovery), { devices: [cut], reason: 1, epoch: nextEpochWithout(now, second) }),
+    )
+    const phrase = createTestDevice('phrase', 'recovery')
+    append(
+      await buildRecovery(now, authorOf(recovery), {
+        record: phrase.record,
+        epoch: createTestEpoch(4, [...nextEpochWithout(now, recovery).members, phrase]),
+        proof: await signDevicePop(phrase.signer, now.userId, phrase.record),
+      }),
+    )
+    const proof = await signDevicePop(newcomer.signer, now.userId, newcomer.record)
+    append(await buildAdd(now, authorOf(phrase), { record: newcomer.record, boxHash: sha256('box'), proof }))
+    expect(idsOf(activeDevices(now))).toEqual(sortedIdsOf(manager, member, phrase, newcomer))
+    append(await buildClose(now, authorOf(manager)))
+    expect(now).toMatchObject({ seq: 8, isClosed: true, epoch: { n: 4, logSeq: 6 } })
+    expect(applyEntries(crypto, undefined, entries)).toEqual({ ok: true, state: now })
+  })
+
+  test('DEV-1: a log without a recovery device is a log', async () => {
+    const { manager } = log
+    const operation = genesisOf(manager, undefined)
+    if (operation.type !== 'genesis') throw new Error('not genesis')
+    const { nonce, epoch } = operation
+    const parts = { signer: manager.signer, timeMs, nonce, manager: manager.record, recovery: undefined, epoch }
+    const alone = mustApply(undefined, await buildGenesis(crypto, parts))
+    expect(idsOf(activeDevices(alone))).toEqual(idsOf([manager]))
+  })
+
+  test('DEV-2: a revocation keeps the cut, takes the device out and starts an epoch', async () => {
+    const after = mustApply(state, await craftRevoke(state, log.manager, log.member))
+    expect(findDevice(after, log.member.deviceId)?.status).toEqual({
+      type: 'revoked',
+      atSeq: 3,
+      lastSeq: 7,
+      chain: sha256('cut'),
+    })
+    expect(idsOf(after.epoch.boxes)).toEqual(sortedIdsOf(log.manager, log.recovery, log.second))
+    expect(after.epoch).toMatchObject({ n: 2, logSeq: 3 })
+    expect(findEpoch(after, 1)).toEqual(state.epoch)
+    expect(findEpoch(after, 2)).toBe(after.epoch)
+    expect(findEpoch(after, 3)).toBeUndefined()
+  })
+
+  test('DEV-2: the boxes that come with an entry are those it commits to, bound to the head before it', async () => {
+    const genesis = mustApply(undefined, log.entries[0]!)
+    expect(idsOf(boxesOfNewestEntry(genesis))).toEqual(sortedIdsOf(log.manager, log.recovery))
+    expect(boxesOfNewestEntry(genesis).map(({ logHead }) => logHead)).toEqual([new Uint8Array(32), new Uint8Array(32)])
+    expect(prevBoxHashOfNewestEntry(genesis)).toBeUndefined()
+
+    const added = mustApply(state, await craftAdd(state, log.manager, log.newcomer))
+    expect(boxesOfNewestEntry(added)).toMatchObject([
+      { deviceId: log.newcomer.deviceId, logSeq: 3, logHead: state.head },
+    ])
+    expect(prevBoxHashOfNewestEntry(added)).toBeUndefined()
+
+    const role = { deviceId: log.member.deviceId, role: 'manager' } as const
+    const promoted = mustApply(state, await buildRole(state, authorOf(log.manager), role))
+    expect(boxesOfNewestEntry(promoted)).toEqual([])
+
+    const rotated = mustApply(state, await buildRotate(state, authorOf(log.manager), nextEpochWithout(state)))
+    expect(boxesOfNewestEntry(rotated)).toHaveLength(4)
+    expect(prevBoxHashOfNewestEntry(rotated)).toEqual(sha256('link 2'))
+  })
+
+  test('DEV-5: a new recovery device takes the place of the old one, which then signs nothing', async () => {
+    const phrase = createTestDevice('phrase', 'recovery')
+    const members = [...nextEpochWithout(state, log.recovery).members, phrase]
+    const parts = {
+      record: phrase.record,
+      epoch: createTestEpoch(2, members),
+      proof: await signDevicePop(phrase.signer, state.userId, phrase.record),
+    }
+    const after = mustApply(state, await buildRecovery(state, authorOf(log.manager), parts))
+    const chain = chainStart(crypto, state.userId, log.recovery.deviceId)
+    expect(findDevice(after, log.recovery.deviceId)?.status).toEqual({ type: 'revoked', atSeq: 3, lastSeq: 0, chain })
+    const byOld = await buildRotate(after, authorOf(log.recovery), nextEpochWithout(after))
+    expect(applyEntry(crypto, after, byOld)).toEqual({ ok: false, rule: 'signer_inactive' })
+    const byNew = await buildRotate(after, authorOf(phrase), nextEpochWithout(after))
+    expect(applyEntry(crypto, after, byNew)).toMatchObject({ ok: true })
+  })
+
+  test('DEV-5: the recovery device alone can bring the account back', async () => {
+    const { manager, second, member, recovery, newcomer } = log
+    const lost = mustApply(state, await craftRevoke(state, recovery, manager, second, member))
+    const found = { ...newcomer, record: { ...newcomer.record, role: 'manager' } as const }
+    const back = mustApply(lost, await craftAdd(lost, recovery, found))
+    expect(idsOf(activeDevices(back))).toEqual(sortedIdsOf(recovery, newcomer))
+  })
+
+  test('DEV-1: a refused log names the place of the entry', () => {
+    const [genesis, first, second] = log.entries
+    expect(applyEntries(crypto, undefined, [genesis!, second!, first!])).toEqual({ ok: false, rule: 'seq', seq: 1 })
+    expect(applyEntries(crypto, undefined, [])).toEqual({ ok: true, state: undefined })
+  })
+
+  test('DEV-1: a state holds no view of the bytes it was made of', () => {
+    const bytes = log.entries[0]!.slice()
+    const before = mustApply(undefined, bytes)
+    bytes.fill(0)
+    expect(before).toEqual(mustApply(undefined, log.entries[0]!))
+  })
+
+  test('DEV-1: a flip of any byte of an entry is refused', async () => {
+    const entries = [await craftAdd(state, log.manager, log.newcomer), await craftRevoke(state, log.second, log.member)]
+    for (const entry of entries) {
+      expect(applyEntry(crypto, state, entry).ok).toBe(true)
+      for (let at = 0; at < entry.length; at++) {
+        const flipped = entry.slice()
+        flipped[at]! ^= 1 << (at % 8)
+        expect(applyEntry(crypto, state, flipped).ok, `byte ${at}`).toBe(false)
+      }
+    }
+    const genesis = log.entries[0]!
+    for (let at = 0; at < genesis.length; at++) {
+      const flipped = genesis.slice()
+      flipped[at]! ^= 1 << (at % 8)
+      expect(applyEntry(crypto, undefined, flipped).ok, `byte ${at} of genesis`).toBe(false)
+    }
+  })
+
+  test('DEV-1: no bytes make a parser of the device log throw', () => {
+    const [genesis, add] = log.entries
+    const bytes = fc.oneof(
+      fc.uint8Array({ maxLength: 600 }),
+      // Near misses: a valid entry with a piece replaced.
+      fc
+        .tuple(fc.constantFrom(genesis!, add!), fc.nat(), fc.uint8Array({ maxLength: 40 }))
+        .map(([entry, at, piece]) => {
+          const start = at % entry.length
+          return Uint8Array.of(...entry.subarray(0, start), ...piece, ...entry.subarray(start + piece.length))
+        }),
+    )
+    fc.assert(
+      fc.property(bytes, (entry) => {
+        const isGenuine = toHex(entry) === toHex(genesis!)
+        expect(applyEntry(crypto, undefined, entry).ok).toBe(isGenuine)
+        expect(applyEntry(crypto, state, entry).ok).toBe(false)
+        const record = parseDeviceRecord(entry)
+        if (record !== undefined) expect(encodeDeviceRecord(record)).toEqual(entry)
+      }),
+      { numRuns: 500 },
+    )
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 9 }), fc.uint8Array({ maxLength: 400 }), (code, payload) => {
+        const parsed = parseOperation(code, payload)
+        if (parsed.ok) expect(encodeOperation(parsed.operation)).toEqual(payload)
+      }),
+      { numRuns: 500 },
+    )
+  })
+})
