@@ -17,6 +17,7 @@ import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { findWrongArrows } from '../scripts/arrows.mjs'
 import { findLockFileFaults } from '../scripts/lock-file.mjs'
+import { findSourceFaults, judgeSourceFile } from '../scripts/source-files.mjs'
 
 const root = join(import.meta.dirname, '..')
 const workspaces = ['protocol', 'backend', 'client', 'cli']
@@ -97,6 +98,22 @@ describe('the lock file', () => {
     expect(findLockFileFaults(JSON.stringify({ packages }))).toEqual([
       'node_modules/a says where it was fetched from',
       'node_modules/b: its optional package b-darwin-arm64 is not locked',
+    ])
+  })
+})
+
+describe('the source files', () => {
+  it('HOUSE-5: each is one thing, and says which; only the configuration reads the environment', () => {
+    expect(findSourceFaults()).toEqual([])
+  })
+
+  it('HOUSE-5: a file that is not so is found', () => {
+    const text = `const level = process.env.LEVEL\n${'\n'.repeat(299)}export { level }\n`
+    expect(judgeSourceFile('backend/src/utils/log.ts', text)).toEqual([
+      'backend/src/utils/log.ts does not open with what it owns',
+      'backend/src/utils/log.ts has 301 lines, more than 300',
+      'backend/src/utils/log.ts is a drawer, not a thing',
+      "backend/src/utils/log.ts reads the environment; that is config.ts's",
     ])
   })
 })
