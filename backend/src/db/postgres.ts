@@ -1,0 +1,198 @@
+// The door to the database: PostgreSQL through `pg`, and the interface that the embedded database fills too.
+// Every query, of the pool or inside a transaction, passes one monitor that counts, times and, when slow, logs it,
+// never with a value. Commits are durable: a server or role with synchronous_commit off is refused (P3).
+
+import { performance } from 'node:perf_hooks'
+import pg from 'pg'
+import type { Log } from '../telemetry/log.ts'
+import type { DatabaseMetrics } from '../telemetry/metrics.ts'
+import { sqlStateOf } from './sql-state.ts'
+import { assertDurableCommit, checkServer } from './startup-checks.ts'
+import { operationOf, type Statement } from './statement.ts'
+import { runTransaction } from './transaction.ts'
+import { PARSERS } from './values.ts'
+
+export { isRefusedData } from './sql-state.ts'
+export type { Statement } from './statement.ts'
+
+export interface Queryable {
+  query<Row extends object>(statement: Statement, values: readonly unknown[]): Promise<Row[]>
+}
+
+export interface TransactionOptions {
+  /** For the log. */
+  readonly name: string
+  /** Of each statement inside; default: the connection's. */
+  readonly timeoutMs?: number
+}
+
+export interface Database extends Queryable {
+  readonly kind: 'postgres' | 'pglite'
+  /** READ COMMITTED. `work` may run again after a deadlock: it touches the database alone. */
+  transaction<T>(options: TransactionOptions, work: (tx: Queryable) => Promise<T>): Promise<T>
+  /** Waits for what is under way. */
+  close(): Promise<void>
+}
+
+export interface DatabaseParts {
+  readonly log: Log
+  readonly metrics: DatabaseMetrics
+  readonly slowQueryMs: number
+}
+
+export interface PostgresParts extends DatabaseParts {
+  readonly url: string
+  readonly poolSize: number
+  readonly statementTimeoutMs?: number
+}
+
+const STATEMENT_TIMEOUT_MS = 15_000
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+const CONNECT_TIMEOUT_MS = 5_000
+/** A connection the network swallowed gives no answer at all: give up this long after the server should have. */
+const LOST_ANSWER_MS = 5_000
+
+/** Throws a DatabaseRefusedError when the server's version or settings break a promise. */
+export async function openPostgres(parts: PostgresParts): Promise<Database> {
+  const { log, metrics, url, poolSize, statementTimeoutMs = STATEMENT_TIMEOUT_MS } = parts
+  const monitor = createQueryMonitor(parts)
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: poolSize,
+    application_name: 'valise',
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    statement_timeout: statementTimeoutMs,
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+    keepAlive: true,
+    types: { getTypeParser: (oid: number) => PARSERS[oid] ?? keepText },
+    onConnect: async (client) => assertDurableCommit(connectionOf(client)),
+  })
+  const reportLoss = (err: Error): void =>
+    log.warn({ event: 'db.connection.lose', err }, 'A database connection was lost')
+  pool.on('connect', (client) => client.on('error', reportLoss))
+  // The client has reported it; without a listener the pool would end the process.
+  pool.on('error', () => undefined)
+
+  const connectionOf = (client: pg.ClientBase, timeoutMs = statementTimeoutMs): Queryable => ({
+    query: async <Row extends object>(statement: Statement, values: readonly unknown[]) => {
+      const config = {
+        text: statement.text,
+        values: [...values],
+        query_timeout: timeoutMs + LOST_ANSWER_MS,
+        ...(statement.name === '' ? {} : { name: statement.name }),
+      }
+      return (await client.query<Row>(config)).rows
+    },
+  })
+
+  const checkOut = async (): Promise<pg.PoolClient> => {
+    const waiting = pool.connect()
+    if (pool.waitingCount > 0) metrics.setPoolWaiting(pool.waitingCount)
+    try {
+      return await waiting
+    } finally {
+      metrics.setPoolWaiting(pool.waitingCount)
+    }
+  }
+
+  const checkIn = (client: pg.PoolClient, error: unknown): void => {
+    // After an answer with an SQLSTATE the connection is sound; after anything else it may be half way through one.
+    client.release(error !== undefined && sqlStateOf(error) === undefined)
+  }
+
+  const lend = async <T>(use: (client: pg.PoolClient, waitMs: number) => Promise<T>): Promise<T> => {
+    const startedAtMs = performance.now()
+    const client = await checkOut()
+    let failure: unknown
+    try {
+      return await use(client, performance.now() - startedAtMs)
+    } catch (error) {
+      failure = error
+      throw error
+    } finally {
+      checkIn(client, failure)
+    }
+  }
+
+  const database: Database = {
+    kind: 'postgres',
+    query: (statement, values) =>
+      monitor(statement, (note) =>
+        lend((client, waitMs) => {
+          note.waitMs = waitMs
+          return connectionOf(client).query(statement, values)
+        }),
+      ),
+    transaction: (options, work) =>
+      runTransaction(
+        (use) =>
+          lend((client) => {
+            const connection = connectionOf(client, options.timeoutMs)
+            return use({
+              query: (statement, values) => monitor(statement, () => connection.query(statement, values)),
+            })
+          }),
+        options,
+        work,
+        (err, attempt) =>
+          log.warn(
+            { event: 'db.transaction.retry', transaction: options.name, attempt, err },
+            'A transaction runs again',
+          ),
+      ),
+    close: () => pool.end(),
+  }
+  try {
+    await checkServer(database, log)
+  } catch (error) {
+    await pool.end()
+    throw error
+  }
+  return database
+}
+
+const keepText = (text: string): string => text
+
+/** What a query can tell about itself while it runs. */
+export interface QueryNote {
+  /** Milliseconds it waited for a connection. */
+  waitMs: number
+}
+
+export type QueryMonitor = <Row>(statement: Statement, run: (note: QueryNote) => Promise<Row[]>) => Promise<Row[]>
+
+/** The one place where queries are counted and timed, those that fail or time out too. */
+export function createQueryMonitor({ log, metrics, slowQueryMs }: DatabaseParts): QueryMonitor {
+  return async (statement, run) => {
+    const operation = operationOf(statement)
+    const startedAtMs = performance.now()
+    const note: QueryNote = { waitMs: 0 }
+    const finish = (status: 'ok' | 'error', rows: number): void => {
+      const durationMs = performance.now() - startedAtMs
+      metrics.observeQuery({ operation, status, durationMs })
+      if (durationMs < slowQueryMs) return
+      metrics.countSlowQuery()
+      log.warn(
+        {
+          event: 'db.query.slow',
+          operation,
+          statement: statement.name,
+          status,
+          durationMs: Math.round(durationMs),
+          waitMs: Math.round(note.waitMs),
+          rows,
+        },
+        'A database query was slow',
+      )
+    }
+    let rows: Awaited<ReturnType<typeof run>>
+    try {
+      rows = await run(note)
+    } catch (error) {
+      finish('error', 0)
+      throw error
+    }
+    finish('ok', rows.length)
+    return rows
+  }
+}

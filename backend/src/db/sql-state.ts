@@ -1,0 +1,18 @@
+// What an error of the database means to its caller, by SQLSTATE (PostgreSQL manual, appendix A).
+
+export function sqlStateOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined
+  return typeof error.code === 'string' && /^[0-9A-Z]{5}$/.test(error.code) ? error.code : undefined
+}
+
+/** The database refuses the data itself (out of range, a constraint, too large): the same data fails again, other data may not. */
+export function isRefusedData(error: unknown): boolean {
+  const sqlState = sqlStateOf(error)
+  return sqlState !== undefined && ['22', '23', '54'].includes(sqlState.slice(0, 2))
+}
+
+/** serialization_failure and deadlock_detected: the transaction was rolled back whole and may be run again. */
+export function isRetryable(error: unknown): boolean {
+  const sqlState = sqlStateOf(error)
+  return sqlState === '40001' || sqlState === '40P01'
+}

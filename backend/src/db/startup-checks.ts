@@ -1,0 +1,63 @@
+// What a PostgreSQL server must and should be set to. A setting that breaks a promise refuses the start and says why;
+// one that only weakens it is a warning.
+
+import type { Log } from '../telemetry/log.ts'
+import type { Queryable, Statement } from './postgres.ts'
+
+const OLDEST_VERSION = 15
+
+/** The database cannot keep the promises; `message` says which setting and what to do. */
+export class DatabaseRefusedError extends Error {
+  override readonly name = 'DatabaseRefusedError'
+}
+
+const readSettings: Statement = {
+  name: 'read_settings',
+  text: `
+    select
+      current_setting('server_version_num')::integer as version,
+      current_setting('fsync') = 'on' as is_fsync_on,
+      current_setting('full_page_writes') = 'on' as is_full_page_writes_on`,
+}
+
+interface Settings {
+  readonly version: number
+  readonly is_fsync_on: boolean
+  readonly is_full_page_writes_on: boolean
+}
+
+export async function checkServer(db: Queryable, log: Log): Promise<void> {
+  const [settings] = await db.query<Settings>(readSettings, [])
+  if (settings === undefined) throw new DatabaseRefusedError('PostgreSQL did not tell its settings')
+  const major = Math.floor(settings.version / 10_000)
+  if (major < OLDEST_VERSION) {
+    throw new DatabaseRefusedError(`PostgreSQL ${major} is too old: version ${OLDEST_VERSION} or newer is needed`)
+  }
+  if (!settings.is_fsync_on) {
+    log.warn(
+      { event: 'db.settings.weak', setting: 'fsync' },
+      'PostgreSQL runs with fsync off: a power cut can lose or damage what was acknowledged',
+    )
+  }
+  if (!settings.is_full_page_writes_on) {
+    log.warn(
+      { event: 'db.settings.weak', setting: 'full_page_writes' },
+      'PostgreSQL runs with full_page_writes off: a power cut can damage the database unless the file system writes pages whole',
+    )
+  }
+}
+
+const readDurability: Statement = {
+  name: '',
+  text: `select current_setting('synchronous_commit') as synchronous_commit`,
+}
+
+/** Asked of every new connection, because the setting can be changed for a role or a database while the server runs. */
+export async function assertDurableCommit(connection: Queryable): Promise<void> {
+  const [row] = await connection.query<{ synchronous_commit: string }>(readDurability, [])
+  if (row?.synchronous_commit !== 'off') return
+  throw new DatabaseRefusedError(
+    'PostgreSQL has synchronous_commit off, so a commit is acknowledged before it is on disk. ' +
+      'Set it to on (or local) for the server, the database and the role.',
+  )
+}
