@@ -1,0 +1,70 @@
+// Brings a database to the schema this code needs: numbered, forward only, frozen once applied. All of it in one
+// transaction under an advisory lock, so nodes that start at once on an empty database wait for the first.
+
+import { createHash } from 'node:crypto'
+import { initial } from './migrations/0001-initial.ts'
+import { appendEventsFunction } from './migrations/0002-append-events.ts'
+import type { Database, Queryable, Statement } from './postgres.ts'
+
+export interface Migration {
+  readonly number: number
+  readonly name: string
+  /** Run one by one. */
+  readonly statements: readonly string[]
+}
+
+const MIGRATIONS: readonly Migration[] = [initial, appendEventsFunction]
+
+/** Any constant that no other program takes on the same database: the bytes of "valise". */
+const LOCK_KEY = 0x76_61_6c_69_73_65
+/** Other nodes wait for the lock while the first one migrates. */
+const TIMEOUT_MS = 10 * 60_000
+
+const lock: Statement = { name: '', text: 'select pg_advisory_xact_lock($1)' }
+const createHistory: Statement = {
+  name: '',
+  text: `
+    create table if not exists schema_migrations (
+      number integer not null,
+      name text not null,
+      checksum text not null,
+      applied_at timestamptz not null default now(),
+      constraint schema_migrations_pkey primary key (number)
+    )`,
+}
+const readHistory: Statement = {
+  name: '',
+  text: 'select number, name, checksum from schema_migrations order by number',
+}
+const recordMigration: Statement = {
+  name: '',
+  text: 'insert into schema_migrations (number, name, checksum) values ($1, $2, $3)',
+}
+
+/** Resolves when the schema is current. Throws when the database is ahead of this code or an applied migration changed. */
+export async function runMigrations(db: Database): Promise<void> {
+  await db.transaction({ name: 'migrate', timeoutMs: TIMEOUT_MS }, async (tx) => {
+    await tx.query(lock, [LOCK_KEY])
+    await tx.query(createHistory, [])
+    const applied = await tx.query<{ number: number; name: string; checksum: string }>(readHistory, [])
+    for (const { number, name, checksum } of applied) {
+      const migration = MIGRATIONS.find((candidate) => candidate.number === number)
+      if (migration === undefined) {
+        throw new Error(
+          `the database has migration ${number} (${name}), which this version does not know: run a newer version`,
+        )
+      }
+      if (checksumOf(migration) !== checksum)
+        throw new Error(`migration ${number} (${name}) differs from the one applied`)
+    }
+    for (const migration of MIGRATIONS.slice(applied.length)) await apply(tx, migration)
+  })
+}
+
+async function apply(tx: Queryable, migration: Migration): Promise<void> {
+  for (const text of migration.statements) await tx.query({ name: '', text, operation: 'other' }, [])
+  await tx.query(recordMigration, [migration.number, migration.name, checksumOf(migration)])
+}
+
+const checksumOf = (migration: Migration): string =>
+  createHash('sha256').update(migration.statements.join('\0')).digest('hex')

@@ -1,0 +1,295 @@
+// The function that stores a batch: checks, counters and inserts in one transaction and one round trip (DESIGN 5.4).
+//
+// Users, then devices, are locked in the order of their keys, so two nodes never wait for each other in a circle; a
+// user's streams are guarded by the lock on the user. Every statement after the locks has a snapshot of its own
+// (READ COMMITTED in a volatile function), so it sees what the transaction before it on the same user committed, and
+// user_seq follows commit order (ORD-3). Frozen: a change is a new migration.
+
+import type { Migration } from '../migrate.ts'
+
+// Bytes come as one concatenation a column and are cut by position: 32 bytes a user, leaf and chain, 16 an id.
+// Events are numbered 1 … n through all runs; `p_run_ends` has the number of each run's last event, `p_wire_ends` the
+// end of each event's bytes. `p_users` and `p_streams` are distinct and sorted.
+//
+// State of a run: 0 open, 1 gap, 2 chain mismatch, 3 revoked, 4 deleted. Of an open run the events first … last are
+// stored; cause says why the next one is not: 0 there is none, 1 stale epoch, 2 stream limit.
+const appendEvents = `
+create function append_events(
+  p_users bytea,
+  p_user_stream_counts integer[],
+  p_streams bytea,
+  p_stream_users integer[],
+  p_run_users integer[],
+  p_run_devices bytea,
+  p_run_first_seqs bigint[],
+  p_run_chain_prevs bytea,
+  p_run_ends integer[],
+  p_event_streams integer[],
+  p_event_ids bytea,
+  p_log_seqs bigint[],
+  p_ttls_s bigint[],
+  p_leaves bytea,
+  p_chains bytea,
+  p_wires bytea,
+  p_wire_ends integer[],
+  p_max_streams bigint,
+  out run_states integer[],
+  out run_last_seqs bigint[],
+  out run_firsts integer[],
+  out run_lasts integer[],
+  out run_causes integer[],
+  out stored_at_ms bigint,
+  out user_seqs bigint[],
+  out stream_seqs bigint[],
+  out known_events integer[],
+  out known_is_same boolean[],
+  out known_user_seqs bigint[],
+  out known_stream_seqs bigint[],
+  out known_stored_at_ms bigint[]
+)
+returns record
+language plpgsql
+volatile
+-- One generic plan a statement, by primary key, however small the tables were when it was made.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+  v_user_lasts bigint[];
+  v_stream_lasts bigint[];
+  v_stored_at timestamptz;
+  v_has_known boolean;
+  v_may_exceed boolean;
+begin
+  perform u.user_id
+  from generate_series(1, cardinality(p_user_stream_counts)) as i
+  join users as u on u.user_id = substring(p_users, i * 32 - 31, 32)
+  order by u.user_id
+  for no key update of u;
+
+  perform d.device_id
+  from unnest(p_run_users) with ordinality as run (user_index, r)
+  join devices as d
+    on d.user_id = substring(p_users, run.user_index * 32 - 31, 32)
+    and d.device_id = substring(p_run_devices, run.r::integer * 16 - 15, 16)
+  order by d.user_id, d.device_id
+  for no key update of d;
+
+  v_stored_at := date_trunc('milliseconds', clock_timestamp());
+  stored_at_ms := (date_part('epoch', v_stored_at) * 1000)::bigint;
+
+  select
+    array_agg(judged.state order by judged.r),
+    array_agg(judged.last_device_seq order by judged.r),
+    array_agg(judged.last_user_seq order by judged.r),
+    array_agg(judged.first_event order by judged.r),
+    array_agg(case judged.state when 0 then coalesce(judged.stale_event - 1, judged.run_end) else judged.first_event - 1 end order by judged.r),
+    array_agg(case when judged.stale_event is null then 0 else 1 end order by judged.r),
+    bool_or(judged.has_known),
+    bool_or(judged.may_exceed)
+  into run_states, run_last_seqs, v_user_lasts, run_firsts, run_lasts, run_causes, v_has_known, v_may_exceed
+  from (
+    select
+      known.*,
+      case
+        when known.state = 0 then (
+          select min(e)
+          from generate_series(known.first_event, known.run_end) as e
+          where p_log_seqs[e] < known.epoch_log_seq
+        )
+      end as stale_event
+    from (
+      select
+        run.r,
+        run.run_end,
+        coalesce(d.last_device_seq, 0) as last_device_seq,
+        coalesce(u.last_user_seq, 0) as last_user_seq,
+        u.epoch_log_seq,
+        u.stream_count + p_user_stream_counts[run.user_index] > p_max_streams as may_exceed,
+        start.first_event,
+        d.revoked_at is null and run.first_seq <= d.last_device_seq as has_known,
+        case
+          when u.user_id is null or u.deleted_at is not null then 4
+          when d.device_id is null or d.revoked_at is not null then 3
+          when run.first_seq > d.last_device_seq + 1 then 1
+          when start.first_event > run.run_end then 0
+          when d.last_chain <> case
+            when run.first_seq = d.last_device_seq + 1 then substring(p_run_chain_prevs, run.r * 32 - 31, 32)
+            else substring(p_chains, (start.first_event - 1) * 32 - 31, 32)
+          end then 2
+          else 0
+        end as state
+      from (
+        select
+          given.r::integer as r,
+          given.user_index,
+          given.first_seq,
+          given.run_end,
+          coalesce(p_run_ends[given.r - 1], 0) + 1 as run_start
+        from unnest(p_run_users, p_run_first_seqs, p_run_ends) with ordinality as given (user_index, first_seq, run_end, r)
+      ) as run
+      left join users as u on u.user_id = substring(p_users, run.user_index * 32 - 31, 32)
+      left join devices as d on d.user_id = u.user_id and d.device_id = substring(p_run_devices, run.r * 16 - 15, 16)
+      cross join lateral (
+        select least(
+          run.run_start + greatest(coalesce(d.last_device_seq, 0) + 1 - run.first_seq, 0),
+          run.run_end + 1
+        )::integer as first_event
+      ) as start
+    ) as known
+  ) as judged;
+
+  -- What the log has already: the first receipt, or a conflict.
+  if v_has_known then
+    select
+      array_agg(e),
+      array_agg(stored.leaf is not null and stored.leaf = substring(p_leaves, e * 32 - 31, 32)),
+      array_agg(coalesce(stored.user_seq, 0)),
+      array_agg(coalesce(stored.stream_seq, 0)),
+      array_agg(coalesce((date_part('epoch', stored.stored_at) * 1000)::bigint, 0))
+    into known_events, known_is_same, known_user_seqs, known_stream_seqs, known_stored_at_ms
+    from unnest(p_run_users, p_run_first_seqs, run_firsts, run_states) with ordinality
+      as run (user_index, first_seq, first_event, state, r)
+    cross join lateral (select coalesce(p_run_ends[run.r - 1], 0) + 1 as run_start) as start
+    cross join generate_series(start.run_start, run.first_event - 1) as e
+    left join events as stored
+      on stored.user_id = substring(p_users, run.user_index * 32 - 31, 32)
+      and stored.device_id = substring(p_run_devices, run.r::integer * 16 - 15, 16)
+      and stored.device_seq = run.first_seq + e - start.run_start
+    where run.state < 3;
+  end if;
+
+  select array_agg(coalesce(s.last_stream_seq, 0) order by given.i)
+  into v_stream_lasts
+  from unnest(p_stream_users) with ordinality as given (user_index, i)
+  left join streams as s
+    on s.user_id = substring(p_users, given.user_index * 32 - 31, 32)
+    and s.stream_id = substring(p_streams, given.i::integer * 16 - 15, 16);
+
+  -- New streams count in the order of their first event; a run ends before the first event of one too many.
+  if v_may_exceed then
+    with
+    accepted as materialized (
+      select run.r, e
+      from unnest(run_firsts, run_lasts) with ordinality as run (first_event, last_event, r)
+      cross join generate_series(run.first_event, run.last_event) as e
+    ),
+    fresh as (
+      select p_event_streams[accepted.e] as stream_index, min(accepted.e) as first_event
+      from accepted
+      where v_stream_lasts[p_event_streams[accepted.e]] = 0
+      group by 1
+    ),
+    ranked as (
+      select
+        fresh.stream_index,
+        row_number() over (partition by p_stream_users[fresh.stream_index] order by fresh.first_event) as position
+      from fresh
+    ),
+    excess as materialized (
+      select array_agg(ranked.stream_index) as stream_indexes
+      from ranked
+      join users as u on u.user_id = substring(p_users, p_stream_users[ranked.stream_index] * 32 - 31, 32)
+      where u.stream_count + ranked.position > p_max_streams
+    ),
+    cut as (
+      select run.r, run.last_event, run.cause, (
+        select min(accepted.e)
+        from accepted
+        cross join excess
+        where accepted.r = run.r and p_event_streams[accepted.e] = any (excess.stream_indexes)
+      ) as first_excess
+      from unnest(run_lasts, run_causes) with ordinality as run (last_event, cause, r)
+    )
+    select
+      array_agg(coalesce(cut.first_excess - 1, cut.last_event) order by cut.r),
+      array_agg(case when cut.first_excess is null then cut.cause else 2 end order by cut.r)
+    into run_lasts, run_causes
+    from cut;
+  end if;
+
+  with
+  accepted as materialized (
+    select
+      run.r::integer as r,
+      run.user_index,
+      p_event_streams[e] as stream_index,
+      e,
+      run.first_seq + e - (coalesce(p_run_ends[run.r - 1], 0) + 1) as device_seq,
+      run.last_user_seq + row_number() over (partition by run.user_index order by e) as user_seq,
+      v_stream_lasts[p_event_streams[e]] + row_number() over (partition by p_event_streams[e] order by e) as stream_seq
+    from unnest(p_run_users, p_run_first_seqs, v_user_lasts, run_firsts, run_lasts) with ordinality
+      as run (user_index, first_seq, last_user_seq, first_event, last_event, r)
+    cross join generate_series(run.first_event, run.last_event) as e
+  ),
+  appended as (
+    insert into events (
+      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, leaf, wire
+    )
+    select
+      substring(p_users, a.user_index * 32 - 31, 32),
+      a.user_seq,
+      substring(p_run_devices, a.r * 16 - 15, 16),
+      a.device_seq,
+      substring(p_streams, a.stream_index * 16 - 15, 16),
+      a.stream_seq,
+      substring(p_event_ids, a.e * 16 - 15, 16),
+      v_stored_at,
+      case when p_ttls_s[a.e] > 0 then v_stored_at + make_interval(secs => p_ttls_s[a.e]) end,
+      substring(p_leaves, a.e * 32 - 31, 32),
+      substring(p_wires, coalesce(p_wire_ends[a.e - 1], 0) + 1, p_wire_ends[a.e] - coalesce(p_wire_ends[a.e - 1], 0))
+    from accepted as a
+  ),
+  stream_moves as materialized (
+    select a.stream_index, a.user_index, count(*) as event_count, max(a.stream_seq) as last_stream_seq
+    from accepted as a
+    group by a.stream_index, a.user_index
+  ),
+  moved_streams as (
+    insert into streams (user_id, stream_id, last_stream_seq)
+    select
+      substring(p_users, m.user_index * 32 - 31, 32),
+      substring(p_streams, m.stream_index * 16 - 15, 16),
+      m.last_stream_seq
+    from stream_moves as m
+    order by m.stream_index
+    on conflict (user_id, stream_id) do update set last_stream_seq = excluded.last_stream_seq
+  ),
+  moved_devices as (
+    update devices as d
+    set
+      last_device_seq = run.first_seq + run.last_event - (coalesce(p_run_ends[run.r - 1], 0) + 1),
+      last_chain = substring(p_chains, run.last_event * 32 - 31, 32)
+    from unnest(p_run_users, p_run_first_seqs, run_firsts, run_lasts) with ordinality
+      as run (user_index, first_seq, first_event, last_event, r)
+    where
+      run.last_event >= run.first_event
+      and d.user_id = substring(p_users, run.user_index * 32 - 31, 32)
+      and d.device_id = substring(p_run_devices, run.r::integer * 16 - 15, 16)
+  ),
+  moved_users as (
+    update users as u
+    set
+      last_user_seq = u.last_user_seq + moved.event_count,
+      stream_count = u.stream_count + moved.new_streams
+    from (
+      select
+        m.user_index,
+        sum(m.event_count)::bigint as event_count,
+        count(*) filter (where v_stream_lasts[m.stream_index] = 0) as new_streams
+      from stream_moves as m
+      group by m.user_index
+    ) as moved
+    where u.user_id = substring(p_users, moved.user_index * 32 - 31, 32)
+  )
+  select array_agg(a.user_seq order by a.e), array_agg(a.stream_seq order by a.e)
+  into user_seqs, stream_seqs
+  from accepted as a;
+end
+$$`
+
+export const appendEventsFunction: Migration = { number: 2, name: 'append-events', statements: [appendEvents] }

@@ -1,0 +1,165 @@
+// The batch as `append_events` takes it (columns of integers and concatenated bytes), and its answer as one verdict an
+// event. Pure; the meaning of the columns stands in the migration that makes the function.
+
+import { formatIntegers } from '../values.ts'
+import type { AppendEvent, AppendRun, AppendVerdict } from './events.ts'
+
+export interface AppendResultRow {
+  readonly run_states: number[]
+  readonly run_last_seqs: number[]
+  readonly run_firsts: number[]
+  readonly run_lasts: number[]
+  readonly run_causes: number[]
+  readonly stored_at_ms: number
+  /** Null when nothing was stored. */
+  readonly user_seqs: number[] | null
+  readonly stream_seqs: number[] | null
+  /** Null when the log had none of the events before. */
+  readonly known_events: number[] | null
+  readonly known_is_same: boolean[] | null
+  readonly known_user_seqs: number[] | null
+  readonly known_stream_seqs: number[] | null
+  readonly known_stored_at_ms: number[] | null
+}
+
+const RUN_STATE = { open: 0, gap: 1, chainMismatch: 2, revoked: 3, deleted: 4 } as const
+const CAUSE_STALE_EPOCH = 1
+
+/** The values of `append_events` but for its last, in order. Throws a RangeError on ids or hashes of a wrong length. */
+export function packRuns(runs: readonly AppendRun[]): unknown[] {
+  const users = indexKeys(runs.map((run) => keyOf(run.userId, 32)))
+  if (new Set(runs.map((run) => keyOf(run.userId, 32) + keyOf(run.deviceId, 16))).size < runs.length) {
+    throw new RangeError('a device has one run in a batch')
+  }
+  const events: AppendEvent[] = []
+  const eventStreamKeys: string[] = []
+  const runEnds: number[] = []
+  for (const run of runs) {
+    if (run.events.length === 0) throw new RangeError('a run has at least one event')
+    const userKey = keyOf(run.userId, 32)
+    for (const event of run.events) {
+      events.push(event)
+      eventStreamKeys.push(userKey + keyOf(event.streamId, 16))
+    }
+    runEnds.push(events.length)
+  }
+  const streams = indexKeys(eventStreamKeys)
+  const streamUsers = streams.keys.map((key) => users.indexOf(key.slice(0, 32)))
+  const streamCounts = users.keys.map(() => 0)
+  for (const user of streamUsers) streamCounts[user - 1] = (streamCounts[user - 1] ?? 0) + 1
+  let wireEnd = 0
+  return [
+    bytesOfKeys(users.keys),
+    formatIntegers(streamCounts),
+    bytesOfKeys(streams.keys.map((key) => key.slice(32))),
+    formatIntegers(streamUsers),
+    formatIntegers(runs.map((run) => users.indexOf(keyOf(run.userId, 32)))),
+    concatFixed(
+      runs.map((run) => run.deviceId),
+      16,
+    ),
+    formatIntegers(runs.map((run) => run.firstSeq)),
+    concatFixed(
+      runs.map((run) => run.chainPrev),
+      32,
+    ),
+    formatIntegers(runEnds),
+    formatIntegers(eventStreamKeys.map(streams.indexOf)),
+    concatFixed(
+      events.map((event) => event.eventId),
+      16,
+    ),
+    formatIntegers(events.map((event) => event.logSeq)),
+    formatIntegers(events.map((event) => event.ttlS)),
+    concatFixed(
+      events.map((event) => event.leaf),
+      32,
+    ),
+    concatFixed(
+      events.map((event) => event.chain),
+      32,
+    ),
+    Buffer.concat(events.map((event) => event.wire)),
+    formatIntegers(events.map((event) => (wireEnd += event.wire.length))),
+  ]
+}
+
+/** Distinct keys in byte order, and the position of each, from 1. */
+function indexKeys(keys: readonly string[]): { keys: string[]; indexOf(key: string): number } {
+  const distinct = [...new Set(keys)].sort()
+  const indexByKey = new Map(distinct.map((key, i) => [key, i + 1]))
+  return { keys: distinct, indexOf: (key) => indexByKey.get(key) ?? 0 }
+}
+
+/** One character a byte, so that keys sort as their bytes do. */
+function keyOf(id: Uint8Array, length: number): string {
+  if (id.length !== length) throw new RangeError(`expected an id of ${length} bytes`)
+  return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1')
+}
+
+const bytesOfKeys = (keys: readonly string[]): Buffer => Buffer.from(keys.join(''), 'latin1')
+
+function concatFixed(parts: readonly Uint8Array[], length: number): Buffer {
+  // A part of another length would shift all that follow it: the neighbours' bytes under this event's name.
+  for (const part of parts) if (part.length !== length) throw new RangeError(`expected ${length} bytes`)
+  return Buffer.concat(parts)
+}
+
+export function readVerdicts(runs: readonly AppendRun[], row: AppendResultRow): AppendVerdict[] {
+  const verdicts: AppendVerdict[] = []
+  const knownByEvent = new Map((row.known_events ?? []).map((event, i) => [event, i]))
+  let storedCount = 0
+  for (const [r, run] of runs.entries()) {
+    const first = row.run_firsts[r] ?? 0
+    const last = row.run_lasts[r] ?? 0
+    for (let offset = 0; offset < run.events.length; offset++) {
+      const event = verdicts.length + 1
+      if (event >= first && event <= last) {
+        verdicts.push({
+          status: 'stored',
+          deviceSeq: run.firstSeq + offset,
+          streamSeq: row.stream_seqs?.[storedCount] ?? 0,
+          userSeq: row.user_seqs?.[storedCount] ?? 0,
+          storedAtMs: row.stored_at_ms,
+        })
+        storedCount++
+        continue
+      }
+      const known = knownByEvent.get(event)
+      verdicts.push(
+        known === undefined
+          ? refusalOf(row, r, event - last, run.firstSeq + offset)
+          : knownVerdict(row, known, run.firstSeq + offset),
+      )
+    }
+  }
+  return verdicts
+}
+
+function knownVerdict(row: AppendResultRow, known: number, deviceSeq: number): AppendVerdict {
+  if (row.known_is_same?.[known] !== true) return { status: 'conflict' }
+  return {
+    status: 'duplicate',
+    deviceSeq,
+    streamSeq: row.known_stream_seqs?.[known] ?? 0,
+    userSeq: row.known_user_seqs?.[known] ?? 0,
+    storedAtMs: row.known_stored_at_ms?.[known] ?? 0,
+  }
+}
+
+/** `distance` is 1 for the first event of the run that is not stored: it has the cause, those after it a gap. */
+function refusalOf(row: AppendResultRow, r: number, distance: number, deviceSeq: number): AppendVerdict {
+  switch (row.run_states[r]) {
+    case RUN_STATE.deleted:
+      return { status: 'deleted' }
+    case RUN_STATE.revoked:
+      return { status: 'revoked' }
+    case RUN_STATE.chainMismatch:
+      return { status: 'chain_mismatch' }
+    case RUN_STATE.gap:
+      return { status: 'gap', expected: (row.run_last_seqs[r] ?? 0) + 1 }
+    default:
+      if (distance > 1) return { status: 'gap', expected: deviceSeq - distance + 1 }
+      return { status: row.run_causes[r] === CAUSE_STALE_EPOCH ? 'stale_epoch' : 'stream_limit' }
+  }
+}

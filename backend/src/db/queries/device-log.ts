@@ -1,0 +1,206 @@
+// The device log as rows, and what an entry changes beside it: devices, key epochs, sealed boxes. The users row is
+// locked first and the entry is appended only onto the head it was signed for, so of two entries at once one wins.
+// Which entries are valid is decided before, by the verifier that clients use too.
+
+import type { Queryable, Statement } from '../postgres.ts'
+import { deleteAccount } from './users.ts'
+
+export interface DeviceLogRow {
+  readonly seq: number
+  readonly entry: Uint8Array
+}
+
+export interface NewDevice {
+  readonly deviceId: Uint8Array
+  readonly edPub: Uint8Array
+  /** 1 member, 2 manager, 3 recovery. */
+  readonly role: number
+  /** chain_0 of the device. */
+  readonly chain: Uint8Array
+}
+
+/** One verified entry with its effects. */
+export interface DeviceLogChange {
+  readonly userId: Uint8Array
+  readonly seq: number
+  /** The head the entry continues; 32 zeros for genesis. */
+  readonly prevHead: Uint8Array
+  readonly head: Uint8Array
+  readonly entry: Uint8Array
+  readonly added: readonly NewDevice[]
+  readonly revoked: readonly Uint8Array[]
+  readonly roles: readonly { readonly deviceId: Uint8Array; readonly role: number }[]
+  /** The key epoch the entry starts, if it starts one. */
+  readonly epoch: { readonly n: number; readonly prevBox: Uint8Array | null } | undefined
+  readonly boxes: readonly { readonly deviceId: Uint8Array; readonly epoch: number; readonly box: Uint8Array }[]
+  /** The entry ends the account. */
+  readonly isClosed: boolean
+}
+
+const readPage: Statement = {
+  name: 'read_device_log',
+  text: `
+    select l.log_seq as seq, l.entry
+    from device_log as l
+    where l.user_id = $1 and l.log_seq > $2
+    order by l.log_seq
+    limit $3`,
+}
+
+/** Entries after `afterSeq` (-1: from the first), in order. */
+export const readDeviceLog = (
+  db: Queryable,
+  userId: Uint8Array,
+  afterSeq: number,
+  limit: number,
+): Promise<DeviceLogRow[]> => db.query<DeviceLogRow>(readPage, [userId, afterSeq, limit])
+
+const insertUser: Statement = {
+  name: 'insert_user',
+  text: `
+    insert into users (user_id, log_seq, log_head, key_epoch, epoch_log_seq)
+    values ($1, $2, $3, $4, $2)
+    on conflict (user_id) do nothing
+    returning user_id`,
+}
+
+const readUserState: Statement = {
+  name: 'read_user_state',
+  text: `
+    select u.deleted_at is not null as is_deleted
+    from users as u
+    where u.user_id = $1`,
+}
+
+/**
+ * Makes the user, inside a transaction. `exists`: the same genesis entry made it before (user_id is its hash), so a lost
+ * answer may be asked for again. `key_taken`: one of the devices is somebody's already.
+ */
+export async function insertGenesis(
+  tx: Queryable,
+  change: DeviceLogChange,
+): Promise<'inserted' | 'exists' | 'deleted' | 'key_taken'> {
+  const inserted = await tx.query(insertUser, [change.userId, change.seq, change.head, change.epoch?.n ?? 0])
+  if (inserted.length === 0) {
+    const [user] = await tx.query<{ is_deleted: boolean }>(readUserState, [change.userId])
+    return user?.is_deleted === false ? 'exists' : 'deleted'
+  }
+  if (await isAnyKeyTaken(tx, change.added)) {
+    await tx.query(removeUser, [change.userId])
+    return 'key_taken'
+  }
+  await applyEffects(tx, change)
+  return 'inserted'
+}
+
+const removeUser: Statement = { name: 'remove_user', text: 'delete from users as u where u.user_id = $1' }
+
+const moveHead: Statement = {
+  name: 'move_log_head',
+  text: `
+    update users as u
+    set log_seq = $2, log_head = $3
+    where u.user_id = $1 and u.log_seq = $4 and u.log_head = $5 and u.deleted_at is null
+    returning u.user_id`,
+}
+
+const moveEpoch: Statement = {
+  name: 'move_key_epoch',
+  text: `
+    update users as u
+    set key_epoch = $2, epoch_log_seq = $3
+    where u.user_id = $1`,
+}
+
+/**
+ * Appends inside a transaction; from its commit on, the database refuses events of revoked devices and of the older
+ * epoch. `head_moved`: another entry was appended first, or the account is gone.
+ */
+export async function appendDeviceLogEntry(
+  tx: Queryable,
+  change: DeviceLogChange,
+): Promise<'appended' | 'head_moved' | 'key_taken'> {
+  const { userId, seq, head, prevHead, epoch } = change
+  // Its row lock holds off append_events on the same user until this transaction ends, so no event slips past a cut.
+  // The check of keys comes after: it must not write when it refuses, and the head has not moved for others yet.
+  if (await isAnyKeyTaken(tx, change.added)) return 'key_taken'
+  const moved = await tx.query(moveHead, [userId, seq, head, seq - 1, prevHead])
+  if (moved.length === 0) return 'head_moved'
+  if (epoch !== undefined) await tx.query(moveEpoch, [userId, epoch.n, seq])
+  await applyEffects(tx, change)
+  if (change.isClosed) await deleteAccount(tx, userId)
+  return 'appended'
+}
+
+const insertEntry: Statement = {
+  name: 'insert_device_log_entry',
+  text: 'insert into device_log (user_id, log_seq, entry) values ($1, $2, $3)',
+}
+
+const insertDevice: Statement = {
+  name: 'insert_device',
+  text: `
+    insert into devices (user_id, device_id, ed_pub, role, added_log_seq, last_chain)
+    values ($1, $2, $3, $4, $5, $6)`,
+}
+
+// A revoked device's boxes go with it: it shall open nothing again, and nobody else can.
+const revokeDevice: Statement = {
+  name: 'revoke_device',
+  text: `
+    with dropped as (
+      delete from key_envelopes as k
+      where k.user_id = $1 and k.device_id = $2
+    )
+    update devices as d
+    set revoked_log_seq = $3, revoked_at = now()
+    where d.user_id = $1 and d.device_id = $2`,
+}
+
+const changeRole: Statement = {
+  name: 'change_role',
+  text: `
+    update devices as d
+    set role = $3
+    where d.user_id = $1 and d.device_id = $2`,
+}
+
+const insertEpoch: Statement = {
+  name: 'insert_key_epoch',
+  text: 'insert into key_epochs (user_id, epoch, log_seq, prev_box) values ($1, $2, $3, $4)',
+}
+
+const insertEnvelope: Statement = {
+  name: 'insert_key_envelope',
+  text: 'insert into key_envelopes (user_id, device_id, epoch, box) values ($1, $2, $3, $4)',
+}
+
+async function applyEffects(tx: Queryable, change: DeviceLogChange): Promise<void> {
+  const { userId, seq, epoch } = change
+  await tx.query(insertEntry, [userId, seq, change.entry])
+  for (const device of change.added) {
+    await tx.query(insertDevice, [userId, device.deviceId, device.edPub, device.role, seq, device.chain])
+  }
+  for (const deviceId of change.revoked) await tx.query(revokeDevice, [userId, deviceId, seq])
+  for (const { deviceId, role } of change.roles) await tx.query(changeRole, [userId, deviceId, role])
+  if (epoch !== undefined) await tx.query(insertEpoch, [userId, epoch.n, seq, epoch.prevBox])
+  for (const box of change.boxes) await tx.query(insertEnvelope, [userId, box.deviceId, box.epoch, box.box])
+}
+
+const findTakenKey: Statement = {
+  name: 'find_taken_key',
+  text: `
+    select d.device_id
+    from devices as d
+    where d.device_id = $1
+    limit 1`,
+}
+
+/**
+ * A device belongs to one user for ever. Two transactions at once with the same new keys could both pass, but both are
+ * signed by the holder of those keys, and the look-up of a recovery device has one answer all the same.
+ */
+async function isAnyKeyTaken(tx: Queryable, devices: readonly NewDevice[]): Promise<boolean> {
+  for (const device of devices) if ((await tx.query(findTakenKey, [device.deviceId])).length > 0) return true
+  return false
+}

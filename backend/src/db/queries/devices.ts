@@ -1,0 +1,121 @@
+// Devices as a session needs them: who it is, whether it may come in, where its own sequence and its cursor stand.
+
+import type { Queryable, Statement } from '../postgres.ts'
+
+export interface DeviceForSession {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  readonly edPub: Uint8Array
+  /** 1 member, 2 manager, 3 recovery. */
+  readonly role: number
+  readonly status: 'active' | 'revoked'
+  readonly lastDeviceSeq: number
+  readonly lastChain: Uint8Array
+  readonly cursor: number
+  readonly user: {
+    readonly lastUserSeq: number
+    readonly logSeq: number
+    readonly logHead: Uint8Array
+    readonly keyEpoch: number
+    readonly isDeleted: boolean
+  }
+}
+
+const COLUMNS = `
+      d.user_id,
+      d.device_id,
+      d.ed_pub,
+      d.role,
+      d.revoked_at is not null as is_revoked,
+      d.last_device_seq,
+      d.last_chain,
+      d.cursor,
+      u.last_user_seq,
+      u.log_seq,
+      u.log_head,
+      u.key_epoch,
+      u.deleted_at is not null as is_deleted
+    from devices as d
+    join users as u on u.user_id = d.user_id`
+
+const findOfUser: Statement = {
+  name: 'find_device',
+  text: `
+    select${COLUMNS}
+    where d.user_id = $1 and d.device_id = $2`,
+}
+
+// The one statement without a user: a recovery device knows nothing but its keys. Should two accounts have been made
+// with one phrase at the same moment, the newer one that lives is meant.
+const findRecovery: Statement = {
+  name: 'find_recovery_device',
+  text: `
+    select${COLUMNS}
+    where d.device_id = $1
+    order by u.deleted_at is null desc, d.revoked_at is null desc, d.added_at desc, d.user_id
+    limit 1`,
+}
+
+interface DeviceRow {
+  readonly user_id: Uint8Array
+  readonly device_id: Uint8Array
+  readonly ed_pub: Uint8Array
+  readonly role: number
+  readonly is_revoked: boolean
+  readonly last_device_seq: number
+  readonly last_chain: Uint8Array
+  readonly cursor: number
+  readonly last_user_seq: number
+  readonly log_seq: number
+  readonly log_head: Uint8Array
+  readonly key_epoch: number
+  readonly is_deleted: boolean
+}
+
+/** Without `userId` (recovery) by the device alone. Revoked devices and those of deleted accounts are found too. */
+export async function findDeviceForSession(
+  db: Queryable,
+  deviceId: Uint8Array,
+  userId: Uint8Array | undefined,
+): Promise<DeviceForSession | undefined> {
+  const [row] =
+    userId === undefined
+      ? await db.query<DeviceRow>(findRecovery, [deviceId])
+      : await db.query<DeviceRow>(findOfUser, [userId, deviceId])
+  if (row === undefined) return undefined
+  return {
+    userId: row.user_id,
+    deviceId: row.device_id,
+    edPub: row.ed_pub,
+    role: row.role,
+    status: row.is_revoked ? 'revoked' : 'active',
+    lastDeviceSeq: row.last_device_seq,
+    lastChain: row.last_chain,
+    cursor: row.cursor,
+    user: {
+      lastUserSeq: row.last_user_seq,
+      logSeq: row.log_seq,
+      logHead: row.log_head,
+      keyEpoch: row.key_epoch,
+      isDeleted: row.is_deleted,
+    },
+  }
+}
+
+const moveCursor: Statement = {
+  name: 'save_cursor',
+  text: `
+    update devices as d
+    set cursor = greatest(d.cursor, $3), last_seen_at = now()
+    where d.user_id = $1 and d.device_id = $2`,
+}
+
+/** The cursor never goes back; the device counts as seen. */
+export async function saveCursor(
+  db: Queryable,
+  userId: Uint8Array,
+  deviceId: Uint8Array,
+  cursor: number,
+): Promise<void> {
+  await db.query(moveCursor, [userId, deviceId, cursor])
+}

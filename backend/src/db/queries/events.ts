@@ -1,0 +1,219 @@
+// The event log: append a batch, read a page after a cursor, read heads, expire. A page travels as columns (one row of
+// arrays and concatenated bytes), because a row an event costs the driver several times as much.
+
+import { DEFAULT_LIMITS, toHex } from '@valise/protocol'
+import type { Queryable, Statement } from '../postgres.ts'
+import { formatBytea } from '../values.ts'
+import { type AppendResultRow, packRuns, readVerdicts } from './append-batch.ts'
+
+export interface AppendEvent {
+  readonly streamId: Uint8Array
+  readonly eventId: Uint8Array
+  /** The device-log seq it was sealed under. */
+  readonly logSeq: number
+  /** Seconds until its bytes are forgotten; 0: never. */
+  readonly ttlS: number
+  readonly leaf: Uint8Array
+  /** The device's chain after it. */
+  readonly chain: Uint8Array
+  readonly wire: Uint8Array
+}
+
+/** Consecutive events of one device, each continuing the chain of the one before. At least one. */
+export interface AppendRun {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  readonly firstSeq: number
+  readonly chainPrev: Uint8Array
+  readonly events: readonly AppendEvent[]
+}
+
+export type AppendVerdict =
+  | {
+      readonly status: 'stored' | 'duplicate'
+      readonly deviceSeq: number
+      readonly streamSeq: number
+      readonly userSeq: number
+      readonly storedAtMs: number
+    }
+  | { readonly status: 'gap'; readonly expected: number }
+  | { readonly status: 'conflict' | 'chain_mismatch' | 'stale_epoch' | 'revoked' | 'deleted' | 'stream_limit' }
+
+const append: Statement = {
+  name: 'append_events',
+  operation: 'insert',
+  text: `
+    select
+      run_states, run_last_seqs, run_firsts, run_lasts, run_causes, stored_at_ms, user_seqs, stream_seqs,
+      known_events, known_is_same, known_user_seqs, known_stream_seqs, known_stored_at_ms
+    from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+}
+
+/**
+ * Stores what continues each device's chain and answers one verdict an event, in the order of the runs (ORD-1 to ORD-4).
+ * One transaction, one round trip, durable when it resolves; user_seq follows the order of the runs. A device has at
+ * most one run. Rejects, with nothing stored, when the database is out of reach or refuses a row (`isRefusedData`).
+ */
+export async function appendRuns(
+  db: Queryable,
+  runs: readonly AppendRun[],
+  limits: { readonly maxStreams: number } = { maxStreams: DEFAULT_LIMITS.max_streams },
+): Promise<AppendVerdict[]> {
+  if (runs.length === 0) return []
+  const [row] = await db.query<AppendResultRow>(append, [...packRuns(runs), limits.maxStreams])
+  if (row === undefined) throw new Error('append_events answered nothing')
+  return readVerdicts(runs, row)
+}
+
+export interface LogItem {
+  readonly userSeq: number
+  readonly streamSeq: number
+  readonly storedAtMs: number
+  readonly deviceId: Uint8Array
+  readonly deviceSeq: number
+  readonly leaf: Uint8Array
+  /** Undefined once the event expired: the leaf alone closes the chain. */
+  readonly wire: Uint8Array | undefined
+}
+
+export interface PageOptions {
+  readonly maxEvents: number
+  /** Of wire bytes; the first event is given however large it is. */
+  readonly maxBytes: number
+  /** Its events are left out, but counted in `through` and `maxEvents`. */
+  readonly excludeDeviceId?: Uint8Array | undefined
+  /** Unix milliseconds; default: the database's clock. */
+  readonly nowMs?: number | undefined
+}
+
+export interface EventPage {
+  /** In user_seq order. */
+  readonly items: LogItem[]
+  /** The user_seq up to which the page is complete: the cursor of the next one. */
+  readonly through: number
+}
+
+const readPage: Statement = {
+  name: 'read_events_after',
+  text: `
+    with
+    candidate as (
+      select
+        e.user_seq,
+        e.stream_seq,
+        e.stored_at,
+        e.device_id,
+        e.device_seq,
+        e.leaf,
+        case when e.expires_at <= coalesce(to_timestamp($6 / 1000.0), now()) then null else e.wire end as wire,
+        e.device_id is distinct from $5 as is_wanted
+      from events as e
+      where e.user_id = $1 and e.user_seq > $2
+      order by e.user_seq
+      limit $3
+    ),
+    page as (
+      select
+        c.*,
+        sum(case when c.is_wanted then coalesce(octet_length(c.wire), 0) else 0 end) over running as bytes_through,
+        row_number() over running as position
+      from candidate as c
+      window running as (order by c.user_seq)
+    )
+    select
+      max(p.user_seq) as through,
+      array_agg(p.user_seq) filter (where p.is_wanted) as user_seqs,
+      array_agg(p.stream_seq) filter (where p.is_wanted) as stream_seqs,
+      array_agg((date_part('epoch', p.stored_at) * 1000)::bigint) filter (where p.is_wanted) as stored_at_ms,
+      string_agg(p.device_id, ''::bytea) filter (where p.is_wanted) as device_ids,
+      array_agg(p.device_seq) filter (where p.is_wanted) as device_seqs,
+      string_agg(p.leaf, ''::bytea) filter (where p.is_wanted) as leaves,
+      array_agg(coalesce(octet_length(p.wire), -1)) filter (where p.is_wanted) as wire_lengths,
+      string_agg(p.wire, ''::bytea) filter (where p.is_wanted) as wires
+    from page as p
+    where p.position = 1 or p.bytes_through <= $4`,
+}
+
+interface PageRow {
+  readonly through: number | null
+  readonly user_seqs: number[] | null
+  readonly stream_seqs: number[] | null
+  readonly stored_at_ms: number[] | null
+  readonly device_ids: Uint8Array | null
+  readonly device_seqs: number[] | null
+  readonly leaves: Uint8Array | null
+  readonly wire_lengths: number[] | null
+  /** Null when every event of the page expired. */
+  readonly wires: Uint8Array | null
+}
+
+/** Reads at most `maxEvents` and `maxBytes` after a cursor. An empty page with `through` = the cursor is the head. */
+export async function readEventsAfter(
+  db: Queryable,
+  userId: Uint8Array,
+  afterUserSeq: number,
+  { maxEvents, maxBytes, excludeDeviceId, nowMs }: PageOptions,
+): Promise<EventPage> {
+  const values = [userId, afterUserSeq, maxEvents, maxBytes, excludeDeviceId ?? null, nowMs ?? null]
+  const [row] = await db.query<PageRow>(readPage, values)
+  return { items: row === undefined ? [] : splitPage(row), through: row?.through ?? afterUserSeq }
+}
+
+function splitPage(row: PageRow): LogItem[] {
+  const { user_seqs, stream_seqs, stored_at_ms, device_ids, device_seqs, leaves, wire_lengths, wires } = row
+  if (!user_seqs || !stream_seqs || !stored_at_ms || !device_ids || !device_seqs || !leaves || !wire_lengths) return []
+  let wireAt = 0
+  return user_seqs.map((userSeq, i) => {
+    const length = wire_lengths[i] ?? -1
+    const wire = length < 0 ? undefined : wires?.subarray(wireAt, wireAt + length)
+    if (length > 0) wireAt += length
+    return {
+      userSeq,
+      streamSeq: stream_seqs[i] ?? 0,
+      storedAtMs: stored_at_ms[i] ?? 0,
+      deviceId: device_ids.subarray(16 * i, 16 * i + 16),
+      deviceSeq: device_seqs[i] ?? 0,
+      leaf: leaves.subarray(32 * i, 32 * i + 32),
+      wire,
+    }
+  })
+}
+
+const readHeadsStatement: Statement = {
+  name: 'read_heads',
+  text: `
+    select u.user_id, u.last_user_seq
+    from users as u
+    where u.user_id = any ($1::bytea[])`,
+}
+
+/** The newest user_seq by user id in hexadecimal; unknown users are left out. */
+export async function readHeads(db: Queryable, userIds: readonly Uint8Array[]): Promise<Map<string, number>> {
+  if (userIds.length === 0) return new Map()
+  const ids = `{${userIds.map((userId) => `"\\${formatBytea(userId)}"`).join(',')}}`
+  const rows = await db.query<{ user_id: Uint8Array; last_user_seq: number }>(readHeadsStatement, [ids])
+  return new Map(rows.map((row) => [toHex(row.user_id), row.last_user_seq]))
+}
+
+const expire: Statement = {
+  name: 'expire_events',
+  text: `
+    with expired as (
+      select e.user_id, e.user_seq
+      from events as e
+      where e.expires_at <= coalesce(to_timestamp($1 / 1000.0), now()) and e.wire is not null
+      order by e.expires_at
+      limit $2
+      for update skip locked
+    )
+    update events as e
+    set wire = null
+    from expired
+    where e.user_id = expired.user_id and e.user_seq = expired.user_seq
+    returning e.user_seq`,
+}
+
+/** Forgets the bytes of at most `maxEvents` expired events; row and leaf stay. Returns how many. */
+export async function expireEvents(db: Queryable, maxEvents: number, nowMs?: number): Promise<number> {
+  return (await db.query(expire, [nowMs ?? null, maxEvents])).length
+}

@@ -1,0 +1,12 @@
+// What belongs to the database as a whole: the log epoch, 16 random bytes made with the schema. A client whose cursor
+// is of another log epoch (a database restored or made anew) starts over instead of missing events.
+
+import type { Queryable, Statement } from '../postgres.ts'
+
+const read: Statement = { name: 'read_log_epoch', text: 'select s.log_epoch from server_state as s' }
+
+export async function readLogEpoch(db: Queryable): Promise<Uint8Array> {
+  const [row] = await db.query<{ log_epoch: Uint8Array }>(read, [])
+  if (row === undefined) throw new Error('the database has no log epoch: its migrations did not run')
+  return row.log_epoch
+}

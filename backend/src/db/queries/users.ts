@@ -1,0 +1,88 @@
+// Users: where their log and device log stand, and the end of an account.
+
+import type { Queryable, Statement } from '../postgres.ts'
+
+export interface User {
+  readonly lastUserSeq: number
+  readonly logSeq: number
+  readonly logHead: Uint8Array
+  readonly keyEpoch: number
+  /** The entry that started the newest epoch: events sealed under an older seq are stale. */
+  readonly epochLogSeq: number
+  /** Unix milliseconds; undefined while the account lives. */
+  readonly deletedAtMs: number | undefined
+}
+
+const find: Statement = {
+  name: 'find_user',
+  text: `
+    select
+      u.last_user_seq,
+      u.log_seq,
+      u.log_head,
+      u.key_epoch,
+      u.epoch_log_seq,
+      date_part('epoch', u.deleted_at) * 1000 as deleted_at_ms
+    from users as u
+    where u.user_id = $1`,
+}
+
+interface UserRow {
+  readonly last_user_seq: number
+  readonly log_seq: number
+  readonly log_head: Uint8Array
+  readonly key_epoch: number
+  readonly epoch_log_seq: number
+  readonly deleted_at_ms: number | null
+}
+
+export async function findUser(db: Queryable, userId: Uint8Array): Promise<User | undefined> {
+  const [row] = await db.query<UserRow>(find, [userId])
+  if (row === undefined) return undefined
+  return {
+    lastUserSeq: row.last_user_seq,
+    logSeq: row.log_seq,
+    logHead: row.log_head,
+    keyEpoch: row.key_epoch,
+    epochLogSeq: row.epoch_log_seq,
+    deletedAtMs: row.deleted_at_ms ?? undefined,
+  }
+}
+
+const markDeleted: Statement = {
+  name: 'mark_user_deleted',
+  text: `
+    update users as u
+    set deleted_at = now(), stream_count = 0
+    where u.user_id = $1 and u.deleted_at is null
+    returning u.user_id`,
+}
+
+const clearDevices: Statement = {
+  name: 'clear_devices_of_user',
+  text: `
+    update devices as d
+    set cursor = 0, last_seen_at = null
+    where d.user_id = $1`,
+}
+
+const deletions: readonly Statement[] = [
+  { name: 'delete_events_of_user', text: 'delete from events as e where e.user_id = $1' },
+  { name: 'delete_streams_of_user', text: 'delete from streams as s where s.user_id = $1' },
+  { name: 'delete_envelopes_of_user', text: 'delete from key_envelopes as k where k.user_id = $1' },
+  { name: 'delete_epochs_of_user', text: 'delete from key_epochs as k where k.user_id = $1' },
+  { name: 'delete_device_log_of_user', text: 'delete from device_log as l where l.user_id = $1' },
+]
+
+/**
+ * Removes what the user stored, inside a transaction. What stays is the tombstone: the users row, so the account cannot
+ * come back, and the ids and public keys of its devices, so each can prove itself and be told. False when there is no
+ * such account.
+ */
+export async function deleteAccount(tx: Queryable, userId: Uint8Array): Promise<boolean> {
+  const marked = await tx.query(markDeleted, [userId])
+  if (marked.length === 0) return false
+  for (const deletion of deletions) await tx.query(deletion, [userId])
+  await tx.query(clearDevices, [userId])
+  return true
+}
