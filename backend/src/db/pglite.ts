@@ -1,0 +1,136 @@
+// The embedded database: PGlite (PostgreSQL in WebAssembly) in a folder, or in memory. One connection, so everything
+// runs one after another. In a folder, what resolves is in the write-ahead log on the disk; a second server is refused.
+
+import { existsSync, mkdirSync } from 'node:fs'
+import { rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { PGlite } from '@electric-sql/pglite'
+import { lockFolder } from './folder-lock.ts'
+import { createQueryMonitor, type Database, type DatabaseParts, type Queryable, type Statement } from './postgres.ts'
+import { operationOf } from './statement.ts'
+import { runTransaction } from './transaction.ts'
+import { BYTEA_OID, formatBytea, PARSERS } from './values.ts'
+import { createWalSync, syncPath, syncTree } from './wal-sync.ts'
+
+export interface PgliteParts extends DatabaseParts {
+  /** Made when missing, mode 0700. Undefined: in memory, gone at the end. */
+  readonly dataDir: string | undefined
+}
+
+/** Throws a FolderLockedError when another server uses the folder. */
+export async function openPglite(parts: PgliteParts): Promise<Database> {
+  const { dataDir } = parts
+  if (dataDir === undefined) return createDatabase(parts, await start(undefined), { sync: noWork, close: noWork })
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  const lock = lockFolder(join(dataDir, 'server.lock'))
+  try {
+    const clusterDir = await provideCluster(dataDir)
+    const pglite = await start(clusterDir)
+    const walSync = createWalSync(clusterDir)
+    const close = async (): Promise<void> => {
+      await walSync.close()
+      lock.release()
+    }
+    return createDatabase(parts, pglite, { sync: walSync.sync, close })
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+const noWork = async (): Promise<void> => {}
+
+const start = (clusterDir: string | undefined): Promise<PGlite> =>
+  PGlite.create({
+    ...(clusterDir === undefined ? {} : { dataDir: clusterDir }),
+    parsers: PARSERS,
+    serializers: { [BYTEA_OID]: formatBytea },
+  })
+
+/** A cluster gets its name when it is whole and on the disk: a start that is killed half way leaves none. */
+async function provideCluster(dataDir: string): Promise<string> {
+  const clusterDir = join(dataDir, 'database')
+  if (existsSync(clusterDir)) return clusterDir
+  const draft = join(dataDir, 'database.unfinished')
+  await rm(draft, { recursive: true, force: true })
+  await (await start(draft)).close()
+  await syncTree(draft)
+  await rename(draft, clusterDir)
+  await syncPath(dataDir)
+  return clusterDir
+}
+
+interface Disk {
+  sync(): Promise<void>
+  close(): Promise<void>
+}
+
+function createDatabase(parts: PgliteParts, pglite: PGlite, disk: Disk): Database {
+  const { log } = parts
+  const monitor = createQueryMonitor(parts)
+
+  const run = async <Row extends object>(statement: Statement, values: readonly unknown[]): Promise<Row[]> => {
+    try {
+      return (await pglite.query<Row>(statement.text, [...values])).rows
+    } catch (error) {
+      throw withoutValues(error)
+    }
+  }
+
+  let tail: Promise<unknown> = Promise.resolve()
+  /** A statement between `begin` and `commit` of somebody else would become part of that transaction. */
+  const runExclusive = <T>(work: () => Promise<T>): Promise<T> => {
+    const result = tail.then(work)
+    tail = result.catch(() => undefined)
+    return result
+  }
+
+  const tx: Queryable = {
+    query: <Row extends object>(statement: Statement, values: readonly unknown[]) =>
+      monitor(statement, async () => {
+        const rows = await run<Row>(statement, values)
+        if (statement.text === 'commit') await disk.sync()
+        return rows
+      }),
+  }
+
+  return {
+    kind: 'pglite',
+    query: <Row extends object>(statement: Statement, values: readonly unknown[]) =>
+      monitor(statement, (note) => {
+        const queuedAtMs = performance.now()
+        return runExclusive(async () => {
+          note.waitMs = performance.now() - queuedAtMs
+          const rows = await run<Row>(statement, values)
+          // Before anybody else can read what is written: nothing is seen that a power cut can take back.
+          if (operationOf(statement) !== 'select') await disk.sync()
+          return rows
+        })
+      }),
+    transaction: (options, work) =>
+      runTransaction(
+        (use) => runExclusive(() => use(tx)),
+        options,
+        work,
+        (err, attempt) =>
+          log.warn(
+            { event: 'db.transaction.retry', transaction: options.name, attempt, err },
+            'A transaction runs again',
+          ),
+      ),
+    close: () =>
+      runExclusive(async () => {
+        await pglite.close()
+        await disk.close()
+      }),
+  }
+}
+
+/** PGlite hangs query and parameters on its errors; a parameter must never reach a log. */
+function withoutValues(error: unknown): unknown {
+  if (error instanceof Error) {
+    for (const field of ['params', 'query', 'queryOptions', 'detail']) Reflect.deleteProperty(error, field)
+  }
+  return error
+}
