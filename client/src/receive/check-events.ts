@@ -14,6 +14,7 @@ import {
   type ParsedEvent,
   parseEvent,
   type StoredEvent,
+  toDeviceId,
   toHex,
   verifyChainSignature,
 } from '@valise/protocol'
@@ -134,7 +135,9 @@ interface Item {
 
 function readItem(crypto: Crypto, item: StoredEvent | ExpiredEvent): Item {
   if (item.length === 6) {
-    const [, , , deviceId, deviceSeq, leaf] = item
+    const [userSeq, , , idBytes, deviceSeq, leaf] = item
+    const deviceId = toDeviceId(idBytes)
+    if (deviceId === undefined) throw fail('malformed_event', { user_seq: userSeq })
     return { deviceId, deviceSeq, leaf, event: undefined, body: { type: 'expired', leaf } }
   }
   const [userSeq, , , wire] = item

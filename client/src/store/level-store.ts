@@ -1,24 +1,25 @@
 // The store port over any abstract-level database with text keys and byte values.
 
-import type { AbstractLevel } from 'abstract-level'
+import type { AbstractBatchOperation, AbstractLevel } from 'abstract-level'
 import type { Store, StoreRange } from './store.ts'
 
-type ByteLevel = AbstractLevel<string | Uint8Array | Buffer, string, Uint8Array>
+export type LevelOperations<Level> = AbstractBatchOperation<Level, string, Uint8Array>[]
 
-/** `syncWrites` asks the database to reach the disk before a batch resolves. */
-export function createLevelStore(level: ByteLevel, syncWrites: boolean): Store {
-  const writeOptions = syncWrites ? { sync: true } : {}
+/** `write` hands a batch to the database with the durability that the store promises. */
+export function createLevelStore<Level extends AbstractLevel<string | Uint8Array | Buffer, string, Uint8Array>>(
+  level: Level,
+  write: (operations: LevelOperations<Level>) => Promise<void>,
+): Store {
   return {
     get: (key) => level.get(key),
     batch: async (operations) => {
       if (operations.length === 0) return
-      await level.batch(
+      await write(
         operations.map((operation) =>
           operation.type === 'put'
-            ? { type: 'put' as const, key: operation.key, value: operation.value }
-            : { type: 'del' as const, key: operation.key },
+            ? { type: 'put', key: operation.key, value: operation.value }
+            : { type: 'del', key: operation.key },
         ),
-        writeOptions,
       )
     },
     range: (range) => iterate(level, range),
@@ -26,7 +27,10 @@ export function createLevelStore(level: ByteLevel, syncWrites: boolean): Store {
   }
 }
 
-async function* iterate(level: ByteLevel, range: StoreRange): AsyncIterable<readonly [string, Uint8Array]> {
+async function* iterate(
+  level: AbstractLevel<string | Uint8Array | Buffer, string, Uint8Array>,
+  range: StoreRange,
+): AsyncIterable<readonly [string, Uint8Array]> {
   const iterator = level.iterator({ ...range })
   try {
     for await (const entry of iterator) yield entry

@@ -5,8 +5,10 @@ import { createLevelStore } from './level-store.ts'
 import type { Store } from './store.ts'
 
 export function createMemoryStore(): Store {
-  return createLevelStore(
-    new MemoryLevel<string, Uint8Array>({ keyEncoding: 'utf8', valueEncoding: 'view', storeEncoding: 'view' }),
-    false,
-  )
+  const level = new MemoryLevel<string, Uint8Array>({
+    keyEncoding: 'utf8',
+    valueEncoding: 'view',
+    storeEncoding: 'view',
+  })
+  return createLevelStore(level, (operations) => level.batch(operations))
 }

@@ -1,0 +1,49 @@
+// Brings this device's copy of the device log and its epoch keys up to what the server has, over a session.
+
+import { AlarmError } from '../alarm.ts'
+import type { Answer, RequestBody } from '../connection/requests.ts'
+import type { EpochKeys } from './epoch-keys.ts'
+import type { LogBook } from './log-book.ts'
+
+export type Ask = (body: RequestBody) => Promise<Answer>
+
+/** A server that never ends a sequence of pages is not followed for ever. */
+const MAX_PAGES = 10_000
+
+/** Reads the device log to its end, at least up to `upTo`. Throws alarms. */
+export async function readDeviceLog(ask: Ask, book: LogBook, upTo = 0): Promise<void> {
+  for (let page = 0; page < MAX_PAGES; page++) {
+    const answer = await ask({ type: 'fetch_device_log', after_seq: book.state?.seq ?? null })
+    if (answer.type !== 'device_log') throw new AlarmError('malformed_message', { answer: answer.type })
+    await book.append(answer.entries)
+    const seq = book.state?.seq ?? -1
+    if (answer.head_seq < seq) throw new AlarmError('device_log_shorter', { seq: answer.head_seq, known: seq })
+    if (seq >= answer.head_seq) {
+      if (seq < upTo) throw new AlarmError('device_log_shorter', { seq, expected: upTo })
+      return
+    }
+    if (answer.entries.length === 0) throw new AlarmError('device_log_shorter', { seq, expected: answer.head_seq })
+  }
+  throw new AlarmError('malformed_message', { answer: 'device_log' })
+}
+
+/** Fetches and opens the epoch secrets that are missing here. Throws alarms. */
+export async function readEpochKeys(ask: Ask, book: LogBook, epochKeys: EpochKeys): Promise<void> {
+  const log = book.require()
+  const first = epochKeys.firstMissing(log)
+  if (first === undefined) return
+  const boxes = new Map<number, Uint8Array>()
+  const prevBoxes = new Map<number, Uint8Array>()
+  let after = first - 1
+  for (let page = 0; page < MAX_PAGES; page++) {
+    const answer = await ask({ type: 'fetch_envelopes', after_epoch: after })
+    if (answer.type !== 'envelopes') throw new AlarmError('malformed_message', { answer: answer.type })
+    for (const { epoch, box } of answer.boxes) if (epoch <= log.epoch.n) boxes.set(epoch, box)
+    for (const { epoch, prev_box } of answer.prev_boxes) if (epoch <= log.epoch.n) prevBoxes.set(epoch, prev_box)
+    if (answer.is_last) return epochKeys.receive(log, { boxes, prevBoxes })
+    const last = Math.max(...answer.boxes.map(({ epoch }) => epoch), ...answer.prev_boxes.map(({ epoch }) => epoch))
+    if (!(last > after)) throw new AlarmError('malformed_message', { answer: 'envelopes' })
+    after = last
+  }
+  throw new AlarmError('malformed_message', { answer: 'envelopes' })
+}

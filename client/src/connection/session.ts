@@ -1,0 +1,210 @@
+// One session over one connection: connects, shakes hands within a deadline, opens and seals frames, answers pings,
+// changes keys when the server asks (never by itself), and says once how it ended. What messages mean is the client's.
+
+import {
+  type ClientIdentity,
+  type ClientMessage,
+  type Crypto,
+  createClientHandshake,
+  createSessionChannel,
+  decodeServerMessages,
+  type ErrorCode,
+  encodeMessage,
+  errorOfClose,
+  parseSessionEstablishedFrame,
+  type ServerMessage,
+  type SessionChannel,
+  type SessionEstablished,
+  type SessionSecrets,
+  type Signer,
+} from '@valise/protocol'
+import type { ServerPin } from '../account/identity.ts'
+import type { Clock } from '../clock.ts'
+import type { Connection, Transport } from '../transport.ts'
+
+export type SessionEnd =
+  | { readonly type: 'closed_by_server'; readonly code: ErrorCode }
+  | { readonly type: 'wrong_server_key' }
+  | { readonly type: 'handshake_failed' }
+  | { readonly type: 'handshake_timeout' }
+  | { readonly type: 'silent' }
+  | { readonly type: 'bad_frame' }
+  | { readonly type: 'malformed_message'; readonly field: string }
+  | { readonly type: 'lost' }
+  | { readonly type: 'closed_here' }
+
+export interface SessionHandlers {
+  readonly onEstablished: (message: SessionEstablished) => void
+  /** Everything but pings and pongs, in order. */
+  readonly onMessage: (message: ServerMessage, frameBytes: number) => void
+  /** Exactly once. */
+  readonly onEnd: (end: SessionEnd) => void
+}
+
+export interface SessionParts {
+  readonly transport: Transport
+  readonly server: ServerPin
+  readonly crypto: Crypto
+  readonly signer: Signer
+  readonly identity: ClientIdentity
+  readonly clock: Clock
+  readonly handlers: SessionHandlers
+}
+
+export interface Session {
+  /** Does nothing before the session is established or after its end. */
+  send(message: ClientMessage): void
+  close(): void
+  /** Ends the session as if it had been lost. */
+  abandon(end: SessionEnd): void
+  pause(): void
+  resume(): void
+}
+
+const HANDSHAKE_TIMEOUT_MS = 10_000
+/** A silent server is pinged after this long and given up after as long again. */
+const SILENCE_MS = 20_000
+const CLOSE_NORMAL = 1000
+/** A client may not send the reserved codes; the server learns no more than that it is over. */
+const CLOSE_ABANDONED = 4400
+
+type Stage =
+  | { readonly type: 'connecting' }
+  | { readonly type: 'awaiting_server_hello'; readonly handshake: ReturnType<typeof createClientHandshake> }
+  | { readonly type: 'finishing' }
+  | { readonly type: 'awaiting_established'; readonly channel: SessionChannel }
+  | { readonly type: 'established'; readonly channel: SessionChannel }
+  | { readonly type: 'ended' }
+
+export function openSession(parts: SessionParts): Session {
+  const { crypto, clock, handlers, identity, signer, server } = parts
+  let stage: Stage = { type: 'connecting' }
+  let wasHeard = true
+  let pingId = 0
+  let cancelTimer = clock.after(HANDSHAKE_TIMEOUT_MS, () => end({ type: 'handshake_timeout' }))
+
+  const end = (reason: SessionEnd): void => {
+    if (stage.type === 'ended') return
+    const channel = 'channel' in stage ? stage.channel : undefined
+    const isPolite = stage.type === 'established' && reason.type === 'closed_here'
+    if (isPolite && channel !== undefined) connection.send(channel.sealCloseNotify())
+    stage = { type: 'ended' }
+    cancelTimer()
+    channel?.close()
+    connection.close(reason.type === 'closed_here' ? CLOSE_NORMAL : CLOSE_ABANDONED, '')
+    handlers.onEnd(reason)
+  }
+
+  const watchSilence = (): void => {
+    cancelTimer = clock.after(SILENCE_MS, () => {
+      if (stage.type !== 'established') return
+      if (!wasHeard) {
+        end({ type: 'silent' })
+        return
+      }
+      wasHeard = false
+      pingId += 1
+      send({ type: 'ping', id: pingId })
+      watchSilence()
+    })
+  }
+
+  const send = (message: ClientMessage): void => {
+    if (stage.type === 'established') connection.send(stage.channel.seal(encodeMessage(message)))
+  }
+
+  const startChannel = (secrets: SessionSecrets): SessionChannel =>
+    createSessionChannel({ crypto, role: 'client', secrets })
+
+  const receivePayload = (payload: Uint8Array) => {
+    const decoded = decodeServerMessages(payload)
+    if (!decoded.ok) {
+      end(decoded.code === 'bad_frame' ? { type: 'bad_frame' } : { type: 'malformed_message', field: decoded.field })
+      return
+    }
+    for (const message of decoded.messages) {
+      if (stage.type === 'ended') return
+      if (stage.type === 'awaiting_established') {
+        if (message.type !== 'session_established') return end({ type: 'bad_frame' })
+        stage = { type: 'established', channel: stage.channel }
+        cancelTimer()
+        watchSilence()
+        handlers.onEstablished(message)
+      } else if (message.type === 'ping') send({ type: 'pong', id: message.id })
+      else if (message.type !== 'pong') handlers.onMessage(message, payload.length)
+    }
+  }
+
+  const receiveFrame = (channel: SessionChannel, frame: Uint8Array) => {
+    wasHeard = true
+    const received = channel.receive(frame)
+    switch (received.type) {
+      case 'application':
+        return receivePayload(received.payload)
+      case 'rekey_hint':
+        if (!channel.isRekeying) connection.send(channel.startRekey())
+        return
+      case 'rekey':
+        for (const reply of received.replies) connection.send(reply)
+        return
+      case 'close_notify':
+        // The close frame that follows says why.
+        return
+      case 'failed':
+        return end({ type: 'bad_frame' })
+    }
+  }
+
+  const finishHandshake = async (handshake: ReturnType<typeof createClientHandshake>, text: string): Promise<void> => {
+    stage = { type: 'finishing' }
+    const result = await handshake.finish(text).catch(() => ({ ok: false, reason: 'handshake_failed' }) as const)
+    if (hasEnded()) return
+    if (!result.ok) return end({ type: result.reason })
+    stage = { type: 'awaiting_established', channel: startChannel(result.secrets) }
+    connection.send(result.authText)
+  }
+  const hasEnded = (): boolean => stage.type === 'ended'
+
+  const onMessage = (data: string | Uint8Array) => {
+    switch (stage.type) {
+      case 'awaiting_server_hello':
+        if (typeof data !== 'string') return end({ type: 'handshake_failed' })
+        void finishHandshake(stage.handshake, data)
+        return
+      case 'awaiting_established': {
+        const frame = typeof data === 'string' ? parseSessionEstablishedFrame(data) : undefined
+        if (frame === undefined) return end({ type: 'handshake_failed' })
+        return receiveFrame(stage.channel, frame)
+      }
+      case 'established':
+        if (typeof data === 'string') return end({ type: 'bad_frame' })
+        return receiveFrame(stage.channel, data)
+      case 'connecting':
+      case 'finishing':
+        return end({ type: 'handshake_failed' })
+      case 'ended':
+        return
+    }
+  }
+
+  const onOpen = (): void => {
+    if (stage.type !== 'connecting') return
+    const handshake = createClientHandshake({ crypto, signer, identity, pinnedFingerprint: server.fingerprint })
+    stage = { type: 'awaiting_server_hello', handshake }
+    connection.send(handshake.hello)
+  }
+
+  const onClose = (closeCode: number, reason: string): void => {
+    const code = errorOfClose(closeCode, reason)
+    end(code === undefined ? { type: 'lost' } : { type: 'closed_by_server', code })
+  }
+
+  const connection: Connection = parts.transport.connect(server.url, { onOpen, onMessage, onClose })
+  return {
+    send,
+    close: () => end({ type: 'closed_here' }),
+    abandon: end,
+    pause: () => connection.pause?.(),
+    resume: () => connection.resume?.(),
+  }
+}

@@ -1,0 +1,275 @@
+// Publishes what waits in the outbox: seals at the moment of sending, stores the sealed bytes before the first send,
+// keeps a bounded window in flight, repairs what is refused, and turns receipts into events of the local log.
+// Its methods run in the client's lane.
+
+import {
+  type ErrorCode,
+  type EventId,
+  errorEntry,
+  formatUuid,
+  type Receipts,
+  type Refused,
+  toStreamId,
+} from '@valise/protocol'
+import type { LogBook } from '../account/log-book.ts'
+import { AlarmError } from '../alarm.ts'
+import type { Clock } from '../clock.ts'
+import type { LocalLog, LogEvent } from '../store/local-log.ts'
+import type { StoreOperation } from '../store/store.ts'
+import type { Outbox } from './outbox.ts'
+import type { OwnChain, SealedItem } from './own-chain.ts'
+import { type Draft, type SealingParts, sealRun } from './sealing-run.ts'
+import { createSendWindow, type Repair, type WindowItem, type WindowLimits } from './send-window.ts'
+
+/** What the server answers for a stored event. */
+export interface PublishReceipt {
+  readonly eventId: EventId
+  readonly streamName: string
+  readonly deviceSeq: number
+  readonly streamSeq: number
+  readonly userSeq: number
+  readonly storedAtMs: number
+  readonly isDuplicate: boolean
+}
+
+/** An event that was refused for good and replaced by an empty one. */
+export interface PublishRefusal {
+  readonly eventId: EventId
+  readonly streamName: string
+  readonly code: ErrorCode
+  /** Fit to show to a person. */
+  readonly text: string
+}
+
+export interface PublishSession {
+  readonly lastDeviceSeq: number
+  readonly maxMessageEvents: number
+  readonly maxMessageBytes: number
+  send(events: Uint8Array[]): void
+}
+
+export interface Publisher {
+  /** Throws alarms when the server's and this device's idea of its chain do not fit. */
+  begin(session: PublishSession): void
+  end(): void
+  /** Sends, seals and repairs until there is nothing to do but wait. */
+  pump(): Promise<void>
+  receipts(message: Receipts): Promise<void>
+  refused(message: Refused): void
+  unavailable(retryAfterMs: number): void
+}
+
+export interface PublisherParts extends SealingParts {
+  readonly clock: Clock
+  readonly outbox: Outbox
+  readonly chain: OwnChain
+  readonly log: LocalLog
+  readonly book: LogBook
+  readonly epochKeys: SealingParts['epochKeys'] & { streamId(name: string): Draft['streamId'] | undefined }
+  readonly limits: WindowLimits
+  /** Reads the device log and epoch keys anew. */
+  refreshDeviceLog(): Promise<void>
+  /** To be stored with own events that got their receipts. */
+  countEvents(count: number): StoreOperation[]
+  onReceipt(receipt: PublishReceipt): void
+  onRefusal(refusal: PublishRefusal): void
+  /** Something is to be tried again later: pump then. */
+  onRetry(): void
+  /** What was sent stays without an answer. */
+  onOverdue(): void
+}
+
+export const DEFAULT_WINDOW_LIMITS: WindowLimits = {
+  maxEvents: 512,
+  maxBytes: 2 * 1024 * 1024,
+  maxMessageEvents: 512,
+  maxMessageBytes: 512 * 1024,
+}
+
+/** Signing dominates: so many take a few tens of milliseconds, after which the first can be on their way. */
+const MAX_SEALED_AT_ONCE = 128
+const ANSWER_TIMEOUT_MS = 30_000
+const DEFAULT_RETRY_MS = 1000
+
+const toWindowItem = (item: SealedItem): WindowItem => ({ deviceSeq: item.deviceSeq, bytes: item.wire.length })
+
+export function createPublisher(parts: PublisherParts): Publisher {
+  const { clock, outbox, chain, log, book, epochKeys, identity } = parts
+  const { deviceId } = identity
+  const window = createSendWindow(parts.limits)
+  window.add(chain.unreceipted.map(toWindowItem))
+  let lastSealedPosition = chain.unreceipted.reduce((last, item) => Math.max(last, item.position ?? 0), 0)
+  let session: PublishSession | undefined
+  let cancelRetry = (): void => {}
+  let cancelOverdue = (): void => {}
+
+  const watchAnswers = (): void => {
+    cancelOverdue()
+    cancelOverdue = window.inFlight === 0 ? () => {} : clock.after(ANSWER_TIMEOUT_MS, parts.onOverdue)
+  }
+
+  const streamIdOf = (streamName: string): Draft['streamId'] => {
+    const streamId = epochKeys.streamId(streamName)
+    if (streamId === undefined) throw new Error('the secret of the first epoch is missing')
+    return streamId
+  }
+
+  const sealMore = async (maxEvents: number, maxBytes: number): Promise<boolean> => {
+    const waiting = await outbox.read(lastSealedPosition, Math.min(maxEvents, MAX_SEALED_AT_ONCE), maxBytes)
+    const last = waiting.at(-1)
+    if (last === undefined) return false
+    const drafts = waiting.map((item) => ({ ...item, streamId: streamIdOf(item.streamName) }))
+    const sealed = await sealRun(parts, book.require(), chain.end, drafts)
+    await chain.save(sealed, [])
+    lastSealedPosition = last.position
+    window.add(sealed.map(toWindowItem))
+    return true
+  }
+
+  /** The same event, to be sealed again. */
+  const redraft = async ({ position, streamName, eventId, event }: SealedItem): Promise<Draft> => {
+    const kept = { position, streamName, streamId: event.streamId, eventId, ttlS: event.ttlS }
+    if (position === undefined) return { ...kept, content: undefined }
+    const item = await outbox.get(position)
+    if (item === undefined) throw new AlarmError('store_damaged', { outbox: position })
+    return { ...kept, content: item.content }
+  }
+
+  const tombstone = (item: SealedItem, code: ErrorCode): Draft => {
+    if (item.position === undefined) throw new AlarmError('tombstone_refused', { device_seq: item.deviceSeq, code })
+    // A stream that may not begin cannot hold the tombstone either.
+    const known = code === 'stream_limit_reached' ? log.anyStream() : undefined
+    const { streamId } = item.event
+    const where = known === undefined ? streamId : (toStreamId(known) ?? streamId)
+    const { streamName, eventId } = item
+    return { position: undefined, streamName, streamId: where, eventId, ttlS: 0, content: undefined }
+  }
+
+  const repairFrom = async (repair: Exclude<Repair, { type: 'send_again' }>): Promise<void> => {
+    const first = chain.find(repair.deviceSeq)
+    if (first === undefined) throw new Error('a repair of an event that is not in the window')
+    if (repair.type === 'seal_again') {
+      await parts.refreshDeviceLog()
+      const { epoch } = book.require()
+      // It was sealed under the newest epoch that the server shows: what it demands it withholds.
+      if (epoch.logSeq <= first.event.logSeq) throw new AlarmError('device_log_shorter', { seq: book.require().seq })
+    }
+    const later = chain.unreceipted.filter((item) => item.deviceSeq >= repair.deviceSeq)
+    const drafts: Draft[] = []
+    for (const item of later) {
+      const isBuried = repair.type === 'bury' && item === first
+      drafts.push(isBuried ? tombstone(item, repair.code) : await redraft(item))
+    }
+    const end = { deviceSeq: first.deviceSeq - 1, chain: first.event.chainPrev }
+    const sealed = await sealRun(parts, book.require(), end, drafts)
+    const { position } = first
+    const isBuried = repair.type === 'bury' && position !== undefined
+    await chain.save(sealed, isBuried ? [outbox.removal(position)] : [])
+    window.replace(sealed.map(toWindowItem))
+    if (!isBuried) return
+    outbox.settled(position)
+    const { eventId, streamName } = first
+    parts.onRefusal({ eventId, streamName, code: repair.code, text: errorEntry(repair.code).text })
+  }
+
+  const send = (current: PublishSession, deviceSeqs: readonly number[]): void => {
+    current.send(deviceSeqs.flatMap((deviceSeq) => chain.find(deviceSeq)?.wire ?? []))
+    watchAnswers()
+  }
+
+  return {
+    begin: (next) => {
+      const stored = log.deviceHead(deviceId)?.deviceSeq ?? 0
+      const where = { device: formatUuid(deviceId), server: next.lastDeviceSeq }
+      if (next.lastDeviceSeq > chain.end.deviceSeq) {
+        throw new AlarmError('device_cloned', { ...where, sealed: chain.end.deviceSeq })
+      }
+      if (next.lastDeviceSeq < stored) throw new AlarmError('receipts_withdrawn', { ...where, confirmed: stored })
+      session = next
+      window.connected(next)
+    },
+    end: () => {
+      session = undefined
+      window.disconnected()
+      cancelRetry()
+      cancelOverdue()
+    },
+    pump: async () => {
+      while (session !== undefined) {
+        const step = window.next(clock.now())
+        switch (step.type) {
+          case 'send':
+            send(session, step.deviceSeqs)
+            break
+          case 'seal':
+            if (!(await sealMore(step.maxEvents, step.maxBytes))) return
+            break
+          case 'repair':
+            await repairFrom(step.repair)
+            break
+          case 'wait':
+            cancelRetry()
+            cancelRetry = clock.after(step.untilMs - clock.now(), parts.onRetry)
+            return
+          case 'idle':
+            return
+        }
+      }
+    },
+    receipts: async (message) => {
+      const stored: { event: LogEvent; item: SealedItem; receipt: PublishReceipt }[] = []
+      let head = log.deviceHead(deviceId)
+      for (const [deviceSeq, streamSeq, userSeq, storedAtMs, isDuplicate] of message.receipts) {
+        const item = chain.find(deviceSeq)
+        if (item === undefined || stored.some((other) => other.item === item)) continue
+        const isOrdered = head === undefined || deviceSeq > head.deviceSeq === userSeq > head.userSeq
+        if (!isOrdered) throw new AlarmError('receipt_contradiction', { device_seq: deviceSeq, user_seq: userSeq })
+        const { wire, event, eventId, streamName } = item
+        if (head === undefined || deviceSeq > head.deviceSeq) {
+          head = { deviceSeq, chain: item.chain, logSeq: event.logSeq, userSeq }
+        }
+        const place = { deviceSeq, streamSeq, userSeq, storedAtMs }
+        stored.push({
+          item,
+          event: { ...place, deviceId, chain: item.chain, body: { type: 'stored', wire, event } },
+          receipt: { ...place, eventId, streamName, isDuplicate },
+        })
+      }
+      if (stored.length === 0) return
+      const ordinary = stored.filter(({ item }) => item.position !== undefined && !isOwnStream(item.streamName))
+      await log.commit({
+        events: stored.map(({ event }) => event),
+        progress: log.progress,
+        deviceHeads: head === undefined ? [] : [{ deviceId, head }],
+        streamHeads: [],
+        also: [
+          ...stored.map(({ item }) => chain.removal(item.deviceSeq)),
+          ...stored.flatMap(({ item }) => (item.position === undefined ? [] : outbox.removal(item.position))),
+          ...parts.countEvents(ordinary.length),
+        ],
+      })
+      for (const { item } of stored) {
+        chain.receipted(item.deviceSeq)
+        window.receipt(item.deviceSeq)
+        if (item.position !== undefined) outbox.settled(item.position)
+      }
+      watchAnswers()
+      for (const { item, receipt } of stored) if (item.position !== undefined) parts.onReceipt(receipt)
+    },
+    refused: ({ device_seq, code, expected, retry_after_ms }) => {
+      if (code === 'device_seq_conflict') throw new AlarmError('device_cloned', { device_seq })
+      if (code === 'chain_mismatch') throw new AlarmError('chain_forked', { device_seq })
+      if (code === 'foreign_event') throw new AlarmError('foreign_session', { device_seq })
+      const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_RETRY_MS)
+      window.refused(device_seq, code, { expected, retryAtMs })
+      watchAnswers()
+    },
+    unavailable: (retryAfterMs) => {
+      window.unavailable(clock.now() + retryAfterMs)
+      watchAnswers()
+    },
+  }
+}
+
+/** Streams that the client keeps for itself. */
+export const isOwnStream = (streamName: string): boolean => streamName.startsWith('valise/')

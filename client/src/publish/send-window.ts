@@ -1,0 +1,168 @@
+// Which sealed events are on their way and what to do next: a pure state machine. Each event sent is answered on its own;
+// after a refusal nothing new goes out until every answer is in, then one repair is made and sending goes on.
+
+import type { ErrorCode } from '@valise/protocol'
+
+export interface WindowItem {
+  readonly deviceSeq: number
+  readonly bytes: number
+}
+
+/** What must happen to the sealed events before sending goes on. */
+export type Repair =
+  /** The device log has moved on: seal this one and all later ones again. */
+  | { readonly type: 'seal_again'; readonly deviceSeq: number }
+  /** Refused for good: put a tombstone in its place and seal all later ones again. */
+  | { readonly type: 'bury'; readonly deviceSeq: number; readonly code: ErrorCode }
+  | { readonly type: 'send_again'; readonly deviceSeq: number }
+
+export type WindowStep =
+  /** Contiguous, by device_seq. */
+  | { readonly type: 'send'; readonly deviceSeqs: readonly number[] }
+  | { readonly type: 'seal'; readonly maxEvents: number; readonly maxBytes: number }
+  | { readonly type: 'repair'; readonly repair: Exclude<Repair, { type: 'send_again' }> }
+  | { readonly type: 'wait'; readonly untilMs: number }
+  | { readonly type: 'idle' }
+
+export interface WindowLimits {
+  readonly maxEvents: number
+  readonly maxBytes: number
+  /** Events and bytes of one publish message. */
+  readonly maxMessageEvents: number
+  readonly maxMessageBytes: number
+}
+
+export interface SendWindow {
+  /** Sealed and stored, in order after those before. */
+  add(items: readonly WindowItem[]): void
+  /** Items from a device_seq on were sealed again. */
+  replace(items: readonly WindowItem[]): void
+  /** A session began: everything is to be sent again. */
+  connected(limits: Pick<WindowLimits, 'maxMessageEvents' | 'maxMessageBytes'>): void
+  disconnected(): void
+  receipt(deviceSeq: number): void
+  refused(deviceSeq: number, code: ErrorCode, details: { expected: number | undefined; retryAtMs: number }): void
+  /** Nothing unanswered was stored, or it will be found stored: send it again, later. */
+  unavailable(retryAtMs: number): void
+  /** The caller carries the step out before it asks again. */
+  next(nowMs: number): WindowStep
+  readonly inFlight: number
+  readonly count: number
+}
+
+type Item = WindowItem & { isSent: boolean }
+
+/** Refusals of one event that end in a tombstone in its place (ORD-6). */
+const BURIED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'payload_too_large',
+  'event_expired',
+  'invalid_event',
+  'stream_limit_reached',
+  'event_refused',
+])
+
+export function createSendWindow(limits: WindowLimits): SendWindow {
+  let items: Item[] = []
+  let isConnected = false
+  let repair: Repair | undefined
+  let retryAtMs: number | undefined
+  let { maxMessageEvents, maxMessageBytes } = limits
+
+  const find = (deviceSeq: number): Item | undefined => items.find((item) => item.deviceSeq === deviceSeq)
+  const inFlight = (): number => items.reduce((count, item) => count + (item.isSent ? 1 : 0), 0)
+  const isStronger = (next: Repair): boolean => {
+    if (repair === undefined || next.deviceSeq < repair.deviceSeq) return true
+    return next.deviceSeq === repair.deviceSeq && repair.type === 'send_again'
+  }
+  const propose = (next: Repair): void => {
+    if (isStronger(next)) repair = next
+  }
+
+  const nextMessage = (): number[] => {
+    const deviceSeqs: number[] = []
+    let bytes = 0
+    for (const item of items) {
+      if (item.isSent) continue
+      const isFull = deviceSeqs.length >= maxMessageEvents || bytes + item.bytes > maxMessageBytes
+      if (deviceSeqs.length > 0 && isFull) break
+      deviceSeqs.push(item.deviceSeq)
+      bytes += item.bytes
+      item.isSent = true
+    }
+    return deviceSeqs
+  }
+
+  const roomToSeal = (): { maxEvents: number; maxBytes: number } | undefined => {
+    const bytes = items.reduce((sum, item) => sum + item.bytes, 0)
+    const maxEvents = limits.maxEvents - items.length
+    const maxBytes = limits.maxBytes - bytes
+    return maxEvents > 0 && maxBytes > 0 ? { maxEvents, maxBytes } : undefined
+  }
+
+  return {
+    add: (added) => {
+      items.push(...added.map((item) => ({ ...item, isSent: false })))
+    },
+    replace: (replaced) => {
+      const from = replaced[0]?.deviceSeq ?? Number.POSITIVE_INFINITY
+      items = items.filter((item) => item.deviceSeq < from)
+      items.push(...replaced.map((item) => ({ ...item, isSent: false })))
+      repair = undefined
+    },
+    connected: (announced) => {
+      ;({ maxMessageEvents, maxMessageBytes } = announced)
+      isConnected = true
+      repair = undefined
+      retryAtMs = undefined
+      for (const item of items) item.isSent = false
+    },
+    disconnected: () => {
+      isConnected = false
+    },
+    receipt: (deviceSeq) => {
+      items = items.filter((item) => item.deviceSeq !== deviceSeq)
+    },
+    refused: (claimedSeq, code, details) => {
+      // The server could not read which event it refuses: the first that has no answer.
+      const deviceSeq = claimedSeq === 0 ? (items.find((item) => item.isSent)?.deviceSeq ?? 0) : claimedSeq
+      const item = find(deviceSeq)
+      // An answer to an earlier sending of what was given up on since.
+      if (item === undefined || !item.isSent) return
+      item.isSent = false
+      if (BURIED.has(code)) propose({ type: 'bury', deviceSeq, code })
+      else if (code === 'stale_epoch') propose({ type: 'seal_again', deviceSeq })
+      else if (code === 'unavailable' || code === 'rate_limited') {
+        retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
+      } else propose({ type: 'send_again', deviceSeq: details.expected ?? deviceSeq })
+    },
+    unavailable: (atMs) => {
+      retryAtMs = Math.max(retryAtMs ?? 0, atMs)
+      for (const item of items) item.isSent = false
+    },
+    next: (nowMs) => {
+      if (!isConnected) return { type: 'idle' }
+      if (retryAtMs !== undefined) {
+        if (nowMs < retryAtMs) return { type: 'wait', untilMs: retryAtMs }
+        if (inFlight() > 0) return { type: 'idle' }
+        retryAtMs = undefined
+      }
+      if (repair !== undefined) {
+        if (inFlight() > 0) return { type: 'idle' }
+        if (repair.type !== 'send_again') return { type: 'repair', repair }
+        const { deviceSeq } = repair
+        repair = undefined
+        for (const item of items) if (item.deviceSeq >= deviceSeq) item.isSent = false
+      }
+      const deviceSeqs = nextMessage()
+      if (deviceSeqs.length > 0) return { type: 'send', deviceSeqs }
+      const room = roomToSeal()
+      return room === undefined ? { type: 'idle' } : { type: 'seal', ...room }
+    },
+    get inFlight() {
+      return inFlight()
+    },
+    get count() {
+      return items.length
+    },
+  }
+}

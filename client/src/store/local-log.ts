@@ -1,0 +1,177 @@
+// The user's log as this device holds it: events, heads of devices and streams, progress. It answers from memory and
+// changes in one batch at a time, so that events, chains and cursor are always stored together (P4).
+
+import { type DeviceId, fromHex, type ParsedEvent, parseEvent, toHex } from '@valise/protocol'
+import { AlarmError } from '../alarm.ts'
+import { createPulse, type Pulse } from '../signal.ts'
+import { counterOf, keysUnder, storeKeys } from './layout.ts'
+import {
+  type DeviceHead,
+  type EventRecord,
+  encodeDeviceEventEntry,
+  encodeDeviceHead,
+  encodeEventRecord,
+  encodeProgress,
+  encodeStreamHead,
+  NO_PROGRESS,
+  type Progress,
+  parseDeviceEventEntry,
+  parseDeviceHead,
+  parseEventRecord,
+  parseProgress,
+  parseStreamHead,
+  type StreamHead,
+} from './records.ts'
+import { put, type Store, type StoreOperation } from './store.ts'
+
+/** An event to be stored, with the chain of its device after it. */
+export interface LogEvent {
+  readonly userSeq: number
+  readonly streamSeq: number
+  readonly storedAtMs: number
+  readonly deviceId: DeviceId
+  readonly deviceSeq: number
+  readonly chain: Uint8Array
+  readonly body:
+    | { readonly type: 'stored'; readonly wire: Uint8Array; readonly event: ParsedEvent }
+    | { readonly type: 'expired'; readonly leaf: Uint8Array }
+}
+
+export interface LogChange {
+  readonly events: readonly LogEvent[]
+  readonly progress: Progress
+  readonly deviceHeads: Iterable<{ readonly deviceId: DeviceId; readonly head: DeviceHead }>
+  readonly streamHeads: Iterable<{ readonly streamId: Uint8Array; readonly head: StreamHead }>
+  /** What must happen in the same batch. */
+  readonly also: readonly StoreOperation[]
+}
+
+export interface HeldEvent {
+  readonly userSeq: number
+  readonly record: EventRecord
+}
+
+/** An event of this device that stands beyond the cursor. */
+export interface AheadEvent {
+  readonly userSeq: number
+  readonly streamSeq: number
+  readonly streamId: Uint8Array
+}
+
+export interface LocalLog {
+  readonly progress: Progress
+  deviceHead(deviceId: Uint8Array): DeviceHead | undefined
+  /** Of positions up to the cursor. */
+  streamHead(streamId: Uint8Array): StreamHead | undefined
+  /** A stream that exists, if this device knows of one. */
+  anyStream(): Uint8Array | undefined
+  /** Own events beyond the cursor, in order. */
+  ownAhead(): readonly AheadEvent[]
+  commit(change: LogChange): Promise<void>
+  /** The chain of a device after one of its events, if this device holds that event. */
+  chainAt(deviceId: Uint8Array, deviceSeq: number): Promise<Uint8Array | undefined>
+  /** In order, after a user_seq; of one stream, or of all. */
+  read(streamId: Uint8Array | undefined, after: number, limit: number): Promise<HeldEvent[]>
+  /** Fires after every change. */
+  readonly changed: Pulse
+}
+
+export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise<LocalLog> {
+  const stored = await store.get(storeKeys.progress)
+  let progress = stored === undefined ? NO_PROGRESS : parseProgress(storeKeys.progress, stored)
+  const deviceHeads = new Map<string, DeviceHead>()
+  const streamHeads = new Map<string, StreamHead>()
+  const aheadByUserSeq = new Map<number, AheadEvent>()
+  const ownHex = toHex(ownDeviceId)
+  const changed = createPulse()
+
+  for await (const [key, value] of store.range(keysUnder('device/'))) {
+    deviceHeads.set(key.slice('device/'.length), parseDeviceHead(key, value))
+  }
+  for await (const [key, value] of store.range(keysUnder('stream/'))) {
+    streamHeads.set(key.slice('stream/'.length), parseStreamHead(key, value))
+  }
+  for await (const [key, value] of store.range({ ...keysUnder('event/'), gt: storeKeys.event(progress.cursor) })) {
+    noteAhead(key, counterOf(key), parseEventRecord(key, value))
+  }
+
+  function noteAhead(key: string, userSeq: number, { streamSeq, body }: EventRecord): void {
+    const event = body.type === 'stored' ? parseEvent(body.wire) : undefined
+    if (event === undefined) throw new AlarmError('store_damaged', { record: key })
+    aheadByUserSeq.set(userSeq, { userSeq, streamSeq, streamId: event.streamId })
+  }
+
+  const eventOperations = (event: LogEvent): StoreOperation[] => {
+    const { userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, chain, body } = event
+    const record: EventRecord['body'] =
+      body.type === 'stored' ? { type: 'stored', wire: body.wire } : { ...body, deviceId, deviceSeq }
+    const operations = [
+      put(storeKeys.event(userSeq), encodeEventRecord({ streamSeq, storedAtMs, body: record })),
+      put(storeKeys.deviceEvent(deviceId, deviceSeq), encodeDeviceEventEntry({ userSeq, chain })),
+    ]
+    if (body.type === 'stored')
+      operations.push(put(storeKeys.streamEvent(body.event.streamId, userSeq), new Uint8Array(0)))
+    return operations
+  }
+
+  return {
+    get progress() {
+      return progress
+    },
+    deviceHead: (deviceId) => deviceHeads.get(toHex(deviceId)),
+    streamHead: (streamId) => streamHeads.get(toHex(streamId)),
+    anyStream: () => {
+      const [hex] = streamHeads.keys()
+      return hex === undefined ? undefined : fromHex(hex)
+    },
+    ownAhead: () => [...aheadByUserSeq.values()].sort((a, b) => a.userSeq - b.userSeq),
+    commit: async (change) => {
+      const operations = change.events.flatMap(eventOperations)
+      const newDeviceHeads = [...change.deviceHeads]
+      const newStreamHeads = [...change.streamHeads]
+      for (const { deviceId, head } of newDeviceHeads) {
+        operations.push(put(storeKeys.deviceHead(deviceId), encodeDeviceHead(head)))
+      }
+      for (const { streamId, head } of newStreamHeads) {
+        operations.push(put(storeKeys.streamHead(streamId), encodeStreamHead(head)))
+      }
+      operations.push(put(storeKeys.progress, encodeProgress(change.progress)), ...change.also)
+      await store.batch(operations)
+      progress = change.progress
+      for (const { deviceId, head } of newDeviceHeads) deviceHeads.set(toHex(deviceId), head)
+      for (const { streamId, head } of newStreamHeads) streamHeads.set(toHex(streamId), head)
+      for (const { userSeq, streamSeq, deviceId, body } of change.events) {
+        if (body.type !== 'stored' || toHex(deviceId) !== ownHex || userSeq <= progress.cursor) continue
+        aheadByUserSeq.set(userSeq, { userSeq, streamSeq, streamId: body.event.streamId.slice() })
+      }
+      for (const userSeq of aheadByUserSeq.keys()) if (userSeq <= progress.cursor) aheadByUserSeq.delete(userSeq)
+      changed.fire()
+    },
+    chainAt: async (deviceId, deviceSeq) => {
+      const key = storeKeys.deviceEvent(deviceId, deviceSeq)
+      const value = await store.get(key)
+      return value === undefined ? undefined : parseDeviceEventEntry(key, value).chain
+    },
+    read: async (streamId, after, limit) => {
+      const held: HeldEvent[] = []
+      if (streamId === undefined) {
+        const range = { ...keysUnder('event/'), gt: storeKeys.event(after), limit }
+        for await (const [key, value] of store.range(range)) {
+          held.push({ userSeq: counterOf(key), record: parseEventRecord(key, value) })
+        }
+        return held
+      }
+      const prefix = `by-stream/${toHex(streamId)}/`
+      const range = { ...keysUnder(prefix), gt: storeKeys.streamEvent(streamId, after), limit }
+      for await (const [key] of store.range(range)) {
+        const userSeq = counterOf(key)
+        const eventKey = storeKeys.event(userSeq)
+        const value = await store.get(eventKey)
+        if (value === undefined) throw new AlarmError('store_damaged', { record: eventKey })
+        held.push({ userSeq, record: parseEventRecord(eventKey, value) })
+      }
+      return held
+    },
+    changed,
+  }
+}
