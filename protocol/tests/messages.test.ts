@@ -107,15 +107,13 @@ describe('MSG-2: CBOR is bounded and strict', () => {
   })
 })
 
+/** A schema that changes gets a new version and a new line here. */
+const HASH_BY_VERSION = new Map([[1, '84c71e04880c52fe94f4f90c10189f6b1bcae2d0ff79b50c3a3153be5fac1380']])
+
 describe('MSG-3: schemas and protocol version move together', () => {
   it('MSG-3: the hash of all schemas belongs to this version', () => {
     const shape = [clientMessage, serverMessage].map((schema) => z.toJSONSchema(schema, { unrepresentable: 'any' }))
     const hash = createHash('sha256').update(JSON.stringify(shape)).digest('hex')
-    expect({ version: PROTOCOL_VERSION, hash }).toMatchInlineSnapshot(`
-      {
-        "hash": "84c71e04880c52fe94f4f90c10189f6b1bcae2d0ff79b50c3a3153be5fac1380",
-        "version": 1,
-      }
-    `)
+    expect(hash).toBe(HASH_BY_VERSION.get(PROTOCOL_VERSION))
   })
 })

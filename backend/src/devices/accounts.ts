@@ -19,7 +19,8 @@ import {
   type UserId,
 } from '@valise/protocol'
 import type { Database } from '../db/postgres.ts'
-import { appendDeviceLogEntry, type DeviceLogChange, insertGenesis, readDeviceLog } from '../db/queries/device-log.ts'
+import { appendDeviceLogEntry, insertGenesis, readDeviceLog } from '../db/queries/device-log.ts'
+import { describeChange, revokedBetween } from './log-change.ts'
 
 export interface AccountsParts {
   readonly crypto: Crypto
@@ -37,6 +38,8 @@ export type Registered =
   | { readonly type: 'registered'; readonly state: DeviceLogState }
   | { readonly type: 'refused'; readonly rule: DeviceLogRule | 'device_key' }
   | { readonly type: 'envelope_mismatch' }
+  /** The account this genesis made was deleted; it never comes back. */
+  | { readonly type: 'deleted' }
 
 export type AppendedEntry =
   | { readonly type: 'appended'; readonly state: DeviceLogState; readonly revoked: readonly DeviceId[] }
@@ -94,9 +97,17 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
         return { type: 'refused', rule: 'device_key' }
       }
       if (!holdsEnvelopes(state, message.boxes, null)) return { type: 'envelope_mismatch' }
-      const change = describeChange(crypto, undefined, state, message.entry, message.boxes, null)
+      const change = describeChange({ crypto, before: undefined, after: state, ...message, prev_box: null })
       const outcome = await db.transaction({ name: 'register' }, (tx) => insertGenesis(tx, change))
-      return outcome === 'key_taken' ? { type: 'refused', rule: 'key_reused' } : { type: 'registered', state }
+      switch (outcome) {
+        case 'key_taken':
+          return { type: 'refused', rule: 'key_reused' }
+        case 'deleted':
+          return { type: 'deleted' }
+        case 'inserted':
+        case 'exists':
+          return { type: 'registered', state }
+      }
     },
     append: async (userId, message) => {
       const before = await loadState(userId)
@@ -113,11 +124,11 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
         return { type: 'refused', rule: 'too_many_devices' }
       }
       if (!holdsEnvelopes(state, message.boxes, message.prev_box)) return { type: 'envelope_mismatch' }
-      const change = describeChange(crypto, before, state, message.entry, message.boxes, message.prev_box)
+      const change = describeChange({ crypto, before, after: state, ...message })
       const outcome = await db.transaction({ name: 'append_device_log' }, (tx) => appendDeviceLogEntry(tx, change))
       if (outcome === 'head_moved') return { type: 'log_head_moved' }
       if (outcome === 'key_taken') return { type: 'refused', rule: 'key_reused' }
-      return { type: 'appended', state, revoked: change.revoked.map((device) => device.deviceId) }
+      return { type: 'appended', state, revoked: revokedBetween(before, state).map((device) => device.deviceId) }
     },
   }
 }

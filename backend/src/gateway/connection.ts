@@ -7,14 +7,17 @@ import {
   decodeClientMessages,
   ERRORS,
   encodeMessage,
+  encodeSessionEstablishedFrame,
   type ServerMessage,
   type SessionChannel,
+  type SessionEstablished,
 } from '@valise/protocol'
 import type { RotationCounter, SessionKeyState } from './session-rotation.ts'
 
 /** The socket as a connection needs it. */
 export interface PeerSocket {
-  send(data: Uint8Array): void
+  /** Text only for the frame that ends the handshake. */
+  send(data: Uint8Array | string): void
   close(code: number, reason: string): void
   /** Bytes handed to `send` that the kernel has not taken. */
   readonly bufferedBytes: number
@@ -36,6 +39,8 @@ export interface ConnectionParts {
 }
 
 export interface Connection {
+  /** Sends `session_established`, in the text frame that ends the handshake (PROTOCOL A). */
+  greet(message: SessionEstablished): void
   receive(frame: Uint8Array): void
   send(message: ServerMessage): void
   sendEncoded(payload: Uint8Array): void
@@ -50,6 +55,8 @@ export interface Connection {
   tick(): ClosingErrorCode | 'gone' | undefined
   onDrained(): void
   close(code: ClosingErrorCode): void
+  /** The socket is gone: what is left of the keys is overwritten. */
+  end(): void
   readonly isClosed: boolean
 }
 
@@ -102,6 +109,9 @@ export function createConnection(parts: ConnectionParts): Connection {
   }
 
   return {
+    greet: (message) => {
+      if (!isClosed) socket.send(encodeSessionEstablishedFrame(channel.seal(encodeMessage(message))))
+    },
     receive: (frame) => {
       if (isClosed) return
       heardAtMs = now()
@@ -157,6 +167,10 @@ export function createConnection(parts: ConnectionParts): Connection {
       if (socket.bufferedBytes <= parts.sendBufferBytes) fullSinceMs = undefined
     },
     close,
+    end: () => {
+      isClosed = true
+      channel.close()
+    },
     get isClosed() {
       return isClosed
     },

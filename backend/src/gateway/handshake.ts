@@ -35,6 +35,8 @@ export interface GatewayHandshake {
   receiveHello(text: string): Promise<{ readonly reply: string } | { readonly code: ErrorCode }>
   /** Rejects when the device table is out of reach. */
   receiveAuth(text: string): Promise<HandshakeResult>
+  /** Overwrites what an abandoned handshake still holds. */
+  close(): void
 }
 
 const ROLE_RECOVERY = 3
@@ -65,5 +67,6 @@ export function createGatewayHandshake({ crypto, signer, policy, findDevice }: H
       if (device.status === 'revoked') return { type: 'refused', code: 'device_revoked' }
       return { type: 'device', claim, secrets, device }
     },
+    close: handshake.close,
   }
 }

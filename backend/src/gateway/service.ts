@@ -9,6 +9,7 @@ import {
   noUserId,
   type Register,
   type SessionEstablished,
+  toUserId,
 } from '@valise/protocol'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Connection } from './connection.ts'
@@ -49,7 +50,7 @@ export interface EstablishedService {
 
 export function createConnectionService(parts: ConnectionServiceParts): ConnectionService {
   const greet = (session: Session, connection: Connection, facts: GreetingFacts): void => {
-    connection.send({
+    connection.greet({
       type: 'session_established',
       session_id: session.sessionId,
       user_id: session.userId,
@@ -90,6 +91,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     const register = async (message: Register): Promise<void> => {
       if (parts.registration === 'closed') return connection.send({ type: 'error', code: 'registration_closed' })
       const outcome = await parts.accounts.register(session, message)
+      if (outcome.type === 'deleted') return connection.close('account_deleted')
       if (outcome.type === 'envelope_mismatch') return connection.send({ type: 'error', code: outcome.type })
       if (outcome.type === 'refused') {
         return connection.send({ type: 'error', code: 'device_log_refused', rule: outcome.rule })
@@ -148,8 +150,9 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
         const session = createSession({ ...base, userId: noUserId(), publicKey: claim.publicKey })
         return beginRegistration(session, connection)
       }
-      const { userId, edPub } = handshake.device
-      return beginDevice(createSession({ ...base, userId, publicKey: edPub }), connection)
+      const userId = toUserId(handshake.device.userId)
+      if (userId === undefined) throw new Error('a stored user_id is not 32 bytes')
+      return beginDevice(createSession({ ...base, userId, publicKey: handshake.device.edPub }), connection)
     },
   }
 }

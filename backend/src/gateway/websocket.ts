@@ -99,7 +99,11 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     const leave = (): void => {
       const left = stage
       stage = { type: 'closed' }
-      if (left.type === 'established') left.service.end()
+      if (left.type === 'established') {
+        left.connection.end()
+        left.service.end()
+      }
+      if (left.type === 'awaiting_hello' || left.type === 'awaiting_auth') left.handshake.close()
     }
 
     /** Closes a session that has used up its keys, unless its client may still change them in band. */
@@ -145,7 +149,10 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         },
       })
       service = await parts.service.begin(result, connection, openedAtMs)
-      if (stage.type === 'closed' || connection.isClosed) return service.end()
+      if (stage.type === 'closed' || connection.isClosed) {
+        connection.end()
+        return service.end()
+      }
       metrics.countHandshake('ok')
       stage = { type: 'established', connection, service }
     }

@@ -6,9 +6,6 @@ import type { z } from 'zod'
 import { type ClientMessage, clientMessage } from './client-messages.ts'
 import { type ServerMessage, serverMessage } from './server-messages.ts'
 
-/** Protocol version 1. A test hashes the schemas: changing one without moving this fails. */
-export const PROTOCOL_VERSION = 1
-
 /** `device_log.entries[0]` and `[messages].events[0][3]` are as deep as messages go. */
 const MAX_DEPTH = 6
 /** Messages in one frame. */
