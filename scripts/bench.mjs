@@ -3,6 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { capture, programs, root, runAttached } from './command.mjs'
+import { endWithNpm } from './parent.mjs'
 import { prepare } from './prepare.mjs'
 import { provideServices } from './services.mjs'
 
@@ -41,6 +42,7 @@ function buildBenchmarks() {
 }
 
 async function runBenchmark(name, args) {
+  endWithNpm()
   const services = await provideServices()
   try {
     const { child, ended } = runAttached(process.execPath, [join(built, `${name}.js`), ...args], {

@@ -3,11 +3,13 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { root } from './command.mjs'
+import { endWithNpm } from './parent.mjs'
 import { prepare } from './prepare.mjs'
 
 const program = join(root, 'cli/bin/valise.js')
 
 try {
+  endWithNpm()
   prepare()
   process.argv = [process.execPath, program, 'serve', ...process.argv.slice(2)]
   await import(pathToFileURL(program).href)

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
 import { programs, root, runAttached } from './command.mjs'
+import { endWithNpm } from './parent.mjs'
 import { build, install } from './prepare.mjs'
 import { provideServices } from './services.mjs'
 
@@ -15,6 +16,7 @@ process.exitCode = await main(process.argv.slice(2))
 
 async function main(args) {
   const interruption = watchForSignals()
+  endWithNpm()
   let count
   try {
     count = await runAll(args, interruption)
