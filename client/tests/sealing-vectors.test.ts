@@ -1,0 +1,121 @@
+// Vectors of other people's making, against the very functions that seal boxes and contents: RFC 9180, X-Wing,
+// XChaCha20-Poly1305 (Wycheproof) and BIP39.
+
+import { KEM_X_WING, KEM_X25519 } from '@valise/protocol'
+import { describe, expect, test } from 'vitest'
+import { openContentBytes, sealContentBytes } from '../src/sealing/content-cipher.ts'
+import { hpkeOpen, hpkeSeal, hpkeSuite, kemPublicKey } from '../src/sealing/hpke.ts'
+import { formatRecoveryPhrase, parseRecoveryPhrase } from '../src/sealing/recovery.ts'
+import { bytesOf, readVectors } from './support/vectors.ts'
+
+interface HpkeVector {
+  readonly mode: number
+  readonly kem_id: number
+  readonly kdf_id: number
+  readonly aead_id: number
+  readonly info: string
+  readonly ikmE: string
+  readonly skRm: string
+  readonly pkRm: string
+  readonly enc: string
+  readonly encryptions: readonly { readonly aad: string; readonly ct: string; readonly pt: string }[]
+}
+
+describe('HPKE', () => {
+  const vectors = (readVectors('rfc9180_vectors.json.gz') as HpkeVector[]).filter(
+    (vector) => vector.mode === 0 && vector.kem_id === 0x0020 && vector.kdf_id === 1 && vector.aead_id === 2,
+  )
+
+  test('DEV-2: RFC 9180 has vectors for the suite in use', () => {
+    expect(vectors.length).toBeGreaterThan(0)
+  })
+
+  for (const [index, vector] of vectors.entries()) {
+    const privateKey = bytesOf(vector.skRm)
+    const publicKey = bytesOf(vector.pkRm)
+    const [first] = vector.encryptions
+    const context = { info: bytesOf(vector.info), associatedData: bytesOf(first!.aad) }
+    const sealed = { enc: bytesOf(vector.enc), ciphertext: bytesOf(first!.ct) }
+
+    test(`DEV-2: RFC 9180, X25519 and AES-256-GCM, vector ${index + 1}`, async () => {
+      expect(await kemPublicKey(KEM_X25519, privateKey)).toEqual(publicKey)
+      const plaintext = bytesOf(first!.pt)
+      expect(await hpkeOpen(KEM_X25519, privateKey, context, sealed)).toEqual(plaintext)
+      expect(await hpkeSeal(KEM_X25519, publicKey, context, plaintext, bytesOf(vector.ikmE))).toEqual(sealed)
+    })
+  }
+})
+
+interface XWingVector {
+  readonly seed: string
+  readonly randomness: string
+  readonly pk: string
+  readonly sk: string
+  readonly ct: string
+  readonly ss: string
+}
+
+describe('X-Wing', () => {
+  for (const [index, vector] of (readVectors('xwing_MLKEM768X25519.json') as XWingVector[]).entries()) {
+    test(`DEV-2: X-Wing vector ${index + 1}`, async () => {
+      const privateKey = bytesOf(vector.sk)
+      const publicKey = bytesOf(vector.pk)
+      expect(vector.sk).toBe(vector.seed)
+      expect(await kemPublicKey(KEM_X_WING, privateKey)).toEqual(publicKey)
+      const { kem } = hpkeSuite(KEM_X_WING)
+      const recipientPublicKey = await kem.deserializePublicKey(publicKey)
+      const { enc, sharedSecret } = await kem.encap({ recipientPublicKey, ekm: bytesOf(vector.randomness) })
+      expect(new Uint8Array(enc)).toEqual(bytesOf(vector.ct))
+      expect(new Uint8Array(sharedSecret)).toEqual(bytesOf(vector.ss))
+      const recipientKey = await kem.deserializePrivateKey(privateKey)
+      expect(new Uint8Array(await kem.decap({ recipientKey, enc: bytesOf(vector.ct) }))).toEqual(bytesOf(vector.ss))
+
+      // And the whole of HPKE over it, with the same randomness.
+      const context = { info: bytesOf('01'), associatedData: bytesOf('02') }
+      const sealed = await hpkeSeal(KEM_X_WING, publicKey, context, bytesOf('03'), bytesOf(vector.randomness))
+      expect(sealed.enc).toEqual(bytesOf(vector.ct))
+      expect(await hpkeOpen(KEM_X_WING, privateKey, context, sealed)).toEqual(bytesOf('03'))
+    })
+  }
+})
+
+interface AeadTest {
+  readonly tcId: number
+  readonly comment: string
+  readonly key: string
+  readonly iv: string
+  readonly aad: string
+  readonly msg: string
+  readonly ct: string
+  readonly tag: string
+  readonly result: 'valid' | 'invalid' | 'acceptable'
+}
+
+describe('XChaCha20-Poly1305', () => {
+  const { testGroups } = readVectors('wycheproof_xchacha20_poly1305.json') as {
+    readonly testGroups: readonly { readonly tests: readonly AeadTest[] }[]
+  }
+  const tests = testGroups.flatMap((group) => group.tests)
+
+  test(`DEV-2: ${tests.length} vectors of Wycheproof`, () => {
+    expect(tests.length).toBeGreaterThan(300)
+    for (const { tcId, key, iv, aad, msg, ct, tag, result } of tests) {
+      const opened = openContentBytes(bytesOf(key), bytesOf(iv), bytesOf(aad), bytesOf(ct + tag))
+      expect(opened, `test ${tcId}`).toEqual(result === 'valid' ? bytesOf(msg) : undefined)
+      if (result !== 'valid') continue
+      const sealed = sealContentBytes(bytesOf(key), bytesOf(iv), bytesOf(aad), bytesOf(msg))
+      expect(sealed, `test ${tcId}`).toEqual(bytesOf(ct + tag))
+    }
+  })
+})
+
+describe('BIP39', () => {
+  test.each([
+    ['00000000000000000000000000000000', `${'abandon '.repeat(11)}about`],
+    ['7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f7f', 'legal winner thank year wave sausage worth useful legal winner thank yellow'],
+    ['ffffffffffffffffffffffffffffffff', `${'zoo '.repeat(11)}wrong`],
+  ])('DEV-5: the words of %s', (entropy, phrase) => {
+    expect(formatRecoveryPhrase(bytesOf(entropy))).toBe(phrase)
+    expect(parseRecoveryPhrase(phrase)).toEqual(bytesOf(entropy))
+  })
+})
