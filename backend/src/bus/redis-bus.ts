@@ -127,7 +127,6 @@ export async function openRedisBus({ url, log, metrics, ...options }: RedisBusPa
       metrics.redis.countSubscriberCleanupError()
       log.warn({ event: 'bus.subscriber.end_failed', err }, 'The subscriber did not end in order')
     }
-    table.disconnect()
     await table.clear()
     try {
       await publisher.close()

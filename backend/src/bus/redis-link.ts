@@ -35,7 +35,7 @@ export interface RedisLinkParts {
   readonly timings: RedisTimings
   readonly log: Log
   onUp(client: RedisClient): void
-  /** A live connection was lost. */
+  /** A live connection was lost or has been closed: what is still in flight on it is void. */
   onDown(): void
   /** A live connection was lost, or an attempt failed. */
   onError(): void
@@ -166,9 +166,10 @@ export function createRedisLink(parts: RedisLinkParts): RedisLink {
       case 'up':
         clearInterval(last.heartbeat)
         try {
-          const quit = farewell().then(() => last.client.quit())
+          const quit = farewell().then(() => (last.client.isOpen ? last.client.quit() : undefined))
           await withDeadline(quit, timings.closeTimeoutMs)
         } finally {
+          parts.onDown()
           last.client.destroy()
         }
         return
