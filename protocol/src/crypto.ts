@@ -37,6 +37,7 @@ export interface Crypto {
   verifySignature(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
   /** Signs with a 32-byte Ed25519 seed (RFC 8032 §5.1.5). */
   createSigner(seed: Uint8Array): Signer
+  /** From the platform's secure generator, at most 65 536 bytes a call. */
   randomBytes(length: number): Uint8Array
   /** Constant-time comparison; `false` when the lengths differ. */
   isEqual(a: Uint8Array, b: Uint8Array): boolean
