@@ -161,6 +161,29 @@ describe('channel table', () => {
     expect(hand.held).toEqual(new Set(['c']))
   })
 
+  it('BUS-2: a channel left for good does not take its successor of the same name with it', async () => {
+    const { table } = createTable()
+    const hand = createHandRemote()
+    await table.connect(hand.remote)
+    const [first, passing] = [subscriber(), subscriber()]
+    const heard = add(table, 'c', first)
+    await turn()
+    hand.pending[0]!.answer()
+    await heard
+    void table.remove('c', first)
+    await turn()
+    // In one turn: the unsubscribe is answered, somebody passes, and a new subscriber comes right after the answer.
+    hand.pending[0]!.answer()
+    const coming = Promise.resolve().then(() => add(table, 'c', subscriber()))
+    void add(table, 'c', passing)
+    void table.remove('c', passing)
+    await turn()
+    hand.pending[0]!.answer()
+    await coming
+    expect(hand.held).toEqual(new Set(['c']))
+    expect(table.find('c')?.subscribers.size).toBe(1)
+  })
+
   it('BUS-3: whoever waits is let go when the connection is lost, and all that is wanted is subscribed on the next', async () => {
     const { table, seen } = createTable()
     const lost = createHandRemote()
@@ -227,6 +250,7 @@ describe('channel table', () => {
       { weight: 6, arbitrary: fc.record({ type: fc.constant('remove' as const), pick: fc.nat() }) },
       { weight: 6, arbitrary: fc.record({ type: fc.constant('answer' as const), pick: fc.nat() }) },
       { weight: 3, arbitrary: fc.record({ type: fc.constant('turn' as const) }) },
+      { weight: 3, arbitrary: fc.record({ type: fc.constant('tick' as const) }) },
       { weight: 1, arbitrary: fc.record({ type: fc.constant('lose' as const) }) },
       { weight: 1, arbitrary: fc.record({ type: fc.constant('refuse' as const), pick: fc.nat() }) },
     )
@@ -260,7 +284,8 @@ describe('channel table', () => {
           } else if (action.type === 'lose') {
             table.disconnect()
             reconnect()
-          } else await turn()
+          } else if (action.type === 'tick') await Promise.resolve()
+          else await turn()
         }
         await turn()
         while (hand.pending.length > 0) {

@@ -60,18 +60,18 @@ const cleanupErrors = (node: Node) => node.metrics.read('redis_subscriber_cleanu
 /** What Redis itself holds: the channels somebody listens on, and the subscriptions of each subscriber connection. */
 async function truth(redis: TestRedis) {
   const channels = await redis.send('PUBSUB', 'CHANNELS', '*')
-  const connections = (await redis.clients()).filter(({ name }) => name?.startsWith('valise-'))
-  const subscribers = connections.filter(({ name }) => name?.startsWith('valise-subscriber-'))
+  const connections = (await redis.clients()).filter(({ name }) => name.startsWith('valise-'))
+  const subscribers = connections.filter(({ name }) => name.startsWith('valise-subscriber-'))
   return {
     channels: (Array.isArray(channels) ? channels : []).map(String).sort(),
     connections: connections.length,
-    subscriptions: subscribers.map(({ sub }) => Number(sub)),
+    subscriptions: subscribers.map(({ sub }) => sub),
   }
 }
 
 async function killSubscriber(redis: TestRedis): Promise<void> {
   for (const { name, id } of await redis.clients()) {
-    if (name?.startsWith('valise-subscriber-')) await redis.send('CLIENT', 'KILL', 'ID', String(id))
+    if (name.startsWith('valise-subscriber-')) await redis.send('CLIENT', 'KILL', 'ID', id)
   }
 }
 
@@ -281,10 +281,9 @@ describe('redis bus', () => {
     for (const user of [1, 2, 3]) await subscribe(other, user)
     await subscribe(node, 4)
     const gapsBefore = { node: node.gaps.count, other: other.gaps.count }
-    const publisher = `valise-publisher-${(await redis.clients()).find(({ name }) => name?.startsWith('valise-publisher-'))?.name?.slice(-8)}`
-    for (const { name, id } of await redis.clients()) {
-      if (name === publisher) await redis.send('CLIENT', 'KILL', 'ID', String(id))
-    }
+    // The node opened first has the lower connection id.
+    const [publisher] = (await redis.clients()).filter(({ name }) => name.startsWith('valise-publisher-'))
+    await redis.send('CLIENT', 'KILL', 'ID', publisher!.id)
     await until(() => expect(node.bus.isHealthy).toBe(false))
     await node.bus.publish({ type: 'device_log', userId: userOf(2), seq: 1 })
     expect(await node.metrics.read('valise_announcements_dropped_total')).toBe(1)

@@ -1,6 +1,7 @@
 // DESIGN 12: the given names are there, labels stay small, and the log shows neither secrets nor payloads.
 
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
+import { watchEventLoopLag } from '../src/telemetry/event-loop-lag.ts'
 import { createLog, hashForLog } from '../src/telemetry/log.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
 
@@ -46,6 +47,24 @@ describe('metrics', () => {
     expect(await first.read('redis_subscribers_active')).toBe(2)
     expect(await second.read('valise_events_stored_total')).toBe(0)
     await expect(second.read('no_such_metric')).rejects.toThrow(RangeError)
+  })
+})
+
+describe('event-loop lag', () => {
+  it('P7: a stall of the event loop is seen, and nothing is observed after close', async () => {
+    const observed: number[] = []
+    const watch = watchEventLoopLag({ observeEventLoopLag: (lagMs) => observed.push(lagMs) }, 20)
+    await vi.waitFor(() => expect(observed.length).toBeGreaterThan(0))
+    const until = performance.now() + 100
+    while (performance.now() < until);
+    await vi.waitFor(() => expect(Math.max(...observed)).toBeGreaterThan(50))
+    watch.close()
+    const before = observed.length
+    const later = { ticks: 0 }
+    const other = setInterval(() => later.ticks++, 20)
+    await vi.waitFor(() => expect(later.ticks).toBeGreaterThan(1))
+    clearInterval(other)
+    expect(observed).toHaveLength(before)
   })
 })
 

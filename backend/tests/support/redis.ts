@@ -14,8 +14,8 @@ export interface TestRedis {
   readonly port: number
   /** Sends one command on a connection of its own. */
   send(...args: string[]): Promise<unknown>
-  /** CLIENT LIST, one record a connection. */
-  clients(): Promise<Record<string, string>[]>
+  /** CLIENT LIST: the connections, each with how many channels it listens on. */
+  clients(): Promise<{ id: string; name: string; sub: number }[]>
   /** Ends the process at once; its connections break. */
   kill(): Promise<void>
   /** Kills it if it runs, and starts a new one on the same port. */
@@ -90,17 +90,12 @@ export async function startRedis(options: { startsDown?: boolean } = {}): Promis
       const lines = String(await send('CLIENT', 'LIST'))
         .trim()
         .split('\n')
-      return lines.map((line) =>
-        Object.fromEntries(
-          line
-            .trim()
-            .split(' ')
-            .map((field) => {
-              const [name = '', ...value] = field.split('=')
-              return [name, value.join('=')]
-            }),
-        ),
-      )
+      const field = (line: string, name: string): string => new RegExp(`(?:^| )${name}=(\\S*)`).exec(line)?.[1] ?? ''
+      return lines.map((line) => ({
+        id: field(line, 'id'),
+        name: field(line, 'name'),
+        sub: Number(field(line, 'sub')),
+      }))
     },
     kill,
     restart: async () => {
