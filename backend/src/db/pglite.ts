@@ -50,9 +50,9 @@ const start = (clusterDir: string | undefined): Promise<PGlite> =>
 
 /** A cluster gets its name when it is whole and on the disk: a start that is killed half way leaves none. */
 async function provideCluster(dataDir: string): Promise<string> {
-  const clusterDir = join(dataDir, 'database')
+  const clusterDir = join(dataDir, 'cluster')
   if (existsSync(clusterDir)) return clusterDir
-  const draft = join(dataDir, 'database.unfinished')
+  const draft = join(dataDir, 'cluster.unfinished')
   await rm(draft, { recursive: true, force: true })
   await (await start(draft)).close()
   await syncTree(draft)

@@ -83,12 +83,18 @@ begin
   stored_at_ms := (date_part('epoch', v_stored_at) * 1000)::bigint;
 
   select
-    array_agg(judged.state order by judged.r),
-    array_agg(judged.last_device_seq order by judged.r),
-    array_agg(judged.last_user_seq order by judged.r),
-    array_agg(judged.first_event order by judged.r),
-    array_agg(case judged.state when 0 then coalesce(judged.stale_event - 1, judged.run_end) else judged.first_event - 1 end order by judged.r),
-    array_agg(case when judged.stale_event is null then 0 else 1 end order by judged.r),
+    array_agg(judged.state),
+    array_agg(judged.last_device_seq),
+    array_agg(judged.last_user_seq),
+    array_agg(judged.first_event),
+    array_agg(
+      case
+        when judged.state > 0 then judged.first_event - 1
+        when judged.stale_event is null then judged.run_end
+        else judged.stale_event - 1
+      end
+    ),
+    array_agg(case when judged.stale_event is null then 0 else 1 end),
     bool_or(judged.has_known),
     bool_or(judged.may_exceed)
   into run_states, run_last_seqs, v_user_lasts, run_firsts, run_lasts, run_causes, v_has_known, v_may_exceed
@@ -106,20 +112,20 @@ begin
       select
         run.r,
         run.run_end,
-        coalesce(d.last_device_seq, 0) as last_device_seq,
-        coalesce(u.last_user_seq, 0) as last_user_seq,
-        u.epoch_log_seq,
-        u.stream_count + p_user_stream_counts[run.user_index] > p_max_streams as may_exceed,
-        start.first_event,
-        d.revoked_at is null and run.first_seq <= d.last_device_seq as has_known,
+        run.first_event,
+        run.last_device_seq,
+        coalesce(run.last_user_seq, 0) as last_user_seq,
+        run.epoch_log_seq,
+        run.stream_count + p_user_stream_counts[run.user_index] > p_max_streams as may_exceed,
+        run.is_alive and run.first_seq <= run.last_device_seq as has_known,
         case
-          when u.user_id is null or u.deleted_at is not null then 4
-          when d.device_id is null or d.revoked_at is not null then 3
-          when run.first_seq > d.last_device_seq + 1 then 1
-          when start.first_event > run.run_end then 0
-          when d.last_chain <> case
-            when run.first_seq = d.last_device_seq + 1 then substring(p_run_chain_prevs, run.r * 32 - 31, 32)
-            else substring(p_chains, (start.first_event - 1) * 32 - 31, 32)
+          when run.is_deleted then 4
+          when not run.is_alive then 3
+          when run.first_seq > run.last_device_seq + 1 then 1
+          when run.first_event > run.run_end then 0
+          when run.last_chain <> case
+            when run.first_seq = run.last_device_seq + 1 then substring(p_run_chain_prevs, run.r * 32 - 31, 32)
+            else substring(p_chains, run.first_event * 32 - 63, 32)
           end then 2
           else 0
         end as state
@@ -129,46 +135,69 @@ begin
           given.user_index,
           given.first_seq,
           given.run_end,
-          coalesce(p_run_ends[given.r - 1], 0) + 1 as run_start
+          u.last_user_seq,
+          u.epoch_log_seq,
+          u.stream_count,
+          u.user_id is null or u.deleted_at is not null as is_deleted,
+          d.device_id is not null and d.revoked_at is null as is_alive,
+          coalesce(d.last_device_seq, 0) as last_device_seq,
+          d.last_chain,
+          -- Past what the log has of the run; one past its end when that is all of it.
+          least(
+            coalesce(p_run_ends[given.r - 1], 0) + 1 + greatest(coalesce(d.last_device_seq, 0) + 1 - given.first_seq, 0),
+            given.run_end + 1
+          )::integer as first_event
         from unnest(p_run_users, p_run_first_seqs, p_run_ends) with ordinality as given (user_index, first_seq, run_end, r)
+        left join users as u on u.user_id = substring(p_users, given.user_index * 32 - 31, 32)
+        left join devices as d
+          on d.user_id = substring(p_users, given.user_index * 32 - 31, 32)
+          and d.device_id = substring(p_run_devices, given.r::integer * 16 - 15, 16)
+        order by given.r
+        offset 0
       ) as run
-      left join users as u on u.user_id = substring(p_users, run.user_index * 32 - 31, 32)
-      left join devices as d on d.user_id = u.user_id and d.device_id = substring(p_run_devices, run.r * 16 - 15, 16)
-      cross join lateral (
-        select least(
-          run.run_start + greatest(coalesce(d.last_device_seq, 0) + 1 - run.first_seq, 0),
-          run.run_end + 1
-        )::integer as first_event
-      ) as start
+      offset 0
     ) as known
+    offset 0
   ) as judged;
 
-  -- What the log has already: the first receipt, or a conflict.
+  -- What the log has already: the first receipt, or a conflict. The keys come from one subquery, so that the look-up
+  -- takes all three columns of the index also under a plan made on an empty table.
   if v_has_known then
     select
-      array_agg(e),
-      array_agg(stored.leaf is not null and stored.leaf = substring(p_leaves, e * 32 - 31, 32)),
+      array_agg(asked.e),
+      array_agg(stored.leaf is not null and stored.leaf = substring(p_leaves, asked.e * 32 - 31, 32)),
       array_agg(coalesce(stored.user_seq, 0)),
       array_agg(coalesce(stored.stream_seq, 0)),
       array_agg(coalesce((date_part('epoch', stored.stored_at) * 1000)::bigint, 0))
     into known_events, known_is_same, known_user_seqs, known_stream_seqs, known_stored_at_ms
-    from unnest(p_run_users, p_run_first_seqs, run_firsts, run_states) with ordinality
-      as run (user_index, first_seq, first_event, state, r)
-    cross join lateral (select coalesce(p_run_ends[run.r - 1], 0) + 1 as run_start) as start
-    cross join generate_series(start.run_start, run.first_event - 1) as e
+    from (
+      select
+        e,
+        substring(p_users, run.user_index * 32 - 31, 32) as user_id,
+        substring(p_run_devices, run.r::integer * 16 - 15, 16) as device_id,
+        run.first_seq + e - (coalesce(p_run_ends[run.r - 1], 0) + 1) as device_seq
+      from unnest(p_run_users, p_run_first_seqs, run_firsts, run_states) with ordinality
+        as run (user_index, first_seq, first_event, state, r)
+      cross join generate_series(coalesce(p_run_ends[run.r - 1], 0) + 1, run.first_event - 1) as e
+      where run.state < 3
+      offset 0
+    ) as asked
     left join events as stored
-      on stored.user_id = substring(p_users, run.user_index * 32 - 31, 32)
-      and stored.device_id = substring(p_run_devices, run.r::integer * 16 - 15, 16)
-      and stored.device_seq = run.first_seq + e - start.run_start
-    where run.state < 3;
+      on stored.user_id = asked.user_id
+      and stored.device_id = asked.device_id
+      and stored.device_seq = asked.device_seq;
   end if;
 
-  select array_agg(coalesce(s.last_stream_seq, 0) order by given.i)
+  select array_agg(stream.last_stream_seq)
   into v_stream_lasts
-  from unnest(p_stream_users) with ordinality as given (user_index, i)
-  left join streams as s
-    on s.user_id = substring(p_users, given.user_index * 32 - 31, 32)
-    and s.stream_id = substring(p_streams, given.i::integer * 16 - 15, 16);
+  from (
+    select coalesce(s.last_stream_seq, 0) as last_stream_seq
+    from unnest(p_stream_users) with ordinality as given (user_index, i)
+    left join streams as s
+      on s.user_id = substring(p_users, given.user_index * 32 - 31, 32)
+      and s.stream_id = substring(p_streams, given.i::integer * 16 - 15, 16)
+    order by given.i
+  ) as stream;
 
   -- New streams count in the order of their first event; a run ends before the first event of one too many.
   if v_may_exceed then
@@ -286,9 +315,9 @@ begin
     ) as moved
     where u.user_id = substring(p_users, moved.user_index * 32 - 31, 32)
   )
-  select array_agg(a.user_seq order by a.e), array_agg(a.stream_seq order by a.e)
+  select array_agg(a.user_seq), array_agg(a.stream_seq)
   into user_seqs, stream_seqs
-  from accepted as a;
+  from (select user_seq, stream_seq from accepted order by e) as a;
 end
 $$`
 

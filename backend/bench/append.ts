@@ -1,0 +1,140 @@
+// How fast the log stores: batches straight into appendRuns, no sockets. Prints a table of events a second and the
+// time of one batch, by batch size, for PostgreSQL (a server given by URL) and for the embedded database in a folder.
+//
+//   node --conditions=source backend/bench/append.ts postgres://… [--seconds 5] [--devices 50] [--in-flight 2]
+//   node --conditions=source backend/bench/append.ts --embedded FOLDER
+
+import { randomBytes } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
+import { parseArgs } from 'node:util'
+import { runMigrations } from '../src/db/migrate.ts'
+import { openPglite } from '../src/db/pglite.ts'
+import { type Database, openPostgres } from '../src/db/postgres.ts'
+import { insertGenesis } from '../src/db/queries/device-log.ts'
+import { type AppendRun, appendRuns } from '../src/db/queries/events.ts'
+import { createLog } from '../src/telemetry/log.ts'
+import { createMetrics } from '../src/telemetry/metrics.ts'
+
+/** A sealed event with 256 bytes of content: header, padded ciphertext, signature. */
+const WIRE_BYTES = 540
+const BATCH_SIZES = [1, 10, 25, 100, 250, 500]
+const ZERO_HASH = new Uint8Array(32)
+const wire = randomBytes(WIRE_BYTES)
+
+interface Device {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  readonly streamId: Uint8Array
+  nextSeq: number
+  chain: Uint8Array
+}
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    embedded: { type: 'string' },
+    seconds: { type: 'string', default: '5' },
+    devices: { type: 'string', default: '50' },
+    'in-flight': { type: 'string', default: '2' },
+  },
+})
+const [url] = positionals
+const parts = { log: createLog({ level: 'warn' }), metrics: createMetrics().database, slowQueryMs: 1000 }
+const db = await open()
+await runMigrations(db)
+const rows: Record<string, unknown>[] = []
+for (const batchSize of BATCH_SIZES) rows.push(await measure(db, batchSize))
+console.table(rows)
+await db.close()
+
+function open(): Promise<Database> {
+  if (flags.embedded !== undefined) return openPglite({ ...parts, dataDir: flags.embedded })
+  if (url === undefined) throw new Error('give the URL of a PostgreSQL database, or --embedded FOLDER')
+  return openPostgres({ ...parts, url, poolSize: 8 })
+}
+
+/** Batches of different users in flight at once, as the intake sends them. */
+async function measure(target: Database, batchSize: number): Promise<Record<string, unknown>> {
+  const lanes = await Promise.all(
+    Array.from({ length: Number(flags['in-flight']) }, () =>
+      Promise.all(Array.from({ length: Number(flags.devices) }, () => addDevice(target))),
+    ),
+  )
+  const durations: number[] = []
+  const startedAtMs = performance.now()
+  const endAtMs = startedAtMs + Number(flags.seconds) * 1000
+  const cpuBefore = process.cpuUsage()
+  await Promise.all(
+    lanes.map(async (devices) => {
+      for (let turn = 0; performance.now() < endAtMs; turn++) {
+        const runs = makeBatch(devices, batchSize, turn)
+        const sentAtMs = performance.now()
+        const verdicts = await appendRuns(target, runs)
+        durations.push(performance.now() - sentAtMs)
+        const refused = verdicts.find((verdict) => verdict.status !== 'stored')
+        if (refused !== undefined) throw new Error(`an event was not stored: ${refused.status}`)
+      }
+    }),
+  )
+  const seconds = (performance.now() - startedAtMs) / 1000
+  const cpu = process.cpuUsage(cpuBefore)
+  durations.sort((a, b) => a - b)
+  const events = durations.length * batchSize
+  return {
+    database: target.kind,
+    'events a batch': batchSize,
+    'events a second': Math.round(events / seconds),
+    'batch p50 ms': Number((durations[durations.length >> 1] ?? 0).toFixed(2)),
+    'batch p99 ms': Number((durations[Math.floor(durations.length * 0.99)] ?? 0).toFixed(2)),
+    'client CPU µs an event': Number(((cpu.user + cpu.system) / events).toFixed(1)),
+  }
+}
+
+function makeBatch(devices: readonly Device[], batchSize: number, turn: number): AppendRun[] {
+  const runCount = Math.min(batchSize, devices.length)
+  return Array.from({ length: runCount }, (_, i) => {
+    const device = devices[(turn * runCount + i) % devices.length]
+    if (device === undefined) throw new Error('no device')
+    const count = Math.floor(batchSize / runCount) + (i < batchSize % runCount ? 1 : 0)
+    const run = { ...device, firstSeq: device.nextSeq, chainPrev: device.chain }
+    const random = randomBytes(count * (16 + 32 + 32))
+    const events = Array.from({ length: count }, (_, j) => ({
+      streamId: device.streamId,
+      eventId: random.subarray(80 * j, 80 * j + 16),
+      logSeq: 0,
+      ttlS: 0,
+      leaf: random.subarray(80 * j + 16, 80 * j + 48),
+      chain: random.subarray(80 * j + 48, 80 * j + 80),
+      wire,
+    }))
+    device.nextSeq += count
+    device.chain = events.at(-1)?.chain ?? device.chain
+    return { ...run, events }
+  })
+}
+
+async function addDevice(target: Database): Promise<Device> {
+  const device = {
+    userId: randomBytes(32),
+    deviceId: randomBytes(16),
+    streamId: randomBytes(16),
+    nextSeq: 1,
+    chain: randomBytes(32),
+  }
+  await target.transaction({ name: 'bench' }, (tx) =>
+    insertGenesis(tx, {
+      userId: device.userId,
+      seq: 0,
+      prevHead: ZERO_HASH,
+      head: randomBytes(32),
+      entry: randomBytes(64),
+      added: [{ deviceId: device.deviceId, edPub: randomBytes(32), role: 2, chain: device.chain }],
+      revoked: [],
+      roles: [],
+      epoch: { n: 1, prevBox: null },
+      boxes: [],
+      isClosed: false,
+    }),
+  )
+  return device
+}

@@ -1,0 +1,160 @@
+// Both databases for one suite: a PostgreSQL database of its own and PGlite in memory, migrated, with what they logged
+// and counted. And accounts to fill them with.
+
+import { randomBytes } from 'node:crypto'
+import { runMigrations } from '../../src/db/migrate.ts'
+import { openPglite } from '../../src/db/pglite.ts'
+import { type Database, openPostgres } from '../../src/db/postgres.ts'
+import { type DeviceLogChange, insertGenesis } from '../../src/db/queries/device-log.ts'
+import type { AppendEvent, AppendRun } from '../../src/db/queries/events.ts'
+import { createLog } from '../../src/telemetry/log.ts'
+import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts'
+import { createTestDatabase } from './database.ts'
+
+export const DATABASE_KINDS = ['postgres', 'pglite'] as const
+
+export interface OpenedDatabase {
+  readonly db: Database
+  /** Of the PostgreSQL database. */
+  readonly url: string
+  readonly metrics: Metrics
+  /** The lines logged so far, as JSON. */
+  readonly logged: string[]
+  close(): Promise<void>
+}
+
+export interface OpenOptions {
+  readonly slowQueryMs?: number
+  readonly statementTimeoutMs?: number
+  readonly isMigrated?: boolean
+}
+
+export function createCapturedParts(slowQueryMs = 1000) {
+  const logged: string[] = []
+  const metrics = createMetrics()
+  const log = createLog({ level: 'debug', stream: { write: (line: string) => void logged.push(line) } })
+  return { logged, metrics, parts: { log, metrics: metrics.database, slowQueryMs } }
+}
+
+export async function openDatabase(
+  kind: (typeof DATABASE_KINDS)[number],
+  { slowQueryMs, statementTimeoutMs, isMigrated = true }: OpenOptions = {},
+): Promise<OpenedDatabase> {
+  const { logged, metrics, parts } = createCapturedParts(slowQueryMs)
+  const database = kind === 'postgres' ? await createTestDatabase() : undefined
+  const url = database?.url ?? ''
+  const db =
+    kind === 'postgres'
+      ? await openPostgres({
+          ...parts,
+          url,
+          poolSize: 6,
+          ...(statementTimeoutMs === undefined ? {} : { statementTimeoutMs }),
+        })
+      : await openPglite({ ...parts, dataDir: undefined })
+  if (isMigrated) await runMigrations(db)
+  const close = async (): Promise<void> => {
+    await db.close()
+    await database?.drop()
+  }
+  return { db, url, metrics, logged, close }
+}
+
+export interface TestDevice {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  nextSeq: number
+  chain: Uint8Array
+}
+
+export const hash = (): Uint8Array => randomBytes(32)
+export const id = (): Uint8Array => randomBytes(16)
+
+/** A genesis entry with `deviceCount` devices, all managers, at seq 0 and epoch 1. */
+export function makeGenesis(deviceCount = 1, userId: Uint8Array = hash()): DeviceLogChange {
+  const added = Array.from({ length: deviceCount }, () => ({ deviceId: id(), edPub: hash(), role: 2, chain: hash() }))
+  return {
+    userId,
+    seq: 0,
+    prevHead: new Uint8Array(32),
+    head: hash(),
+    entry: randomBytes(200),
+    added,
+    revoked: [],
+    roles: [],
+    epoch: { n: 1, prevBox: null },
+    boxes: added.map(({ deviceId }) => ({ deviceId, epoch: 1, box: randomBytes(100) })),
+    isClosed: false,
+  }
+}
+
+/** The entry after `before`, changing nothing but what `effects` says. */
+export function makeEntry(before: DeviceLogChange, effects: Partial<DeviceLogChange> = {}): DeviceLogChange {
+  return {
+    userId: before.userId,
+    seq: before.seq + 1,
+    prevHead: before.head,
+    head: hash(),
+    entry: randomBytes(200),
+    added: [],
+    revoked: [],
+    roles: [],
+    epoch: undefined,
+    boxes: [],
+    isClosed: false,
+    ...effects,
+  }
+}
+
+export async function addUser(
+  db: Database,
+  deviceCount = 1,
+): Promise<{ devices: TestDevice[]; genesis: DeviceLogChange }> {
+  const genesis = makeGenesis(deviceCount)
+  await db.transaction({ name: 'test' }, (tx) => insertGenesis(tx, genesis))
+  const devices = genesis.added.map(({ deviceId, chain }) => ({ userId: genesis.userId, deviceId, nextSeq: 1, chain }))
+  return { devices, genesis }
+}
+
+export async function addDevice(db: Database): Promise<TestDevice> {
+  const { devices } = await addUser(db)
+  return devices[0]!
+}
+
+export function makeEvents(count: number, event: Partial<AppendEvent> = {}): AppendEvent[] {
+  return Array.from({ length: count }, () => ({
+    streamId: new Uint8Array(16).fill(1),
+    eventId: id(),
+    logSeq: 0,
+    ttlS: 0,
+    leaf: hash(),
+    chain: hash(),
+    wire: randomBytes(64),
+    ...event,
+  }))
+}
+
+/** The run with which the device continues, as if it were going to be stored. */
+export function continueRun(device: TestDevice, events: readonly AppendEvent[]): AppendRun {
+  const run = {
+    userId: device.userId,
+    deviceId: device.deviceId,
+    firstSeq: device.nextSeq,
+    chainPrev: device.chain,
+    events,
+  }
+  device.nextSeq += events.length
+  device.chain = events.at(-1)?.chain ?? device.chain
+  return run
+}
+
+/** Polls `read` until `isDone`, and fails after the deadline with what it was waiting for. */
+export async function waitFor<T>(what: string, read: () => Promise<T>, isDone: (value: T) => boolean): Promise<T> {
+  const endAtMs = performance.now() + 20_000
+  for (;;) {
+    const value = await read()
+    if (isDone(value)) return value
+    if (performance.now() > endAtMs) throw new Error(`waited too long for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
