@@ -66,6 +66,9 @@ export async function startRedis(options: { startsDown?: boolean } = {}): Promis
   const port = await findFreePort()
   const url = `redis://127.0.0.1:${port}`
   let child = options.startsDown === true ? undefined : await startProcess(port, folder)
+  // Also when a test ends without its `close()`.
+  const endWithProcess = () => child?.kill('SIGKILL')
+  process.once('exit', endWithProcess)
 
   const send = async (...args: string[]): Promise<unknown> => {
     const client = createClient({ url, RESP: 2, socket: { reconnectStrategy: false } })
@@ -110,6 +113,7 @@ export async function startRedis(options: { startsDown?: boolean } = {}): Promis
     },
     close: async () => {
       await kill()
+      process.off('exit', endWithProcess)
       await rm(folder, { recursive: true, force: true })
     },
   }
