@@ -1,0 +1,89 @@
+// The figures as tables in Markdown, so that a run can be pasted into README.md.
+
+import type { BaselineResult } from './baseline.ts'
+import type { CaseResult, LoadCase } from './cases.ts'
+import type { ConnectionsResult } from './connections.ts'
+
+const whole = (value: number): string => Math.round(value).toLocaleString('en-US').replaceAll(',', ' ')
+const milliseconds = (value: number): string => value.toFixed(value < 10 ? 2 : 0)
+const optional = (value: number | undefined, format: (value: number) => string): string =>
+  value === undefined ? '–' : format(value)
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  const upper = sorted[middle] ?? Number.NaN
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)))
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(' | ')} |`
+  const rule = `|${widths.map((width, i) => (i === 0 ? '-'.repeat(width + 2) : `${'-'.repeat(width + 1)}:`)).join('|')}|`
+  return [line(head), rule, ...rows.map(line)].join('\n')
+}
+
+export interface MeasuredCase {
+  readonly load: LoadCase
+  /** One a run. */
+  readonly results: readonly CaseResult[]
+}
+
+/** Each column is the median of the runs by itself. */
+export function formatCases(measured: readonly MeasuredCase[]): string {
+  const head = [
+    'users × in flight',
+    'events/s',
+    'p50 ms',
+    'p99 ms',
+    'server µs/event',
+    'PostgreSQL µs/event',
+    'load µs/event',
+    'CPU of others',
+  ]
+  const rows = measured.map(({ load, results }) => {
+    const of = (read: (result: CaseResult) => number): number => median(results.map(read))
+    const ofOptional = (read: (result: CaseResult) => number | undefined): number | undefined => {
+      const values = results.map(read).filter((value) => value !== undefined)
+      return values.length === 0 ? undefined : median(values)
+    }
+    return [
+      `${load.users} × ${load.inFlight}${load.database === 'pglite' ? ' on PGlite' : ''}`,
+      whole(of((result) => result.eventsPerSecond)),
+      milliseconds(of((result) => result.p50Ms)),
+      milliseconds(of((result) => result.p99Ms)),
+      of((result) => result.cpu.serverUs).toFixed(1),
+      optional(
+        ofOptional((result) => result.cpu.postgresUs),
+        (value) => value.toFixed(1),
+      ),
+      of((result) => result.cpu.loadUs).toFixed(1),
+      optional(
+        ofOptional((result) => result.cpu.foreignShare),
+        (value) => `${Math.round(value * 100)} %`,
+      ),
+    ]
+  })
+  return table(head, rows)
+}
+
+export function formatBaselines(baselines: readonly BaselineResult[]): string {
+  const rows = baselines.map(({ connections, insertsPerSecond, p50Ms, p99Ms }) => [
+    String(connections),
+    whole(insertsPerSecond),
+    milliseconds(p50Ms),
+    milliseconds(p99Ms),
+  ])
+  return table(['plain inserts, connections', 'inserts/s', 'p50 ms', 'p99 ms'], rows)
+}
+
+export function formatConnections(result: ConnectionsResult): string {
+  const rows = [
+    ['handshakes a second of server CPU', whole(result.handshakesPerCpuSecond)],
+    ['server CPU a handshake, µs', whole(result.cpuMsPerHandshake * 1000)],
+    [`resident bytes an idle device (${whole(result.devices)} devices)`, whole(result.rssBytesPerDevice)],
+    ['  of these JavaScript heap and buffers', whole(result.heapBytesPerDevice)],
+  ]
+  return table(['connections', ''], rows)
+}

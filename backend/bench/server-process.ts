@@ -1,0 +1,74 @@
+// Starts the server under test and stops it; between, asks it what it has used.
+
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { fromBase64Url } from '@valise/protocol'
+import type { ServerAddress } from './peer.ts'
+import type { ServerQuestion, ServerReport, Usage } from './server.ts'
+
+export interface ServerProcess {
+  readonly address: ServerAddress
+  /** CPU time and memory so far; memory after a full garbage collection when asked. */
+  readUsage(options?: { readonly isCollected: boolean }): Promise<Usage>
+  /** Finishes as on SIGTERM, and removes the data folder. */
+  close(): Promise<void>
+}
+
+/** Without `databaseUrl` with the embedded database. `profileDir` gets a CPU profile at the end. */
+export async function startServer(options: {
+  readonly databaseUrl: string | undefined
+  readonly profileDir: string | undefined
+}): Promise<ServerProcess> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'valise-bench-'))
+  const outputFile = join(dataDir, 'output')
+  const output = openSync(outputFile, 'w')
+  const { DATABASE_URL: _database, REDIS_URL: _redis, ...inherited } = process.env
+  const child = fork(fileURLToPath(new URL('./server.js', import.meta.url)), {
+    env: {
+      ...inherited,
+      NODE_ENV: 'production',
+      VALISE_DATA_DIR: dataDir,
+      ...(options.databaseUrl === undefined ? {} : { DATABASE_URL: options.databaseUrl }),
+    },
+    execArgv: options.profileDir === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${options.profileDir}`],
+    stdio: ['ignore', output, output, 'ipc'],
+  })
+  closeSync(output)
+  const ended = once(child, 'exit')
+
+  const nextReport = async (question?: ServerQuestion): Promise<ServerReport> => {
+    const answered = new Promise<ServerReport>((resolve) =>
+      child.once('message', (message) => resolve(message as ServerReport)),
+    )
+    if (question !== undefined) child.send(question)
+    const report = await Promise.race([answered, ended.then(() => undefined)])
+    if (report === undefined) throw new Error(`the server ended:\n${readFileSync(outputFile, 'utf8').slice(-2000)}`)
+    return report
+  }
+
+  const close = async (): Promise<void> => {
+    child.kill('SIGTERM')
+    await ended
+    rmSync(dataDir, { recursive: true, force: true })
+  }
+
+  const started = await nextReport()
+  const fingerprint = started.type === 'listening' ? fromBase64Url(started.fingerprint) : undefined
+  if (started.type !== 'listening' || fingerprint === undefined) {
+    await close()
+    throw new Error(started.type === 'failed' ? started.reason : 'the server did not say where it listens')
+  }
+  return {
+    address: { url: started.url, fingerprint },
+    readUsage: async ({ isCollected } = { isCollected: false }) => {
+      const usage = await nextReport(isCollected ? 'usage_after_collection' : 'usage')
+      if (usage.type !== 'usage') throw new Error('the server answered something else')
+      return usage
+    },
+    close,
+  }
+}
