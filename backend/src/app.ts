@@ -4,7 +4,6 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import type { Bus } from './bus/bus.ts'
@@ -33,6 +32,7 @@ import { createPublicHttp } from './http/public.ts'
 import { openIdentity } from './identity.ts'
 import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
+import { watchEventLoopLag } from './telemetry/event-loop-lag.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
 
@@ -59,7 +59,6 @@ export interface AppOverrides {
 const MAX_BATCHES_IN_FLIGHT = 2
 const RETRY_AFTER_MS = 1000
 const MAILBOX_SWEEP_MS = 60_000
-const LAG_SAMPLE_MS = 1000
 
 /** Rejects when the configuration cannot work: a database that breaks a promise, an identity that cannot be read. */
 export async function startApp(config: Config, overrides: AppOverrides = {}): Promise<App> {
@@ -209,11 +208,12 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       sweepMs: () => (bus.isHealthy ? config.headPollMs : config.headPollMs / 5),
       sweep: () => hubs.sweep(),
       cleanMailboxes: () => deleteExpiredMailboxes(db).catch(onFailure),
-      observeLag: (lagMs) => metrics.process.observeEventLoopLag(lagMs),
     })
+    const lagWatch = watchEventLoopLag(metrics.process)
     closers.push(async () => {
       stopListening()
       stopTimers()
+      lagWatch.close()
     })
     closers.push(() => closeServer(adminServer))
     const adminPort = await listen(adminServer, config.adminPort, config.adminHost)
@@ -256,7 +256,6 @@ interface TimerParts {
   sweepMs(): number
   sweep(): Promise<void>
   cleanMailboxes(): Promise<unknown>
-  observeLag(lagMs: number): void
 }
 
 function startTimers(parts: TimerParts): () => void {
@@ -267,17 +266,9 @@ function startTimers(parts: TimerParts): () => void {
   }
   scheduleSweep()
   const mailboxTimer = setInterval(() => void parts.cleanMailboxes(), MAILBOX_SWEEP_MS).unref()
-  const delay = monitorEventLoopDelay({ resolution: 10 })
-  delay.enable()
-  const lagTimer = setInterval(() => {
-    parts.observeLag(delay.max / 1e6)
-    delay.reset()
-  }, LAG_SAMPLE_MS).unref()
   return () => {
     clearTimeout(sweepTimer)
     clearInterval(mailboxTimer)
-    clearInterval(lagTimer)
-    delay.disable()
   }
 }
 
