@@ -16,7 +16,7 @@ import { hex } from './support/vectors.ts'
 describeCrypto('node:crypto', nodeCrypto)
 
 describe('the traps of node:crypto', () => {
-  test('H-1: thousands of keys are made in a tiny heap, and none hangs', async () => {
+  test('H-1: 30 000 keys are made in a tiny heap, and none hangs', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'valise-soak-'))
     try {
       await build({
@@ -32,7 +32,7 @@ describe('the traps of node:crypto', () => {
       const { stdout } = await promisify(execFile)(process.execPath, [...flags, join(folder, 'soak.mjs')], {
         timeout: 50_000,
       })
-      expect(stdout).toBe('made 5000 keys\n')
+      expect(stdout).toBe('made 30000 keys\n')
     } finally {
       await rm(folder, { recursive: true })
     }
