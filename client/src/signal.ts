@@ -31,10 +31,13 @@ export interface Pulse {
   /** Resolves at the next `fire`, or rejects with the signal's reason. */
   next(signal?: AbortSignal): Promise<void>
   fire(): void
+  /** How often it fired: whoever saw the same count has missed nothing. */
+  readonly count: number
 }
 
 export function createPulse(): Pulse {
   const waiters = new Set<() => void>()
+  let count = 0
   return {
     next: (signal) =>
       new Promise((resolve, reject) => {
@@ -53,7 +56,11 @@ export function createPulse(): Pulse {
         waiters.add(wake)
         signal?.addEventListener('abort', onAbort, { once: true })
       }),
+    get count() {
+      return count
+    },
     fire: () => {
+      count += 1
       const woken = [...waiters]
       waiters.clear()
       for (const wake of woken) wake()

@@ -43,7 +43,14 @@ const storedIdentity = z.strictObject({
   server_fingerprint: bytes(32),
 })
 
-export function saveIdentity(sealer: AtRestSealer, identity: Omit<Identity, 'deviceId'>): StoreOperation {
+/** The identity of a device that belongs to its user, or of one that has asked to and waits for the answer. */
+export type IdentityKey = typeof storeKeys.identity | typeof storeKeys.joining
+
+export function saveIdentity(
+  sealer: AtRestSealer,
+  identity: Omit<Identity, 'deviceId'>,
+  key: IdentityKey = storeKeys.identity,
+): StoreOperation {
   const { userId, keys, name, platform, server } = identity
   const { signSeed, kemId, kemPrivateKey }: DeviceSecrets = keys.secrets
   const stored: z.infer<typeof storedIdentity> = {
@@ -57,15 +64,20 @@ export function saveIdentity(sealer: AtRestSealer, identity: Omit<Identity, 'dev
     server_url: server.url,
     server_fingerprint: server.fingerprint,
   }
-  return put(storeKeys.identity, sealer.seal(storeKeys.identity, encode(stored)))
+  return put(key, sealer.seal(key, encode(stored)))
 }
 
 /** `undefined` on a device that belongs to no user yet. */
-export async function loadIdentity(crypto: Crypto, store: Store, sealer: AtRestSealer): Promise<Identity | undefined> {
-  const sealed = await store.get(storeKeys.identity)
+export async function loadIdentity(
+  crypto: Crypto,
+  store: Store,
+  sealer: AtRestSealer,
+  key: IdentityKey = storeKeys.identity,
+): Promise<Identity | undefined> {
+  const sealed = await store.get(key)
   if (sealed === undefined) return undefined
-  const parsed = storedIdentity.safeParse(decode(sealer.open(storeKeys.identity, sealed)))
-  if (!parsed.success) throw new AlarmError('store_damaged', { record: storeKeys.identity })
+  const parsed = storedIdentity.safeParse(decode(sealer.open(key, sealed)))
+  if (!parsed.success) throw new AlarmError('store_damaged', { record: key })
   const stored = parsed.data
   const secrets = { signSeed: stored.sign_seed, kemId: stored.kem_id, kemPrivateKey: stored.kem_private_key }
   // The role in the keys' own record is never used: the device log says which role the device has now.

@@ -27,6 +27,8 @@ export function decideAfterEnd(end: SessionEnd, wasEstablished: boolean): AfterE
       return later('The server fell silent')
     case 'bad_frame':
       return later('A frame from the server could not be opened')
+    case 'given_up':
+      return later(end.text)
     case 'lost':
       return later(wasEstablished ? 'The connection was lost' : 'The server cannot be reached')
   }

@@ -31,6 +31,8 @@ export type SessionEnd =
   | { readonly type: 'bad_frame' }
   | { readonly type: 'malformed_message'; readonly field: string }
   | { readonly type: 'lost' }
+  /** Asked for by this device: events are missing, a request was refused, its own store failed. */
+  | { readonly type: 'given_up'; readonly text: string }
   | { readonly type: 'closed_here' }
 
 export interface SessionHandlers {

@@ -20,7 +20,7 @@ export async function openFileStore(dir: string): Promise<Store> {
         })
       : new DeviceHomeError('damaged', 'The store in this home folder cannot be opened.', { cause: error })
   }
-  return createLevelStore(level, true)
+  return createLevelStore(level, (operations) => level.batch(operations, { sync: true }))
 }
 
 function isLocked(error: unknown): boolean {

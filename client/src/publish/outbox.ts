@@ -31,6 +31,8 @@ export const DEFAULT_OUTBOX_LIMITS: OutboxLimits = { maxEvents: 10_000, maxBytes
 export interface Outbox {
   /** Resolves when the item is durable; waits while the outbox is full; rejects with the signal's reason. */
   add(item: OutboxItem, signal?: AbortSignal): Promise<void>
+  /** For the few items that the client publishes by itself: never waits for room. */
+  addAtOnce(item: OutboxItem): Promise<void>
   /** Items after a position, in order, at most so many and so many bytes of content but at least one if there is one. */
   read(after: number, maxEvents: number, maxBytes: number): Promise<WaitingItem[]>
   get(position: number): Promise<WaitingItem | undefined>
@@ -94,6 +96,17 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
     isWriting = false
   }
 
+  const append = (plaintext: Uint8Array): Promise<void> => {
+    const position = last + 1
+    const key = storeKeys.outboxItem(position)
+    const sealed = sealer.seal(key, plaintext)
+    note(position, sealed.length)
+    return new Promise((resolve, reject) => {
+      pending.push({ position, operation: put(key, sealed), resolve, reject })
+      if (!isWriting) void write()
+    })
+  }
+
   const open = (position: number, value: Uint8Array): WaitingItem => {
     const key = storeKeys.outboxItem(position)
     return { ...parseItem(key, sealer.open(key, value)), position }
@@ -108,18 +121,11 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
       const { written } = await admission.run(async () => {
         while (!hasRoom()) await freed.next(signal)
         signal?.throwIfAborted()
-        const position = last + 1
-        const key = storeKeys.outboxItem(position)
-        const sealed = sealer.seal(key, plaintext)
-        note(position, sealed.length)
-        const written = new Promise<void>((resolve, reject) => {
-          pending.push({ position, operation: put(key, sealed), resolve, reject })
-        })
-        if (!isWriting) void write()
-        return { written }
+        return { written: append(plaintext) }
       })
       await written
     },
+    addAtOnce: (item) => append(encodeItem(item)),
     read: async (after, maxEvents, maxBytes) => {
       const items: WaitingItem[] = []
       let readBytes = 0

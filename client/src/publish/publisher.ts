@@ -73,6 +73,8 @@ export interface PublisherParts extends SealingParts {
   countEvents(count: number): StoreOperation[]
   onReceipt(receipt: PublishReceipt): void
   onRefusal(refusal: PublishRefusal): void
+  /** The outbox or the window became shorter. */
+  onSettled(): void
   /** Something is to be tried again later: pump then. */
   onRetry(): void
   /** What was sent stays without an answer. */
@@ -170,6 +172,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
     outbox.settled(position)
     const { eventId, streamName } = first
     parts.onRefusal({ eventId, streamName, code: repair.code, text: errorEntry(repair.code).text })
+    parts.onSettled()
   }
 
   const send = (current: PublishSession, deviceSeqs: readonly number[]): void => {
@@ -255,6 +258,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
       }
       watchAnswers()
       for (const { item, receipt } of stored) if (item.position !== undefined) parts.onReceipt(receipt)
+      parts.onSettled()
     },
     refused: ({ device_seq, code, expected, retry_after_ms }) => {
       if (code === 'device_seq_conflict') throw new AlarmError('device_cloned', { device_seq })

@@ -52,6 +52,8 @@ export interface SendWindow {
 
 type Item = WindowItem & { isSent: boolean }
 
+const FRUITLESS_PAUSE_MS = 1000
+
 /** Refusals of one event that end in a tombstone in its place (ORD-6). */
 const BURIED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'payload_too_large',
@@ -66,6 +68,8 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
   let isConnected = false
   let repair: Repair | undefined
   let retryAtMs: number | undefined
+  /** Sendings anew since the last receipt: a server that never takes them is not asked without pause. */
+  let fruitless = 0
   let { maxMessageEvents, maxMessageBytes } = limits
 
   const find = (deviceSeq: number): Item | undefined => items.find((item) => item.deviceSeq === deviceSeq)
@@ -120,6 +124,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       isConnected = false
     },
     receipt: (deviceSeq) => {
+      fruitless = 0
       items = items.filter((item) => item.deviceSeq !== deviceSeq)
     },
     refused: (claimedSeq, code, details) => {
@@ -149,9 +154,12 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       if (repair !== undefined) {
         if (inFlight() > 0) return { type: 'idle' }
         if (repair.type !== 'send_again') return { type: 'repair', repair }
-        const { deviceSeq } = repair
         repair = undefined
-        for (const item of items) if (item.deviceSeq >= deviceSeq) item.isSent = false
+        fruitless += 1
+        if (fruitless > 1) {
+          retryAtMs = nowMs + FRUITLESS_PAUSE_MS
+          return { type: 'wait', untilMs: retryAtMs }
+        }
       }
       const deviceSeqs = nextMessage()
       if (deviceSeqs.length > 0) return { type: 'send', deviceSeqs }

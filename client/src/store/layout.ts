@@ -10,6 +10,8 @@ const counter = (value: number): string => value.toString().padStart(16, '0')
 export const storeKeys = {
   /** ! Who this device is: keys, account, server. */
   identity: 'identity',
+  /** ! The same, of a device that has asked to join and does not know yet that it may. */
+  joining: 'joining',
   /** Cursor, log epoch, and where the local log has holes. */
   progress: 'progress',
   /** One device-log entry. */

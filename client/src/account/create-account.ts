@@ -1,0 +1,161 @@
+// Makes a user with this first device: keys, recovery phrase, first epoch and genesis entry, registered in one session.
+// Nothing is stored before the server has confirmed; then everything is, in one batch.
+
+import {
+  applyEntry,
+  buildGenesis,
+  type Crypto,
+  errorEntry,
+  noUserId,
+  type SealedBox,
+  type ServerMessage,
+} from '@valise/protocol'
+import { describeStop, refusedFor } from '../alarm.ts'
+import type { Clock } from '../clock.ts'
+import { openSession, type SessionEnd } from '../connection/session.ts'
+import { createDeviceKeys, type DeviceKeys } from '../sealing/device-keys.ts'
+import { sealFirstEpoch } from '../sealing/epoch-boxes.ts'
+import { createRecoveryEntropy, createRecoveryKeys, formatRecoveryPhrase } from '../sealing/recovery.ts'
+import type { AtRestSealer } from '../store/at-rest.ts'
+import { storeKeys } from '../store/layout.ts'
+import { put, type Store } from '../store/store.ts'
+import type { Transport } from '../transport.ts'
+import { type Identity, type ServerPin, saveIdentity } from './identity.ts'
+import { SetupError } from './setup-error.ts'
+
+export interface CreateAccountParts {
+  readonly store: Store
+  readonly sealer: AtRestSealer
+  readonly transport: Transport
+  readonly crypto: Crypto
+  readonly clock: Clock
+  readonly clientInfo: string
+}
+
+export interface NewAccount {
+  readonly server: ServerPin
+  readonly name: string
+  readonly platform: string
+  readonly signal: AbortSignal | undefined
+}
+
+/** Registering twice finds the account of the first time, so a lost answer is asked for again. */
+const MAX_ATTEMPTS = 4
+
+/** The phrase is returned once and kept nowhere. Rejects with a `SetupError`. */
+export async function createAccount(
+  parts: CreateAccountParts,
+  { server, name, platform, signal }: NewAccount,
+): Promise<{ identity: Identity; recoveryPhrase: string }> {
+  const { crypto, clock, store, sealer } = parts
+  const keys = await createDeviceKeys(crypto, 'manager')
+  const entropy = createRecoveryEntropy(crypto)
+  const recovery = await createRecoveryKeys(crypto, entropy)
+  const epoch = await sealFirstEpoch(crypto, [keys.record, recovery.record])
+  const entry = await buildGenesis(crypto, {
+    signer: keys.signer,
+    timeMs: clock.now(),
+    nonce: crypto.randomBytes(32),
+    manager: keys.record,
+    recovery: { record: recovery.record, signer: recovery.signer },
+    epoch: epoch.start,
+  })
+  const applied = applyEntry(crypto, undefined, entry)
+  if (!applied.ok) throw new Error(`the genesis entry breaks the rule ${applied.rule}`)
+  const { userId } = applied.state
+  const boxes = epoch.boxes.map(({ deviceId, box }): SealedBox => ({ device_id: deviceId, box }))
+
+  for (let attempt = 1; ; attempt++) {
+    const end = await register(parts, { server, keys, entry, boxes, signal })
+    if (end === undefined) break
+    const error = toSetupError(end, server.url)
+    if (error.code !== 'server_unreachable' || attempt >= MAX_ATTEMPTS || !end.wasSent) throw error
+  }
+  const identity = { userId, keys, name, platform, server }
+  await store.batch([
+    saveIdentity(sealer, identity),
+    put(storeKeys.logEntry(0), entry),
+    put(storeKeys.epochSecret(1), sealer.seal(storeKeys.epochSecret(1), epoch.secret)),
+  ])
+  const recoveryPhrase = formatRecoveryPhrase(entropy)
+  entropy.fill(0)
+  return { identity: { ...identity, deviceId: keys.deviceId }, recoveryPhrase }
+}
+
+type Failure = { readonly wasSent: boolean } & (
+  | { readonly type: 'ended'; readonly end: SessionEnd }
+  | { readonly type: 'refused'; readonly message: Extract<ServerMessage, { type: 'error' }> }
+  | { readonly type: 'aborted' }
+)
+
+/** One session in which the account is registered; `undefined` when the server has confirmed it. */
+function register(
+  { transport, crypto, clock, clientInfo }: CreateAccountParts,
+  account: {
+    readonly server: ServerPin
+    readonly keys: DeviceKeys
+    readonly entry: Uint8Array
+    readonly boxes: SealedBox[]
+    readonly signal: AbortSignal | undefined
+  },
+): Promise<Failure | undefined> {
+  const { server, keys, entry, boxes, signal } = account
+  return new Promise((resolve) => {
+    let wasSent = false
+    const onAbort = (): void => settle({ type: 'aborted', wasSent })
+    const settle = (outcome: Failure | undefined): void => {
+      signal?.removeEventListener('abort', onAbort)
+      resolve(outcome)
+      session.close()
+    }
+    const session = openSession({
+      transport,
+      server,
+      crypto,
+      signer: keys.signer,
+      identity: {
+        mode: 'register',
+        userId: noUserId(),
+        deviceId: keys.deviceId,
+        publicKey: keys.signer.publicKey,
+        logSeq: 0,
+        logHead: new Uint8Array(32),
+        canRekey: true,
+        clientInfo,
+      },
+      clock,
+      handlers: {
+        onEstablished: () => {
+          wasSent = true
+          session.send({ type: 'register', entry, boxes })
+        },
+        onMessage: (message) => {
+          if (message.type === 'registered') settle(undefined)
+          else if (message.type === 'error') settle({ type: 'refused', message, wasSent })
+          else if (message.type === 'unavailable') settle({ type: 'ended', end: { type: 'lost' }, wasSent })
+        },
+        onEnd: (end) => settle({ type: 'ended', end, wasSent }),
+      },
+    })
+    if (signal?.aborted === true) onAbort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+function toSetupError(failure: Failure, serverUrl: string): SetupError {
+  if (failure.type === 'aborted') return new SetupError('aborted', 'Given up.')
+  if (failure.type === 'refused') {
+    const { code } = failure.message
+    return code === 'unavailable' || code === 'rate_limited'
+      ? new SetupError('server_unreachable', errorEntry(code).text)
+      : new SetupError('registration_refused', `The server refused the account: ${errorEntry(code).text}.`)
+  }
+  const { end } = failure
+  if (end.type === 'wrong_server_key') {
+    return new SetupError('wrong_server_key', describeStop(refusedFor('wrong_server_key')))
+  }
+  if (end.type === 'closed_by_server') {
+    return new SetupError('registration_refused', `The server closed the connection: ${errorEntry(end.code).text}.`)
+  }
+  return new SetupError('server_unreachable', `The server at ${serverUrl} cannot be reached, or broke off.`)
+}

@@ -1,0 +1,68 @@
+// What a device can say of its account without a server: its devices, its streams, and how far it has everything.
+
+import { type DeviceId, type DeviceRole, decodeUtf8, fromHex, isSameId, toHex } from '@valise/protocol'
+import type { DeviceParts } from '../device-parts.ts'
+import type { AtRestSealer } from '../store/at-rest.ts'
+import { keysUnder, storeKeys } from '../store/layout.ts'
+import { parseStreamHead } from '../store/records.ts'
+import type { Store } from '../store/store.ts'
+import { formatDeviceFingerprint } from './fingerprint.ts'
+import { readProfiles } from './profile.ts'
+
+export interface DeviceSummary {
+  readonly deviceId: DeviceId
+  readonly name: string | undefined
+  readonly platform: string | undefined
+  readonly role: DeviceRole
+  readonly status: 'active' | 'revoked'
+  readonly isThisDevice: boolean
+  readonly addedSeq: number
+  /** The newest event of it that this device holds. */
+  readonly lastDeviceSeq: number
+  readonly deviceFingerprint: string
+}
+
+export interface StreamSummary {
+  /** Known on a device that has used the stream. */
+  readonly name: string | undefined
+  readonly streamId: Uint8Array
+  readonly events: number
+}
+
+export async function listDevices({ identity, book, localLog, reader }: DeviceParts): Promise<DeviceSummary[]> {
+  const profiles = await readProfiles(reader)
+  const devices = [...book.require().devices.values()].sort((a, b) => a.addedSeq - b.addedSeq)
+  return devices.map(({ deviceId, record, status, addedSeq }) => {
+    const isThisDevice = isSameId(deviceId, identity.deviceId)
+    const profile = isThisDevice ? identity : profiles.get(toHex(deviceId))
+    return {
+      deviceId,
+      name: profile?.name,
+      platform: profile?.platform,
+      role: record.role,
+      status: status.type,
+      isThisDevice,
+      addedSeq,
+      lastDeviceSeq: localLog.deviceHead(deviceId)?.deviceSeq ?? 0,
+      deviceFingerprint: formatDeviceFingerprint(deviceId),
+    }
+  })
+}
+
+export async function listStreams(store: Store, sealer: AtRestSealer): Promise<StreamSummary[]> {
+  const streams: StreamSummary[] = []
+  for await (const [key, value] of store.range(keysUnder('stream/'))) {
+    const streamId = fromHex(key.slice('stream/'.length)) ?? new Uint8Array(0)
+    const nameKey = storeKeys.streamName(streamId)
+    const sealed = await store.get(nameKey)
+    const name = sealed === undefined ? undefined : decodeUtf8(sealer.open(nameKey, sealed))
+    streams.push({ name, streamId, events: parseStreamHead(key, value).streamSeq })
+  }
+  return streams
+}
+
+export async function countHeldEvents(store: Store): Promise<number> {
+  let count = 0
+  for await (const _entry of store.range(keysUnder('event/'))) count += 1
+  return count
+}

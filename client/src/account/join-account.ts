@@ -1,0 +1,130 @@
+// Joins an existing account: asks through a mailbox, then reads and verifies the device log from genesis, finds itself in
+// it, opens its box, and only then becomes a device of the user. Interrupted after the approval, it goes on from there.
+
+import { equalBytes } from '@valise/protocol'
+import { ClientStoppedError } from '../alarm.ts'
+import type { Client } from '../client.ts'
+import type { Http } from '../http.ts'
+import { askToJoin, type Invited } from '../link/link.ts'
+import { createMailbox } from '../link/mailbox.ts'
+import { createLinkRequest, formatLinkRequest } from '../link/request.ts'
+import { createDeviceKeys } from '../sealing/device-keys.ts'
+import { storeKeys } from '../store/layout.ts'
+import { del, type Store } from '../store/store.ts'
+import type { CreateAccountParts } from './create-account.ts'
+import { formatDeviceFingerprint } from './fingerprint.ts'
+import { checkServerUrl } from './first-contact.ts'
+import { type Identity, loadIdentity, type ServerPin, saveIdentity } from './identity.ts'
+import { SetupError } from './setup-error.ts'
+
+export interface JoinAccountParts extends Pick<CreateAccountParts, 'store' | 'sealer' | 'crypto'> {
+  readonly http: Http
+  /** A client over the store for an identity that is not saved as the device's own yet. */
+  openClient(identity: Identity): Promise<Client>
+}
+
+export interface Joining {
+  readonly server: ServerPin
+  readonly name: string
+  readonly platform: string
+  onRequest(request: { readonly text: string; readonly deviceFingerprint: string }): void
+  readonly signal: AbortSignal | undefined
+}
+
+/** The server keeps a mailbox for ten minutes. */
+const LINK_TIMEOUT_MS = 600_000
+const FIRST_SESSION_TIMEOUT_MS = 60_000
+/** For an interrupted joining: soon enough not to be in the way of a new one. */
+const RESUME_TIMEOUT_MS = 10_000
+const PROFILE_TIMEOUT_MS = 10_000
+
+/** Rejects with a `SetupError`. */
+export async function joinAccount(parts: JoinAccountParts, joining: Joining): Promise<Identity> {
+  const { crypto, store, sealer, http } = parts
+  const { server, name, platform } = joining
+  const resumed = await resumeJoining(parts, server)
+  if (resumed !== undefined) return resumed
+  await forgetAccount(store)
+
+  const keys = await createDeviceKeys(crypto, 'member')
+  const request = createLinkRequest(crypto, server.fingerprint)
+  const timeout = AbortSignal.timeout(LINK_TIMEOUT_MS)
+  const signal = joining.signal === undefined ? timeout : AbortSignal.any([joining.signal, timeout])
+  const mailbox = createMailbox({ crypto, http, httpUrl: checkServerUrl(server.url), request, signal })
+  joining.onRequest({
+    text: formatLinkRequest(request),
+    deviceFingerprint: formatDeviceFingerprint(keys.deviceId),
+  })
+  const invited = await askToJoin({
+    mailbox,
+    keys,
+    name,
+    platform,
+    serverFingerprint: server.fingerprint,
+    onInvited: (userId) =>
+      store.batch([saveIdentity(sealer, { userId, keys, name, platform, server }, storeKeys.joining)]),
+  })
+  const identity = { userId: invited.userId, deviceId: keys.deviceId, keys, name, platform, server }
+  await enter(parts, identity, invited.positions, withTimeout(FIRST_SESSION_TIMEOUT_MS, joining.signal))
+  return identity
+}
+
+/** A joining that was interrupted after the approval, if there is one and it was approved. */
+async function resumeJoining(parts: JoinAccountParts, server: ServerPin): Promise<Identity | undefined> {
+  const { crypto, store, sealer } = parts
+  const identity = await loadIdentity(crypto, store, sealer, storeKeys.joining)
+  if (identity === undefined || !equalBytes(identity.server.fingerprint, server.fingerprint)) return undefined
+  try {
+    await enter(parts, identity, [], AbortSignal.timeout(RESUME_TIMEOUT_MS))
+    return identity
+  } catch {
+    // Not approved, or out of reach: it begins anew with other keys.
+    return undefined
+  }
+}
+
+/** The first session: everything is verified in it, or nothing is kept. */
+async function enter(
+  { store, sealer, openClient }: JoinAccountParts,
+  identity: Identity,
+  positions: Invited['positions'],
+  signal: AbortSignal,
+): Promise<void> {
+  const client = await openClient(identity)
+  try {
+    client.start()
+    await client.whenReady(signal)
+    const { book } = client.device
+    if (positions.some((position) => book.compare(position) !== 'known')) {
+      throw new SetupError('link_failed', 'The server shows another device log than your other device saw.')
+    }
+    await store.batch([saveIdentity(sealer, identity), del(storeKeys.joining)])
+    await client.publishProfile()
+    await client.flush(AbortSignal.timeout(PROFILE_TIMEOUT_MS)).catch(() => {})
+  } catch (error) {
+    throw toSetupError(error)
+  } finally {
+    await client.close()
+  }
+}
+
+function toSetupError(error: unknown): unknown {
+  if (error instanceof ClientStoppedError) return new SetupError('link_failed', error.message, { cause: error })
+  if (error instanceof DOMException && error.name === 'TimeoutError') {
+    return new SetupError('link_timeout', 'The server did not let this device in; try again.', { cause: error })
+  }
+  if (error instanceof DOMException) return new SetupError('aborted', 'Given up.', { cause: error })
+  return error
+}
+
+/** Removes what an earlier, unfinished setup left. */
+export async function forgetAccount(store: Store): Promise<void> {
+  const keys: string[] = []
+  for await (const [key] of store.range({})) keys.push(key)
+  await store.batch(keys.map(del))
+}
+
+const withTimeout = (timeoutMs: number, signal: AbortSignal | undefined): AbortSignal => {
+  const timeout = AbortSignal.timeout(timeoutMs)
+  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
+}

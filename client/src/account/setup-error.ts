@@ -1,0 +1,28 @@
+// Why a device could not be set up, in words fit to show.
+
+export type SetupErrorCode =
+  | 'not_set_up'
+  | 'already_set_up'
+  | 'bad_server_url'
+  | 'bad_fingerprint'
+  | 'bad_name'
+  | 'server_unreachable'
+  | 'wrong_server'
+  | 'wrong_server_key'
+  | 'registration_refused'
+  | 'bad_request'
+  | 'link_timeout'
+  | 'link_declined'
+  | 'link_failed'
+  | 'not_a_manager'
+  | 'aborted'
+
+export class SetupError extends Error {
+  readonly code: SetupErrorCode
+
+  constructor(code: SetupErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'SetupError'
+    this.code = code
+  }
+}

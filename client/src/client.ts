@@ -1,0 +1,84 @@
+// What an application sees of a device: publish, flush, read, and know how things stand. `open-client.ts` builds it.
+
+import type { Crypto, EventId } from '@valise/protocol'
+import type { NewDeviceProof } from './account/add-device.ts'
+import type { Identity } from './account/identity.ts'
+import type { StopCause } from './alarm.ts'
+import type { ClientLog } from './client-log.ts'
+import type { Clock } from './clock.ts'
+import type { DeviceParts } from './device-parts.ts'
+import type { ReadOptions, ReceivedEvent } from './event-reader.ts'
+import type { OutboxLimits } from './publish/outbox.ts'
+import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+import type { AtRestSealer } from './store/at-rest.ts'
+import type { Store } from './store/store.ts'
+import type { Transport } from './transport.ts'
+
+export type ClientState =
+  /** `retryAtMs` is undefined before `start()`. */
+  | { readonly type: 'offline'; readonly text: string; readonly retryAtMs: number | undefined }
+  | { readonly type: 'connecting' }
+  | { readonly type: 'replaying'; readonly cursor: number; readonly head: number }
+  | { readonly type: 'live'; readonly cursor: number }
+  | { readonly type: 'stopped'; readonly cause: StopCause }
+
+export interface PublishOptions {
+  /** Seconds from storing to expiry; 0 = none. */
+  readonly ttlS?: number
+  readonly signal?: AbortSignal
+}
+
+export interface Resync {
+  readonly reason: 'retention'
+  readonly from: number
+  readonly to: number
+}
+
+export interface Client {
+  start(): void
+  /** Resolves when the event is durable in the outbox; waits while the outbox is full. Rejects with `PublishError`. */
+  publish(
+    streamName: string,
+    content: { readonly type: string; readonly body: Uint8Array },
+    options?: PublishOptions,
+  ): Promise<{ readonly eventId: EventId }>
+  /** Resolves when every event has its receipt or was reported refused; rejects with `ClientStoppedError`. */
+  flush(signal?: AbortSignal): Promise<void>
+  onReceipt(listener: (receipt: PublishReceipt) => void): () => void
+  onRefused(listener: (refusal: PublishRefusal) => void): () => void
+  onResync(listener: (resync: Resync) => void): () => void
+  /** What is stored, then what comes. Throws `ClientStoppedError` when the client stops for good; ends when closed. */
+  events(streamName: string | undefined, options?: ReadOptions): AsyncIterable<ReceivedEvent>
+  state(): ClientState
+  onState(listener: (state: ClientState) => void): () => void
+  /** Resolves when replay has reached the head; rejects with `ClientStoppedError`. */
+  whenLive(signal?: AbortSignal): Promise<void>
+  /** Resolves when a session is up and what it shows is verified; rejects with `ClientStoppedError`. */
+  whenReady(signal?: AbortSignal): Promise<void>
+  cursor(): number
+  /** Signs another device into the account, once a session is up. The seq of the entry. */
+  addDevice(device: NewDeviceProof, signal?: AbortSignal): Promise<number>
+  /** Tells the user's other devices this one's name and platform. */
+  publishProfile(): Promise<void>
+  /** Leaves the outbox as it is. */
+  close(): Promise<void>
+  /** What the device holds, for offline reading. */
+  readonly device: DeviceParts
+}
+
+export interface ClientParts {
+  readonly store: Store
+  readonly sealer: AtRestSealer
+  readonly transport: Transport
+  readonly crypto: Crypto
+  readonly clock: Clock
+  /** Uniform in [0, 1): spreads reconnects. */
+  readonly random: () => number
+  readonly identity: Identity
+  readonly log: ClientLog
+  readonly outboxLimits?: OutboxLimits
+  /** Events between checkpoints; 0 publishes none. */
+  readonly checkpointEvery?: number
+  /** At most 64 bytes, for the server's operator. */
+  readonly clientInfo: string
+}

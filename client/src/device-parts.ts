@@ -1,0 +1,125 @@
+// Opens what a device remembers and makes the parts that work on it. Everything is loaded and verified here, once.
+
+import type { Crypto } from '@valise/protocol'
+import { type EpochKeys, openEpochKeys } from './account/epoch-keys.ts'
+import type { Identity } from './account/identity.ts'
+import { type LogBook, openLogBook } from './account/log-book.ts'
+import { PROFILE_STREAM } from './account/profile.ts'
+import { readDeviceLog, readEpochKeys } from './account/sync.ts'
+import { CHECKPOINT_STREAM, type Checkpoints, openCheckpoints } from './checkpoint.ts'
+import type { Clock } from './clock.ts'
+import { type Requests, SessionLostError } from './connection/requests.ts'
+import { createEventReader, type EventReader } from './event-reader.ts'
+import { type Outbox, type OutboxLimits, openOutbox } from './publish/outbox.ts'
+import { type OwnChain, openOwnChain } from './publish/own-chain.ts'
+import {
+  createPublisher,
+  DEFAULT_WINDOW_LIMITS,
+  type Publisher,
+  type PublishReceipt,
+  type PublishRefusal,
+} from './publish/publisher.ts'
+import { createReceiver, type Receiver } from './receive/receiver.ts'
+import type { AtRestSealer } from './store/at-rest.ts'
+import { type LocalLog, openLocalLog } from './store/local-log.ts'
+import type { Store } from './store/store.ts'
+
+export interface DeviceParts {
+  readonly identity: Identity
+  readonly book: LogBook
+  readonly epochKeys: EpochKeys
+  readonly localLog: LocalLog
+  readonly outbox: Outbox
+  readonly chain: OwnChain
+  readonly publisher: Publisher
+  readonly receiver: Receiver
+  readonly checkpoints: Checkpoints
+  readonly reader: EventReader
+  /** As the newest session announced them. */
+  readonly limits: { maxPayload: number }
+}
+
+export interface OpenDeviceParts {
+  readonly store: Store
+  readonly sealer: AtRestSealer
+  readonly crypto: Crypto
+  readonly clock: Clock
+  readonly identity: Identity
+  readonly outboxLimits: OutboxLimits
+  readonly checkpointEvery: number
+  readonly maxPayload: number
+  /** The questions of the session that is up. */
+  requests(): Requests | undefined
+  onReceipt(receipt: PublishReceipt): void
+  onRefusal(refusal: PublishRefusal): void
+  onSettled(): void
+  onRetry(): void
+  onOverdue(): void
+  /** Why nothing more will come: an error, null for a quiet end, undefined while it may. */
+  stopped(): Error | null | undefined
+}
+
+export async function openDeviceParts(parts: OpenDeviceParts): Promise<DeviceParts> {
+  const { store, sealer, crypto, clock, identity } = parts
+  const { userId, deviceId, keys } = identity
+  const book = await openLogBook({ store, crypto, userId })
+  const epochKeys = await openEpochKeys({ store, sealer, crypto, keys, userId })
+  const localLog = await openLocalLog(store, deviceId)
+  const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits })
+  const chain = await openOwnChain({ store, crypto, identity })
+
+  const refresh = async (upTo: number): Promise<void> => {
+    const requests = parts.requests()
+    if (requests === undefined) throw new SessionLostError('no session is up')
+    await readDeviceLog(requests.ask, book, upTo)
+    await readEpochKeys(requests.ask, book, epochKeys)
+  }
+  const checkpoints = await openCheckpoints({
+    store,
+    clock,
+    ownDeviceId: deviceId,
+    log: localLog,
+    book,
+    epochKeys,
+    everyEvents: parts.checkpointEvery,
+    readDeviceLog: refresh,
+    unreceiptedChain: (deviceSeq) => chain.find(deviceSeq)?.chain,
+  })
+  const publisher = createPublisher({
+    crypto,
+    clock,
+    identity,
+    outbox,
+    chain,
+    log: localLog,
+    book,
+    epochKeys,
+    limits: DEFAULT_WINDOW_LIMITS,
+    refreshDeviceLog: () => refresh(0),
+    countEvents: checkpoints.countEvents,
+    onReceipt: parts.onReceipt,
+    onRefusal: parts.onRefusal,
+    onSettled: parts.onSettled,
+    onRetry: parts.onRetry,
+    onOverdue: parts.onOverdue,
+  })
+  const receiver = createReceiver({
+    crypto,
+    ownDeviceId: deviceId,
+    log: localLog,
+    book,
+    epochKeys,
+    checkpoints,
+    readDeviceLog: refresh,
+  })
+  const reader = createEventReader({
+    ownDeviceId: deviceId,
+    log: localLog,
+    epochKeys,
+    ownStreams: [CHECKPOINT_STREAM, PROFILE_STREAM],
+    hasUnreceipted: () => chain.unreceipted.length > 0,
+    stopped: parts.stopped,
+  })
+  const limits = { maxPayload: parts.maxPayload }
+  return { identity, book, epochKeys, localLog, outbox, chain, publisher, receiver, checkpoints, reader, limits }
+}

@@ -1,0 +1,68 @@
+// The folder of a device on Node: a store, the key that seals what must not lie open in it, and how the parts of a
+// client are filled on this platform.
+
+import { chmod, mkdir } from 'node:fs/promises'
+import { arch, platform } from 'node:os'
+import { join } from 'node:path'
+import { DEFAULT_LIMITS } from '@valise/protocol'
+import { nodeCrypto } from '@valise/protocol/node-crypto'
+import type { Identity } from '../account/identity.ts'
+import { AlarmError } from '../alarm.ts'
+import type { Client } from '../client.ts'
+import type { ClientLog } from '../client-log.ts'
+import { systemClock } from '../clock.ts'
+import { openClient } from '../open-client.ts'
+import { createAtRestSealer } from '../store/at-rest.ts'
+import { DeviceHomeError } from './device-home-error.ts'
+import { openFileStore } from './file-store.ts'
+import { openKeyFile } from './key-file.ts'
+import { createWsTransport } from './ws-transport.ts'
+
+const KEY_FILE = 'storage.key'
+const STORE_FOLDER = 'store'
+/** Room for the largest frame and the overhead of its sealing. */
+const MAX_FRAME_BYTES = DEFAULT_LIMITS.max_frame + 1024
+
+export interface HomeOptions {
+  readonly log: ClientLog
+  readonly checkpointEvery: number
+}
+
+export type Home = Awaited<ReturnType<typeof openHome>>
+
+/** Rejects with a `DeviceHomeError`. */
+export async function openHome(dir: string, { log, checkpointEvery }: HomeOptions) {
+  await mkdir(dir, { recursive: true, mode: 0o700 })
+  await chmod(dir, 0o700)
+  // The store first: its lock keeps a second process from everything else.
+  const store = await openFileStore(join(dir, STORE_FOLDER))
+  try {
+    const sealer = createAtRestSealer(await openKeyFile(join(dir, KEY_FILE)), nodeCrypto)
+    const platformParts = {
+      store,
+      sealer,
+      crypto: nodeCrypto,
+      clock: systemClock,
+      transport: createWsTransport({ maxFrameBytes: MAX_FRAME_BYTES }),
+      clientInfo: `node ${process.versions.node}`,
+    }
+    return {
+      ...platformParts,
+      openClient: (identity: Identity): Promise<Client> =>
+        openClient({ ...platformParts, random: Math.random, identity, log, checkpointEvery }).catch(toHomeError),
+      close: () => store.close(),
+    }
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+/** What is shown of this machine to the user's other devices. */
+export const describePlatform = (): string => `${platform()} ${arch()}`
+
+export function toHomeError(error: unknown): never {
+  if (!(error instanceof AlarmError)) throw error
+  const { text, remedy } = error.alarm
+  throw new DeviceHomeError('damaged', `${text}. ${remedy}`, { cause: error })
+}

@@ -1,0 +1,18 @@
+// The client package's door for Node: a device in a folder.
+export type { DeviceSummary, StreamSummary } from '../account/directory.ts'
+export { SetupError, type SetupErrorCode } from '../account/setup-error.ts'
+export type { NewDevice } from '../link/link.ts'
+export type { VerifyProblem, VerifyReport } from '../verify.ts'
+export { DeviceHomeError, type DeviceHomeErrorCode } from './device-home-error.ts'
+export { openFileStore } from './file-store.ts'
+export {
+  type Account,
+  type ApproveOptions,
+  type DeviceStatus,
+  type LinkOptions,
+  type NodeDevice,
+  type NodeDeviceOptions,
+  openNodeDevice,
+  type ServerOptions,
+} from './node-device.ts'
+export { createWsTransport } from './ws-transport.ts'

@@ -1,0 +1,261 @@
+// A device whose home is a folder: sets it up, links others, and answers what it knows. One process at a time.
+
+import { createByteReader, createByteWriter, type DeviceId, toHex, type UserId } from '@valise/protocol'
+import { createAccount } from '../account/create-account.ts'
+import {
+  countHeldEvents,
+  type DeviceSummary,
+  listDevices,
+  listStreams,
+  type StreamSummary,
+} from '../account/directory.ts'
+import { formatDeviceFingerprint } from '../account/fingerprint.ts'
+import { checkServerUrl, contactServer } from '../account/first-contact.ts'
+import { type Identity, loadIdentity, MAX_DEVICE_NAME_LENGTH } from '../account/identity.ts'
+import { forgetAccount, joinAccount } from '../account/join-account.ts'
+import { SetupError } from '../account/setup-error.ts'
+import type { Client } from '../client.ts'
+import { type ClientLog, noLog } from '../client-log.ts'
+import { approveRequest, type NewDevice } from '../link/link.ts'
+import { createMailbox } from '../link/mailbox.ts'
+import { isForServer, parseLinkRequest } from '../link/request.ts'
+import { DEFAULT_CHECKPOINT_EVERY } from '../open-client.ts'
+import { storeKeys } from '../store/layout.ts'
+import { put } from '../store/store.ts'
+import { type VerifyReport, verifyDevice } from '../verify.ts'
+import { fetchHttp } from './fetch-http.ts'
+import { describePlatform, openHome, toHomeError } from './home.ts'
+
+export interface NodeDeviceOptions {
+  readonly log?: ClientLog
+  /** Events between checkpoints; 0 publishes none. */
+  readonly checkpointEvery?: number
+}
+
+export interface ServerOptions {
+  /** `ws://` or `wss://`. */
+  readonly serverUrl: string
+  /** base64url of 32 bytes; without it the server is trusted on first use. */
+  readonly fingerprint?: string | undefined
+  readonly name: string
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface LinkOptions extends ServerOptions {
+  /** The text is to be carried to a device that belongs to the account. */
+  onRequest(request: { readonly text: string; readonly deviceFingerprint: string }): void
+}
+
+export interface ApproveOptions {
+  readonly request: string
+  /** Asked before anything is signed. */
+  confirm(device: NewDevice): Promise<boolean>
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface Account {
+  readonly userId: UserId
+  readonly deviceId: DeviceId
+  readonly name: string
+  readonly serverUrl: string
+  readonly serverFingerprint: Uint8Array
+  readonly role: 'manager' | 'member'
+  readonly deviceFingerprint: string
+}
+
+export interface DeviceStatus {
+  readonly account: Account | undefined
+  readonly cursor: number
+  readonly heldEvents: number
+  readonly outboxEvents: number
+  readonly outboxBytes: number
+  readonly logSeq: number
+  readonly logHead: Uint8Array
+  readonly epoch: number
+  readonly lastDeviceSeq: number
+}
+
+export interface NodeDevice {
+  readonly homeDir: string
+  /** `undefined` before `initialise` or `link`. */
+  account(): Account | undefined
+  /** Makes a user with this first device. The phrase is shown once and kept nowhere. Rejects with a `SetupError`. */
+  initialise(options: ServerOptions): Promise<{ readonly account: Account; readonly recoveryPhrase: string }>
+  /** Joins an account that another device approves. Rejects with a `SetupError`. */
+  link(options: LinkOptions): Promise<Account>
+  /** Signs in the device that made the request; `undefined` when `confirm` declined. Rejects with a `SetupError`. */
+  approve(options: ApproveOptions): Promise<{ readonly device: DeviceSummary; readonly logSeq: number } | undefined>
+  /** The one client of this home. Throws a `SetupError` before there is an account. */
+  client(): Client
+  devices(): Promise<DeviceSummary[]>
+  streams(): Promise<StreamSummary[]>
+  status(): Promise<DeviceStatus>
+  /** Checks everything this device holds, offline. */
+  verify(): Promise<VerifyReport>
+  /** How far an application has read, by a name of its own; 0 when never set. */
+  position(name: string): Promise<number>
+  setPosition(name: string, userSeq: number): Promise<void>
+  close(): Promise<void>
+}
+
+const READY_TIMEOUT_MS = 30_000
+const LINK_TIMEOUT_MS = 600_000
+
+/** Makes the folder on first use and locks it. Rejects with a `DeviceHomeError`. */
+export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions = {}): Promise<NodeDevice> {
+  const { log = noLog, checkpointEvery = DEFAULT_CHECKPOINT_EVERY } = options
+  const home = await openHome(homeDir, { log, checkpointEvery })
+  const { store, sealer, crypto } = home
+  let identity: Identity | undefined
+  let client: Client | undefined
+
+  const adopt = async (next: Identity): Promise<Client> => {
+    identity = next
+    client = await home.openClient(next)
+    return client
+  }
+  try {
+    const stored = await loadIdentity(crypto, store, sealer).catch(toHomeError)
+    if (stored !== undefined) await adopt(stored)
+  } catch (error) {
+    await home.close()
+    throw error
+  }
+
+  const account = (): Account | undefined => {
+    if (identity === undefined || client === undefined) return undefined
+    const { userId, deviceId, name, server } = identity
+    const role = client.device.book.state?.devices.get(toHex(deviceId))?.record.role
+    return {
+      userId,
+      deviceId,
+      name,
+      serverUrl: server.url,
+      serverFingerprint: server.fingerprint,
+      role: role === 'manager' ? 'manager' : 'member',
+      deviceFingerprint: formatDeviceFingerprint(deviceId),
+    }
+  }
+  const requireSetUp = (): { identity: Identity; client: Client; account: Account } => {
+    const known = account()
+    if (identity === undefined || client === undefined || known === undefined) {
+      throw new SetupError('not_set_up', 'This home holds no device yet: use init for a new account or link for yours.')
+    }
+    return { identity, client, account: known }
+  }
+  const refuseSetUp = (): void => {
+    if (identity !== undefined) throw new SetupError('already_set_up', 'This home belongs to an account already.')
+  }
+
+  return {
+    homeDir,
+    account,
+    initialise: async ({ serverUrl, fingerprint, name, signal }) => {
+      refuseSetUp()
+      const server = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      await forgetAccount(store)
+      const profile = { server, name: checkName(name), platform: describePlatform(), signal }
+      const created = await createAccount(home, profile)
+      const opened = await adopt(created.identity)
+      await opened.publishProfile()
+      return { account: requireSetUp().account, recoveryPhrase: created.recoveryPhrase }
+    },
+    link: async ({ serverUrl, fingerprint, name, onRequest, signal }) => {
+      refuseSetUp()
+      const server = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      const joining = { server, name: checkName(name), platform: describePlatform(), onRequest, signal }
+      await adopt(await joinAccount({ ...home, http: fetchHttp }, joining))
+      return requireSetUp().account
+    },
+    approve: async ({ request: text, confirm, signal }) => {
+      const current = requireSetUp()
+      if (current.account.role !== 'manager') {
+        throw new SetupError('not_a_manager', 'Only a manager can add devices; run approve on your first device.')
+      }
+      const { server, userId } = current.identity
+      const request = parseLinkRequest(text)
+      if (request === undefined) {
+        throw new SetupError(
+          'bad_request',
+          'That is no link request; it begins with "valise-link-1." and has no spaces.',
+        )
+      }
+      if (!isForServer(request, server.fingerprint)) {
+        throw new SetupError('wrong_server', 'The request was made for another server than the one of this account.')
+      }
+      const { book } = current.client.device
+      current.client.start()
+      await whenReady(current.client, signal)
+      const deadline = withTimeout(LINK_TIMEOUT_MS, signal)
+      const httpUrl = checkServerUrl(server.url)
+      const approved = await approveRequest({
+        crypto,
+        mailbox: createMailbox({ crypto, http: fetchHttp, httpUrl, request, signal: deadline }),
+        userId,
+        serverFingerprint: server.fingerprint,
+        position: () => ({ seq: book.require().seq, head: book.require().head }),
+        confirm,
+        add: async (device) => {
+          const seq = await current.client.addDevice(device, deadline)
+          return { seq, head: book.headAt(seq) ?? new Uint8Array(32) }
+        },
+      })
+      if (approved === undefined) return undefined
+      const devices = await listDevices(current.client.device)
+      const device = devices.find(({ deviceFingerprint }) => deviceFingerprint === approved.deviceFingerprint)
+      if (device === undefined) throw new SetupError('link_failed', 'The new device is missing in the device log.')
+      const { name, platform } = approved
+      return { device: { ...device, name, platform }, logSeq: approved.seq }
+    },
+    client: () => requireSetUp().client,
+    devices: () => listDevices(requireSetUp().client.device),
+    streams: () => listStreams(store, sealer),
+    status: async () => {
+      const device = client?.device
+      const state = device?.book.state
+      return {
+        account: account(),
+        cursor: device?.localLog.progress.cursor ?? 0,
+        heldEvents: await countHeldEvents(store),
+        outboxEvents: device?.outbox.count ?? 0,
+        outboxBytes: device?.outbox.bytes ?? 0,
+        logSeq: state?.seq ?? 0,
+        logHead: state?.head ?? new Uint8Array(32),
+        epoch: state?.epoch.n ?? 0,
+        lastDeviceSeq: device?.chain.end.deviceSeq ?? 0,
+      }
+    },
+    verify: () => verifyDevice(crypto, requireSetUp().client.device),
+    position: async (name) => {
+      const value = await store.get(storeKeys.position(name))
+      return value === undefined ? 0 : createByteReader(value).u64()
+    },
+    setPosition: (name, userSeq) =>
+      store.batch([put(storeKeys.position(name), createByteWriter().u64(userSeq).finish())]),
+    close: async () => {
+      await client?.close()
+      await home.close()
+    },
+  }
+}
+
+function checkName(name: string): string {
+  if (name.length > 0 && name.length <= MAX_DEVICE_NAME_LENGTH && !/\p{C}/u.test(name)) return name
+  throw new SetupError('bad_name', `A device's name has 1 to ${MAX_DEVICE_NAME_LENGTH} visible characters.`)
+}
+
+const withTimeout = (timeoutMs: number, signal: AbortSignal | undefined): AbortSignal => {
+  const timeout = AbortSignal.timeout(timeoutMs)
+  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
+}
+
+async function whenReady(client: Client, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await client.whenReady(withTimeout(READY_TIMEOUT_MS, signal))
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error
+    const state = client.state()
+    const text = state.type === 'offline' ? state.text : 'The server cannot be reached'
+    throw new SetupError(error.name === 'TimeoutError' ? 'server_unreachable' : 'aborted', `${text}.`, { cause: error })
+  }
+}

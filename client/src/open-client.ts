@@ -1,0 +1,214 @@
+// Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
+
+import { DEFAULT_LIMITS } from '@valise/protocol'
+import { addDevice } from './account/add-device.ts'
+import { encodeProfile, PROFILE_STREAM, PROFILE_TYPE } from './account/profile.ts'
+import { ClientStoppedError, type StopCause } from './alarm.ts'
+import { createBackoff } from './backoff.ts'
+import { CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint } from './checkpoint.ts'
+import type { Client, ClientParts, ClientState, Resync } from './client.ts'
+import { type Connector, createConnector } from './connection/connector.ts'
+import { openSession } from './connection/session.ts'
+import { type DeviceParts, openDeviceParts } from './device-parts.ts'
+import { createEngine, type Engine } from './engine.ts'
+import { checkStreamName, composeItem } from './publish/compose.ts'
+import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
+import { PublishError } from './publish/publish-error.ts'
+import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
+
+import { createListeners, createPulse } from './signal.ts'
+import { storeKeys } from './store/layout.ts'
+import { put } from './store/store.ts'
+
+export const DEFAULT_CHECKPOINT_EVERY = 200
+const RECONNECT_BASE_MS = 250
+const RECONNECT_CAP_MS = 30_000
+
+/** Rejects with an `AlarmError` when what is stored does not hold. */
+export async function openClient(parts: ClientParts): Promise<Client> {
+  const { store, sealer, crypto, clock, identity, log } = parts
+  const failing = (error: unknown): void => log({ level: 'error', event: 'client.listener.fail', error })
+  const receiptListeners = createListeners<PublishReceipt>(failing)
+  const refusalListeners = createListeners<PublishRefusal>(failing)
+  const resyncListeners = createListeners<Resync>(failing)
+  const stateListeners = createListeners<ClientState>(failing)
+  /** Fires when anything changes that somebody may wait for. */
+  const changed = createPulse()
+  let phase: { type: 'replaying'; head: number } | { type: 'live' } | undefined
+  let isCheckpointQueued = false
+  const rememberedNames = new Set<string>()
+
+  const device: DeviceParts = await openDeviceParts({
+    store,
+    sealer,
+    crypto,
+    clock,
+    identity,
+    outboxLimits: parts.outboxLimits ?? DEFAULT_OUTBOX_LIMITS,
+    checkpointEvery: parts.checkpointEvery ?? DEFAULT_CHECKPOINT_EVERY,
+    maxPayload: DEFAULT_LIMITS.max_payload,
+    requests: () => engine.requests,
+    onReceipt: (receipt) => {
+      if (!isOwnStream(receipt.streamName)) receiptListeners.emit(receipt)
+    },
+    onRefusal: (refusal) => {
+      log({ level: 'warn', event: 'client.event.refuse', code: refusal.code })
+      if (!isOwnStream(refusal.streamName)) refusalListeners.emit(refusal)
+    },
+    onSettled: changed.fire,
+    onRetry: () => engine.wake(),
+    onOverdue: () => connector.session?.abandon({ type: 'silent' }),
+    stopped: () => {
+      const cause = stopCause()
+      if (cause === undefined) return undefined
+      return cause.type === 'closed' ? null : new ClientStoppedError(cause)
+    },
+  })
+  const { outbox, chain, localLog, checkpoints, reader, epochKeys } = device
+
+  const state = (): ClientState => {
+    const { cursor } = localLog.progress
+    if (connector.state.type !== 'connected') return connector.state
+    if (phase === undefined) return { type: 'connecting' }
+    return phase.type === 'live' ? { type: 'live', cursor } : { type: 'replaying', cursor, head: phase.head }
+  }
+  const stopCause = (): StopCause | undefined =>
+    connector.state.type === 'stopped' ? connector.state.cause : undefined
+  const noteState = (): void => {
+    stateListeners.emit(state())
+    changed.fire()
+    localLog.changed.fire()
+  }
+  /** Waits until the condition holds; rejects when the client stops for good. */
+  const until = async (isFulfilled: () => boolean, signal: AbortSignal | undefined): Promise<void> => {
+    while (!isFulfilled()) {
+      const cause = stopCause()
+      if (cause !== undefined) throw new ClientStoppedError(cause)
+      await changed.next(signal)
+    }
+  }
+
+  const publishOwn = async (streamName: string, type: string, body: Uint8Array): Promise<void> => {
+    const { maxPayload } = device.limits
+    await outbox.addAtOnce(composeItem({ crypto, clock, maxPayload }, { streamName, type, body, ttlS: 0 }))
+    engine.wake()
+  }
+  const publishCheckpoint = async (isReconnect: boolean): Promise<void> => {
+    const due = isCheckpointQueued ? undefined : checkpoints.due(isReconnect)
+    if (due === undefined) return
+    isCheckpointQueued = true
+    try {
+      await publishOwn(CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint(due))
+      await engine.guard(checkpoints.published)
+    } finally {
+      isCheckpointQueued = false
+    }
+  }
+  const rememberName = async (streamName: string): Promise<void> => {
+    const streamId = rememberedNames.has(streamName) ? undefined : epochKeys.streamId(streamName)
+    if (streamId === undefined) return
+    const key = storeKeys.streamName(streamId)
+    await store.batch([put(key, sealer.seal(key, new TextEncoder().encode(streamName)))])
+    rememberedNames.add(streamName)
+  }
+
+  const engine: Engine = createEngine({
+    device,
+    clock,
+    log,
+    connector: () => connector,
+    onReplaying: (head) => {
+      phase = { type: 'replaying', head }
+      noteState()
+    },
+    onLive: () => {
+      phase = { type: 'live' }
+      backoff.reset()
+      noteState()
+    },
+    onResync: (range) => resyncListeners.emit({ reason: 'retention', ...range }),
+    onCheckpointMoment: (isReconnect) => {
+      publishCheckpoint(isReconnect).catch(failing)
+    },
+  })
+  const backoff = createBackoff({ baseMs: RECONNECT_BASE_MS, capMs: RECONNECT_CAP_MS, random: parts.random })
+  const connector: Connector = createConnector({
+    clock,
+    backoff,
+    openSession: (handlers) =>
+      openSession({
+        transport: parts.transport,
+        server: identity.server,
+        crypto,
+        signer: identity.keys.signer,
+        identity: {
+          mode: 'device',
+          userId: identity.userId,
+          deviceId: identity.deviceId,
+          publicKey: identity.keys.signer.publicKey,
+          logSeq: device.book.state?.seq ?? 0,
+          logHead: device.book.state?.head ?? new Uint8Array(32),
+          canRekey: true,
+          clientInfo: parts.clientInfo,
+        },
+        clock,
+        handlers,
+      }),
+    onEstablished: engine.onEstablished,
+    onMessage: engine.onMessage,
+    onGone: () => {
+      phase = undefined
+      engine.onGone()
+    },
+    onState: noteState,
+  })
+
+  return {
+    start: connector.start,
+    publish: async (streamName, { type, body }, { ttlS = 0, signal } = {}) => {
+      checkStreamName(streamName)
+      const item = composeItem(
+        { crypto, clock, maxPayload: device.limits.maxPayload },
+        { streamName, type, body, ttlS },
+      )
+      const cause = stopCause()
+      if (cause !== undefined) throw new PublishError('stopped', new ClientStoppedError(cause).message)
+      await rememberName(streamName)
+      try {
+        await outbox.add(item, signal)
+      } catch (error) {
+        if (signal?.aborted !== true) throw error
+        throw new PublishError('aborted', 'Publishing was given up before the outbox had room.', { cause: error })
+      }
+      engine.wake()
+      return { eventId: item.eventId }
+    },
+    flush: (signal) => until(() => outbox.count === 0 && chain.unreceipted.length === 0, signal),
+    onReceipt: receiptListeners.add,
+    onRefused: refusalListeners.add,
+    onResync: resyncListeners.add,
+    events: (streamName, options = {}) => {
+      if (streamName !== undefined) rememberName(streamName).catch(failing)
+      return reader.follow(streamName, options)
+    },
+    state,
+    onState: stateListeners.add,
+    whenLive: (signal) => until(() => state().type === 'live', signal),
+    whenReady: (signal) => until(() => phase !== undefined, signal),
+    cursor: () => localLog.progress.cursor,
+    addDevice: async (newDevice, signal) => {
+      await until(() => phase !== undefined && engine.requests !== undefined, signal)
+      return engine.guard(async () => {
+        const { requests } = engine
+        if (requests === undefined) throw new Error('the session ended')
+        return addDevice({ crypto, clock, identity, book: device.book, epochKeys }, requests.ask, newDevice)
+      })
+    },
+    publishProfile: () => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(identity)),
+    close: async () => {
+      connector.stop({ type: 'closed' })
+      await engine.lane.idle()
+    },
+    device,
+  }
+}

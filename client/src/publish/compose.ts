@@ -1,0 +1,54 @@
+// Turns what an application wants to publish into an item of the outbox, or says what is wrong with it.
+
+import { type Crypto, createEventId, encodeUtf8, MAX_TTL_S } from '@valise/protocol'
+import type { Clock } from '../clock.ts'
+import { encodeContent, MAX_CONTENT_TYPE_LENGTH } from '../sealing/content.ts'
+import type { OutboxItem } from './outbox.ts'
+import { PublishError } from './publish-error.ts'
+import { isOwnStream } from './publisher.ts'
+
+export const MAX_STREAM_NAME_BYTES = 256
+
+export interface Composition {
+  readonly streamName: string
+  readonly type: string
+  readonly body: Uint8Array
+  readonly ttlS: number
+}
+
+export interface ComposeParts {
+  readonly crypto: Pick<Crypto, 'randomBytes'>
+  readonly clock: Clock
+  readonly maxPayload: number
+}
+
+/** Throws a `PublishError` for what an application may not publish. */
+export function checkStreamName(streamName: string): void {
+  const length = encodeUtf8(streamName).length
+  if (length === 0 || length > MAX_STREAM_NAME_BYTES) {
+    throw new PublishError('bad_stream_name', `A stream's name has 1 to ${MAX_STREAM_NAME_BYTES} bytes.`)
+  }
+  if (isOwnStream(streamName)) {
+    throw new PublishError('bad_stream_name', 'Streams whose names begin with "valise/" belong to the client.')
+  }
+}
+
+/** Throws a `PublishError`. */
+export function composeItem(
+  { crypto, clock, maxPayload }: ComposeParts,
+  { streamName, type, body, ttlS }: Composition,
+): OutboxItem {
+  if (!Number.isInteger(ttlS) || ttlS < 0 || ttlS > MAX_TTL_S) {
+    throw new PublishError('bad_ttl', `A lifetime is a whole number of seconds from 0 (none) to ${MAX_TTL_S}.`)
+  }
+  if (type.length === 0 || type.length > MAX_CONTENT_TYPE_LENGTH) {
+    throw new PublishError('bad_content', `A content's type has 1 to ${MAX_CONTENT_TYPE_LENGTH} characters.`)
+  }
+  const now = clock.now()
+  const content = encodeContent({ type, atMs: now, body })
+  if (content.length > maxPayload) {
+    const room = Math.max(0, maxPayload - (content.length - body.length))
+    throw new PublishError('payload_too_large', `The content has ${body.length} bytes; the server takes ${room}.`)
+  }
+  return { eventId: createEventId(now, crypto.randomBytes(10)), streamName, ttlS, content }
+}

@@ -1,0 +1,169 @@
+// Checks anew, without a server, everything a device holds: the device log from genesis, the secrets of the epochs, and
+// of all events, own ones included, chain, signature, order and content. It changes nothing and reports all it finds.
+
+import {
+  type Crypto,
+  type DeviceLogState,
+  findEpoch,
+  type parseEvent,
+  toHex,
+  verifyChainSignature,
+} from '@valise/protocol'
+import { type Alarm, type AlarmCode, createAlarm } from './alarm.ts'
+import type { DeviceParts } from './device-parts.ts'
+import { type CheckedEvent, checkEvents } from './receive/check-events.ts'
+import { parseContent } from './sealing/content.ts'
+import { epochCommit } from './sealing/epoch.ts'
+import { openEvent } from './sealing/event-seal.ts'
+import type { HeldEvent } from './store/local-log.ts'
+import { type DeviceHead, NO_PROGRESS, type Progress, type StreamHead } from './store/records.ts'
+
+export interface VerifyProblem {
+  readonly code: AlarmCode
+  /** Fit to show to a person, with where it is. */
+  readonly text: string
+}
+
+export interface VerifyReport {
+  readonly isSound: boolean
+  readonly deviceLogEntries: number
+  readonly devices: number
+  readonly epochs: number
+  readonly events: number
+  readonly ownEvents: number
+  readonly expiredEvents: number
+  readonly signatures: number
+  readonly streams: number
+  readonly problems: readonly VerifyProblem[]
+}
+
+const PAGE = 128
+/** After so many the report is long enough. */
+const MAX_PROBLEMS = 100
+
+const describe = ({ code, text, detail }: Alarm): VerifyProblem => {
+  const where = Object.entries(detail).map(([name, value]) => `${name} ${value}`)
+  return { code, text: where.length === 0 ? text : `${text} (${where.join(', ')})` }
+}
+
+/** The device log was verified from genesis when `device` was opened. */
+export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise<VerifyReport> {
+  const { book, epochKeys, localLog, identity } = device
+  const log = book.require()
+  const problems: VerifyProblem[] = []
+  const report = (code: AlarmCode, detail: Record<string, string | number>): void => {
+    if (problems.length < MAX_PROBLEMS) problems.push(describe(createAlarm(code, detail)))
+  }
+  const epochs = verifyEpochs(crypto, log, epochKeys.secretOf, report)
+
+  const heads = { device: new Map<string, DeviceHead>(), stream: new Map<string, StreamHead>() }
+  let progress: Progress = { ...NO_PROGRESS, floor: localLog.progress.floor }
+  const counts = { events: 0, ownEvents: 0, expiredEvents: 0, signatures: 0 }
+  const ownHex = toHex(identity.deviceId)
+
+  /** One event at a time, so that every signature is checked and a finding names its event. */
+  const verifyEvent = (held: HeldEvent): void => {
+    const known = {
+      device: log,
+      progress,
+      deviceHead: (deviceId: Uint8Array) => heads.device.get(toHex(deviceId)),
+      streamHead: (streamId: Uint8Array) => heads.stream.get(toHex(streamId)),
+      ownAhead: () => [],
+    }
+    const outcome = checkEvents(
+      { crypto, known, ownDeviceId: undefined },
+      { events: [toItem(held)], through: held.userSeq },
+    )
+    if (outcome.type !== 'ok') {
+      if (outcome.type === 'log_behind') report('log_seq_invalid', { user_seq: held.userSeq, log_seq: outcome.logSeq })
+      else report(outcome.alarm.code, outcome.alarm.detail)
+      return
+    }
+    progress = outcome.batch.progress
+    for (const [hex, { head }] of outcome.batch.deviceHeads) heads.device.set(hex, head)
+    for (const [hex, { head }] of outcome.batch.streamHeads) heads.stream.set(hex, head)
+    for (const event of outcome.batch.events) countEvent(event)
+  }
+  const countEvent = (event: CheckedEvent): void => {
+    counts.events += 1
+    if (toHex(event.deviceId) === ownHex) counts.ownEvents += 1
+    if (event.body.type === 'expired') counts.expiredEvents += 1
+    else {
+      counts.signatures += 1
+      verifyContent(event, event.body.event)
+    }
+  }
+  const verifyContent = ({ userSeq }: CheckedEvent, event: NonNullable<ReturnType<typeof parseEvent>>): void => {
+    const key = epochKeys.contentKey(event.epoch)
+    const data = key === undefined ? undefined : openEvent(key, event)
+    const isReadable = data !== undefined && (event.isTombstone || parseContent(data) !== undefined)
+    if (!isReadable) report('event_unreadable', { user_seq: userSeq, epoch: event.epoch })
+  }
+
+  for (let after = 0; ; ) {
+    const page = await localLog.read(undefined, after, PAGE)
+    for (const held of page) verifyEvent(held)
+    after = page.at(-1)?.userSeq ?? after
+    if (page.length < PAGE) break
+  }
+  verifyUnsent(crypto, device, heads.device.get(ownHex), report, counts)
+  const { devices } = log
+  return {
+    isSound: problems.length === 0,
+    deviceLogEntries: log.seq + 1,
+    devices: devices.size,
+    epochs,
+    ...counts,
+    streams: heads.stream.size,
+    problems,
+  }
+}
+
+type Report = (code: AlarmCode, detail: Record<string, string | number>) => void
+
+function verifyEpochs(
+  crypto: Crypto,
+  log: DeviceLogState,
+  secretOf: (n: number) => Uint8Array | undefined,
+  report: Report,
+): number {
+  let sound = 0
+  for (let n = 1; n <= log.epoch.n; n++) {
+    const secret = secretOf(n)
+    const epoch = findEpoch(log, n)
+    const isSound =
+      secret !== undefined &&
+      epoch !== undefined &&
+      crypto.isEqual(epochCommit(crypto, log.userId, n, secret), epoch.commit)
+    if (isSound) sound += 1
+    else report('epoch_key_invalid', { epoch: n })
+  }
+  return sound
+}
+
+/** Own events that have no receipt yet continue the chain of those that have one. */
+function verifyUnsent(
+  crypto: Crypto,
+  { chain, identity }: DeviceParts,
+  head: DeviceHead | undefined,
+  report: Report,
+  counts: { signatures: number },
+): void {
+  let next = (head?.deviceSeq ?? 0) + 1
+  for (const item of chain.unreceipted) {
+    const where = { device_seq: item.deviceSeq }
+    const isInOrder = item.deviceSeq === next
+    const isSigned = verifyChainSignature(crypto, identity.keys.signer.publicKey, item.chain, item.event.signature)
+    if (!isInOrder) report('chain_gap', where)
+    if (!isSigned) report('signature_invalid', where)
+    counts.signatures += 1
+    next = item.deviceSeq + 1
+  }
+}
+
+const toItem = ({ userSeq, record }: HeldEvent): Parameters<typeof checkEvents>[1]['events'][number] => {
+  const { streamSeq, storedAtMs, body } = record
+  return body.type === 'stored'
+    ? [userSeq, streamSeq, storedAtMs, body.wire]
+    : [userSeq, streamSeq, storedAtMs, body.deviceId, body.deviceSeq, body.leaf]
+}
