@@ -7,7 +7,7 @@ export const PROTOCOL_VERSION = 1
 /** X25519 alone. */
 export const SUITE_X25519 = 1
 /** ML-KEM-768 and X25519; parsed, and not chosen while Node's OpenSSL has no ML-KEM. */
-export const SUITE_X25519_MLKEM768 = 2
+const SUITE_X25519_MLKEM768 = 2
 
 export type Suite = typeof SUITE_X25519 | typeof SUITE_X25519_MLKEM768
 
@@ -15,7 +15,7 @@ const KNOWN_SUITES: readonly Suite[] = [SUITE_X25519, SUITE_X25519_MLKEM768]
 const MLKEM768_KEY_BYTES = 1184
 const MLKEM768_CIPHERTEXT_BYTES = 1088
 
-export interface ClientHello {
+interface ClientHello {
   readonly suites: readonly Suite[]
   readonly nonce: Uint8Array
   readonly keyShare: Uint8Array
@@ -24,7 +24,7 @@ export interface ClientHello {
   readonly kemKey: Uint8Array
 }
 
-export interface ServerHello {
+interface ServerHello {
   readonly suite: Suite
   readonly nonce: Uint8Array
   readonly keyShare: Uint8Array

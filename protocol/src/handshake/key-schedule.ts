@@ -99,7 +99,7 @@ export function finishedMac(
   return crypto.hmacSha256(kdf(crypto, trafficSecret, 'finished', NOTHING, 32, prefix), transcriptHash)
 }
 
-export interface TrafficKeys {
+interface TrafficKeys {
   readonly aead: Aead
   readonly iv: Uint8Array
 }

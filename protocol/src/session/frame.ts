@@ -1,6 +1,6 @@
 // The form of a frame (docs/PROTOCOL.md B): a header of version and phase, then one sealed kind and payload.
 
-export const FRAME_VERSION = 1
+const FRAME_VERSION = 1
 export const FRAME_HEADER_BYTES = 2
 const KIND_BYTES = 1
 const TAG_BYTES = 16
