@@ -112,13 +112,13 @@ const readPage: Statement = {
       order by e.user_seq
       limit $3
     ),
-    page as (
-      select
-        c.*,
-        sum(case when c.is_wanted then coalesce(octet_length(c.wire), 0) else 0 end) over running as bytes_through,
-        row_number() over running as position
+    sized as (
+      select c.*, case when c.is_wanted then coalesce(octet_length(c.wire), 0) else 0 end as size
       from candidate as c
-      window running as (order by c.user_seq)
+    ),
+    page as (
+      select s.*, sum(s.size) over (order by s.user_seq) as bytes_through
+      from sized as s
     )
     select
       max(p.user_seq) as through,
@@ -131,7 +131,7 @@ const readPage: Statement = {
       array_agg(coalesce(octet_length(p.wire), -1)) filter (where p.is_wanted) as wire_lengths,
       string_agg(p.wire, ''::bytea) filter (where p.is_wanted) as wires
     from page as p
-    where p.position = 1 or p.bytes_through <= $4`,
+    where p.bytes_through <= $4 or p.bytes_through = p.size`,
 }
 
 interface PageRow {
