@@ -10,7 +10,7 @@ import { nobleCrypto } from '../src/noble-crypto.ts'
 
 describeCrypto('noble', nobleCrypto)
 
-test('CRY-4: noble and OpenSSL give the same bytes', () => {
+test('CRY-1: noble and OpenSSL give the same bytes', () => {
   const bytes32 = fc.uint8Array({ minLength: 32, maxLength: 32 })
   const nonce = fc.uint8Array({ minLength: 12, maxLength: 12 })
   fc.assert(

@@ -54,7 +54,7 @@ test('SES-1: keys, nonces and the Finished MAC are those of RFC 8448', () => {
   )
 })
 
-test('CRY-3: hashes and signatures carry their domain', () => {
+test('CRY-4: hashes and signatures carry their domain', () => {
   const message = encodeUtf8('m')
   const domain = encodeUtf8('valise event\0')
   expect(hashWithContext(nodeCrypto, 'event', message)).toEqual(nodeCrypto.sha256(concatBytes(domain, message)))
@@ -62,7 +62,7 @@ test('CRY-3: hashes and signatures carry their domain', () => {
   expect(signingInput('event', message)).toEqual(concatBytes(spaces, domain, message))
 })
 
-test('CRY-3: the default prefix of labels is ours', () => {
+test('CRY-4: the default prefix of labels is ours', () => {
   const secret = new Uint8Array(32).fill(1)
   expect(kdf(nodeCrypto, secret, 'key', NOTHING)).toEqual(kdf(nodeCrypto, secret, 'key', NOTHING, 32, 'valise '))
   expect(kdf(nodeCrypto, secret, 'key', NOTHING)).not.toEqual(kdf(nodeCrypto, secret, 'key', NOTHING, 32, TLS))

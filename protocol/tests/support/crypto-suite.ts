@@ -213,7 +213,7 @@ function testRefusals(crypto: Crypto): void {
     }
   })
 
-  test('CRY-2: headroom stands in front of the same ciphertext', () => {
+  test('CRY-3: headroom stands in front of the same ciphertext', () => {
     const aead = crypto.createAead(crypto.randomBytes(32))
     const nonce = crypto.randomBytes(12)
     for (const length of [0, 1, 256, 100_000]) {
@@ -225,7 +225,7 @@ function testRefusals(crypto: Crypto): void {
     }
   })
 
-  test('CRY-2: a given key is copied, so the caller may overwrite its own', () => {
+  test('CRY-3: a given key is copied, so the caller may overwrite its own', () => {
     const key = crypto.randomBytes(32)
     const seed = crypto.randomBytes(32)
     const aead = crypto.createAead(key)
@@ -239,13 +239,13 @@ function testRefusals(crypto: Crypto): void {
     expect(signer.sign(nonce)).toEqual(signature)
   })
 
-  test('CRY-2: a key of a wrong length is a bug and throws', () => {
+  test('CRY-3: a key of a wrong length is a bug and throws', () => {
     expect(() => crypto.createAead(new Uint8Array(16))).toThrow()
     expect(() => crypto.createSigner(new Uint8Array(31))).toThrow()
     expect(() => crypto.createKeyAgreement(new Uint8Array(33))).toThrow()
   })
 
-  test('CRY-2: results are plain bytes that share nothing with other results', () => {
+  test('CRY-3: results are plain bytes that share nothing with other results', () => {
     const first = crypto.sha256(encodeUtf8('first'))
     const copy = first.slice()
     first[0] = (first[0] ?? 0) ^ 1
@@ -255,21 +255,21 @@ function testRefusals(crypto: Crypto): void {
     }
   })
 
-  test('CRY-2: comparison tells equal bytes from all others', () => {
+  test('CRY-3: comparison tells equal bytes from all others', () => {
     expect(crypto.isEqual(Uint8Array.of(1, 2), Uint8Array.of(1, 2))).toBe(true)
     expect(crypto.isEqual(Uint8Array.of(1, 2), Uint8Array.of(1, 3))).toBe(false)
     expect(crypto.isEqual(Uint8Array.of(1, 2), Uint8Array.of(1))).toBe(false)
     expect(crypto.isEqual(new Uint8Array(0), new Uint8Array(0))).toBe(true)
   })
 
-  test('CRY-2: both sides of a key agreement hold the same secret', () => {
+  test('CRY-3: both sides of a key agreement hold the same secret', () => {
     const a = crypto.createKeyAgreement()
     const b = crypto.createKeyAgreement()
     expect(a.agree(b.publicKey)).toEqual(b.agree(a.publicKey))
     expect(a.publicKey).not.toEqual(b.publicKey)
   })
 
-  test("CRY-2: no bytes of a peer's make it throw", () => {
+  test("CRY-3: no bytes of a peer's make it throw", () => {
     const aead = crypto.createAead(crypto.randomBytes(32))
     const agreement = crypto.createKeyAgreement()
     const nonce = new Uint8Array(12)
