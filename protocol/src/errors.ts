@@ -30,7 +30,11 @@ export const ERRORS = {
   device_revoked: { close: 4403, action: 'stop', text: 'This device was revoked' },
   session_superseded: { close: 4405, action: 'stop', text: 'A newer session of this device took over' },
   handshake_timeout: { close: 4408, action: 'reconnect', text: 'The handshake took too long' },
-  device_seq_conflict: { close: 4409, action: 'stop', text: 'Another event stands at this device_seq: a cloned device' },
+  device_seq_conflict: {
+    close: 4409,
+    action: 'stop',
+    text: 'Another event stands at this device_seq: a cloned device',
+  },
   account_deleted: { close: 4410, action: 'stop', text: 'This account was deleted' },
   frame_too_large: { close: 4413, action: 'stop', text: 'The frame is larger than max_frame' },
   slow_consumer: { close: 4420, action: 'reconnect', text: 'The connection stayed behind for too long' },
