@@ -29,6 +29,7 @@ export interface VerifyReport {
   readonly deviceLogEntries: number
   readonly devices: number
   readonly epochs: number
+  /** Of other devices. */
   readonly events: number
   readonly ownEvents: number
   readonly expiredEvents: number
@@ -85,8 +86,8 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     for (const event of outcome.batch.events) countEvent(event)
   }
   const countEvent = (event: CheckedEvent): void => {
-    counts.events += 1
     if (toHex(event.deviceId) === ownHex) counts.ownEvents += 1
+    else counts.events += 1
     if (event.body.type === 'expired') counts.expiredEvents += 1
     else {
       counts.signatures += 1

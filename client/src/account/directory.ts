@@ -1,13 +1,14 @@
 // What a device can say of its account without a server: its devices, its streams, and how far it has everything.
 
 import { type DeviceId, type DeviceRole, decodeUtf8, fromHex, isSameId, toHex } from '@valise/protocol'
+import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { DeviceParts } from '../device-parts.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { keysUnder, storeKeys } from '../store/layout.ts'
 import { parseStreamHead } from '../store/records.ts'
 import type { Store } from '../store/store.ts'
 import { formatDeviceFingerprint } from './fingerprint.ts'
-import { readProfiles } from './profile.ts'
+import { PROFILE_STREAM, readProfiles } from './profile.ts'
 
 export interface DeviceSummary {
   readonly deviceId: DeviceId
@@ -49,10 +50,20 @@ export async function listDevices({ identity, book, localLog, reader }: DevicePa
   })
 }
 
-export async function listStreams(store: Store, sealer: AtRestSealer): Promise<StreamSummary[]> {
+/** Without the streams that the client keeps for itself. */
+export async function listStreams(
+  store: Store,
+  sealer: AtRestSealer,
+  { epochKeys }: Pick<DeviceParts, 'epochKeys'>,
+): Promise<StreamSummary[]> {
   const streams: StreamSummary[] = []
+  const hidden = new Set(
+    [CHECKPOINT_STREAM, PROFILE_STREAM].map((name) => toHex(epochKeys.streamId(name) ?? new Uint8Array(0))),
+  )
   for await (const [key, value] of store.range(keysUnder('stream/'))) {
-    const streamId = fromHex(key.slice('stream/'.length)) ?? new Uint8Array(0)
+    const hex = key.slice('stream/'.length)
+    if (hidden.has(hex)) continue
+    const streamId = fromHex(hex) ?? new Uint8Array(0)
     const nameKey = storeKeys.streamName(streamId)
     const sealed = await store.get(nameKey)
     const name = sealed === undefined ? undefined : decodeUtf8(sealer.open(nameKey, sealed))

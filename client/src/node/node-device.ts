@@ -209,7 +209,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     },
     client: () => requireSetUp().client,
     devices: () => listDevices(requireSetUp().client.device),
-    streams: () => listStreams(store, sealer),
+    streams: async () => (client === undefined ? [] : listStreams(store, sealer, client.device)),
     status: async () => {
       const device = client?.device
       const state = device?.book.state
