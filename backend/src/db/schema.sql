@@ -1,0 +1,406 @@
+-- What the migrations make, as dumpSchema reads it. Do not edit: `VALISE_UPDATE_SCHEMA=1` in the test writes it.
+
+create table audit_log (
+  user_id bytea not null,
+  audit_seq bigint not null,
+  recorded_at timestamp with time zone not null default now(),
+  kind text not null,
+  detail jsonb not null,
+  prev_hash bytea not null,
+  hash bytea not null,
+  constraint audit_log_pkey PRIMARY KEY (user_id, audit_seq)
+);
+
+create table device_log (
+  user_id bytea not null,
+  log_seq bigint not null,
+  entry bytea not null,
+  appended_at timestamp with time zone not null default now(),
+  constraint device_log_pkey PRIMARY KEY (user_id, log_seq),
+  constraint device_log_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+
+create table devices (
+  user_id bytea not null,
+  device_id bytea not null,
+  ed_pub bytea not null,
+  role smallint not null,
+  added_log_seq bigint not null,
+  added_at timestamp with time zone not null default now(),
+  revoked_log_seq bigint,
+  revoked_at timestamp with time zone,
+  last_device_seq bigint not null default 0,
+  last_chain bytea not null,
+  cursor bigint not null default 0,
+  last_seen_at timestamp with time zone,
+  constraint devices_pkey PRIMARY KEY (user_id, device_id),
+  constraint devices_device_id_length CHECK ((octet_length(device_id) = 16)),
+  constraint devices_ed_pub_length CHECK ((octet_length(ed_pub) = 32)),
+  constraint devices_last_chain_length CHECK ((octet_length(last_chain) = 32)),
+  constraint devices_revocation_whole CHECK (((revoked_at IS NULL) = (revoked_log_seq IS NULL))),
+  constraint devices_role_known CHECK ((role = ANY (ARRAY[1, 2, 3]))),
+  constraint devices_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+) with (fillfactor=50);
+CREATE INDEX devices_device_id_idx ON public.devices USING btree (device_id);
+
+create table events (
+  user_id bytea not null,
+  user_seq bigint not null,
+  device_id bytea not null,
+  device_seq bigint not null,
+  stream_id bytea not null,
+  stream_seq bigint not null,
+  event_id bytea not null,
+  stored_at timestamp with time zone not null,
+  expires_at timestamp with time zone,
+  leaf bytea not null,
+  wire bytea storage external,
+  constraint events_pkey PRIMARY KEY (user_id, user_seq),
+  constraint events_device_seq_key UNIQUE (user_id, device_id, device_seq),
+  constraint events_event_id_length CHECK ((octet_length(event_id) = 16)),
+  constraint events_leaf_length CHECK ((octet_length(leaf) = 32)),
+  constraint events_stream_seq_key UNIQUE (user_id, stream_id, stream_seq)
+);
+CREATE INDEX events_expires_at_idx ON public.events USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (wire IS NOT NULL));
+
+create table key_envelopes (
+  user_id bytea not null,
+  device_id bytea not null,
+  epoch bigint not null,
+  box bytea not null,
+  constraint key_envelopes_pkey PRIMARY KEY (user_id, device_id, epoch),
+  constraint key_envelopes_device_fkey FOREIGN KEY (user_id, device_id) REFERENCES devices(user_id, device_id)
+);
+
+create table key_epochs (
+  user_id bytea not null,
+  epoch bigint not null,
+  log_seq bigint not null,
+  prev_box bytea,
+  constraint key_epochs_pkey PRIMARY KEY (user_id, epoch),
+  constraint key_epochs_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+
+create table pairings (
+  mailbox_id bytea not null,
+  slot smallint not null,
+  body bytea not null,
+  expires_at timestamp with time zone not null,
+  constraint pairings_pkey PRIMARY KEY (mailbox_id, slot),
+  constraint pairings_body_length CHECK ((octet_length(body) <= 8192)),
+  constraint pairings_mailbox_id_length CHECK ((octet_length(mailbox_id) = 16)),
+  constraint pairings_slot_range CHECK (((slot >= 0) AND (slot <= 7)))
+);
+CREATE INDEX pairings_expires_at_idx ON public.pairings USING btree (expires_at);
+
+create table schema_migrations (
+  number integer not null,
+  name text not null,
+  checksum text not null,
+  applied_at timestamp with time zone not null default now(),
+  constraint schema_migrations_pkey PRIMARY KEY (number)
+);
+
+create table server_state (
+  is_only_row boolean not null default true,
+  log_epoch bytea not null,
+  constraint server_state_pkey PRIMARY KEY (is_only_row),
+  constraint server_state_log_epoch_length CHECK ((octet_length(log_epoch) = 16)),
+  constraint server_state_one_row CHECK (is_only_row)
+);
+
+create table streams (
+  user_id bytea not null,
+  stream_id bytea not null,
+  last_stream_seq bigint not null,
+  constraint streams_pkey PRIMARY KEY (user_id, stream_id),
+  constraint streams_stream_id_length CHECK ((octet_length(stream_id) = 16))
+) with (fillfactor=50);
+
+create table users (
+  user_id bytea not null,
+  last_user_seq bigint not null default 0,
+  stream_count bigint not null default 0,
+  log_seq bigint not null,
+  log_head bytea not null,
+  key_epoch bigint not null,
+  epoch_log_seq bigint not null,
+  created_at timestamp with time zone not null default now(),
+  deleted_at timestamp with time zone,
+  constraint users_pkey PRIMARY KEY (user_id),
+  constraint users_log_head_length CHECK ((octet_length(log_head) = 32)),
+  constraint users_user_id_length CHECK ((octet_length(user_id) = 32))
+) with (fillfactor=50);
+
+CREATE OR REPLACE FUNCTION public.append_events(p_users bytea, p_user_stream_counts integer[], p_streams bytea, p_stream_users integer[], p_run_users integer[], p_run_devices bytea, p_run_first_seqs bigint[], p_run_chain_prevs bytea, p_run_ends integer[], p_event_streams integer[], p_event_ids bytea, p_log_seqs bigint[], p_ttls_s bigint[], p_leaves bytea, p_chains bytea, p_wires bytea, p_wire_ends integer[], p_max_streams bigint, OUT run_states integer[], OUT run_last_seqs bigint[], OUT run_firsts integer[], OUT run_lasts integer[], OUT run_causes integer[], OUT stored_at_ms bigint, OUT user_seqs bigint[], OUT stream_seqs bigint[], OUT known_events integer[], OUT known_is_same boolean[], OUT known_user_seqs bigint[], OUT known_stream_seqs bigint[], OUT known_stored_at_ms bigint[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_user_lasts bigint[];
+  v_stream_lasts bigint[];
+  v_stored_at timestamptz;
+  v_has_known boolean;
+  v_may_exceed boolean;
+begin
+  perform u.user_id
+  from generate_series(1, cardinality(p_user_stream_counts)) as i
+  join users as u on u.user_id = substring(p_users, i * 32 - 31, 32)
+  order by u.user_id
+  for no key update of u;
+
+  perform d.device_id
+  from unnest(p_run_users) with ordinality as run (user_index, r)
+  join devices as d
+    on d.user_id = substring(p_users, run.user_index * 32 - 31, 32)
+    and d.device_id = substring(p_run_devices, run.r::integer * 16 - 15, 16)
+  order by d.user_id, d.device_id
+  for no key update of d;
+
+  v_stored_at := date_trunc('milliseconds', clock_timestamp());
+  stored_at_ms := (date_part('epoch', v_stored_at) * 1000)::bigint;
+
+  select
+    array_agg(judged.state),
+    array_agg(judged.last_device_seq),
+    array_agg(judged.last_user_seq),
+    array_agg(judged.first_event),
+    array_agg(
+      case
+        when judged.state > 0 then judged.first_event - 1
+        when judged.stale_event is null then judged.run_end
+        else judged.stale_event - 1
+      end
+    ),
+    array_agg(case when judged.stale_event is null then 0 else 1 end),
+    bool_or(judged.has_known),
+    bool_or(judged.may_exceed)
+  into run_states, run_last_seqs, v_user_lasts, run_firsts, run_lasts, run_causes, v_has_known, v_may_exceed
+  from (
+    select
+      known.*,
+      case
+        when known.state = 0 then (
+          select min(e)
+          from generate_series(known.first_event, known.run_end) as e
+          where p_log_seqs[e] < known.epoch_log_seq
+        )
+      end as stale_event
+    from (
+      select
+        run.r,
+        run.run_end,
+        run.first_event,
+        run.last_device_seq,
+        coalesce(run.last_user_seq, 0) as last_user_seq,
+        run.epoch_log_seq,
+        run.stream_count + p_user_stream_counts[run.user_index] > p_max_streams as may_exceed,
+        run.is_alive and run.first_seq <= run.last_device_seq as has_known,
+        case
+          when run.is_deleted then 4
+          when not run.is_alive then 3
+          when run.first_seq > run.last_device_seq + 1 then 1
+          when run.first_event > run.run_end then 0
+          when run.last_chain <> case
+            when run.first_seq = run.last_device_seq + 1 then substring(p_run_chain_prevs, run.r * 32 - 31, 32)
+            else substring(p_chains, run.first_event * 32 - 63, 32)
+          end then 2
+          else 0
+        end as state
+      from (
+        select
+          given.r::integer as r,
+          given.user_index,
+          given.first_seq,
+          given.run_end,
+          u.last_user_seq,
+          u.epoch_log_seq,
+          u.stream_count,
+          u.user_id is null or u.deleted_at is not null as is_deleted,
+          d.device_id is not null and d.revoked_at is null as is_alive,
+          coalesce(d.last_device_seq, 0) as last_device_seq,
+          d.last_chain,
+          -- Past what the log has of the run; one past its end when that is all of it.
+          least(
+            coalesce(p_run_ends[given.r - 1], 0) + 1 + greatest(coalesce(d.last_device_seq, 0) + 1 - given.first_seq, 0),
+            given.run_end + 1
+          )::integer as first_event
+        from unnest(p_run_users, p_run_first_seqs, p_run_ends) with ordinality as given (user_index, first_seq, run_end, r)
+        left join users as u on u.user_id = substring(p_users, given.user_index * 32 - 31, 32)
+        left join devices as d
+          on d.user_id = substring(p_users, given.user_index * 32 - 31, 32)
+          and d.device_id = substring(p_run_devices, given.r::integer * 16 - 15, 16)
+        order by given.r
+        offset 0
+      ) as run
+      offset 0
+    ) as known
+    offset 0
+  ) as judged;
+
+  -- What the log has already: the first receipt, or a conflict. The keys come from one subquery, so that the look-up
+  -- takes all three columns of the index also under a plan made on an empty table.
+  if v_has_known then
+    select
+      array_agg(asked.e),
+      array_agg(stored.leaf is not null and stored.leaf = substring(p_leaves, asked.e * 32 - 31, 32)),
+      array_agg(coalesce(stored.user_seq, 0)),
+      array_agg(coalesce(stored.stream_seq, 0)),
+      array_agg(coalesce((date_part('epoch', stored.stored_at) * 1000)::bigint, 0))
+    into known_events, known_is_same, known_user_seqs, known_stream_seqs, known_stored_at_ms
+    from (
+      select
+        e,
+        substring(p_users, run.user_index * 32 - 31, 32) as user_id,
+        substring(p_run_devices, run.r::integer * 16 - 15, 16) as device_id,
+        run.first_seq + e - (coalesce(p_run_ends[run.r - 1], 0) + 1) as device_seq
+      from unnest(p_run_users, p_run_first_seqs, run_firsts, run_states) with ordinality
+        as run (user_index, first_seq, first_event, state, r)
+      cross join generate_series(coalesce(p_run_ends[run.r - 1], 0) + 1, run.first_event - 1) as e
+      where run.state < 3
+      offset 0
+    ) as asked
+    left join events as stored
+      on stored.user_id = asked.user_id
+      and stored.device_id = asked.device_id
+      and stored.device_seq = asked.device_seq;
+  end if;
+
+  select array_agg(stream.last_stream_seq)
+  into v_stream_lasts
+  from (
+    select coalesce(s.last_stream_seq, 0) as last_stream_seq
+    from unnest(p_stream_users) with ordinality as given (user_index, i)
+    left join streams as s
+      on s.user_id = substring(p_users, given.user_index * 32 - 31, 32)
+      and s.stream_id = substring(p_streams, given.i::integer * 16 - 15, 16)
+    order by given.i
+  ) as stream;
+
+  -- New streams count in the order of their first event; a run ends before the first event of one too many.
+  if v_may_exceed then
+    with
+    accepted as materialized (
+      select run.r, e
+      from unnest(run_firsts, run_lasts) with ordinality as run (first_event, last_event, r)
+      cross join generate_series(run.first_event, run.last_event) as e
+    ),
+    fresh as (
+      select p_event_streams[accepted.e] as stream_index, min(accepted.e) as first_event
+      from accepted
+      where v_stream_lasts[p_event_streams[accepted.e]] = 0
+      group by 1
+    ),
+    ranked as (
+      select
+        fresh.stream_index,
+        row_number() over (partition by p_stream_users[fresh.stream_index] order by fresh.first_event) as position
+      from fresh
+    ),
+    excess as materialized (
+      select array_agg(ranked.stream_index) as stream_indexes
+      from ranked
+      join users as u on u.user_id = substring(p_users, p_stream_users[ranked.stream_index] * 32 - 31, 32)
+      where u.stream_count + ranked.position > p_max_streams
+    ),
+    cut as (
+      select run.r, run.last_event, run.cause, (
+        select min(accepted.e)
+        from accepted
+        cross join excess
+        where accepted.r = run.r and p_event_streams[accepted.e] = any (excess.stream_indexes)
+      ) as first_excess
+      from unnest(run_lasts, run_causes) with ordinality as run (last_event, cause, r)
+    )
+    select
+      array_agg(coalesce(cut.first_excess - 1, cut.last_event) order by cut.r),
+      array_agg(case when cut.first_excess is null then cut.cause else 2 end order by cut.r)
+    into run_lasts, run_causes
+    from cut;
+  end if;
+
+  with
+  accepted as materialized (
+    select
+      run.r::integer as r,
+      run.user_index,
+      p_event_streams[e] as stream_index,
+      e,
+      run.first_seq + e - (coalesce(p_run_ends[run.r - 1], 0) + 1) as device_seq,
+      run.last_user_seq + row_number() over (partition by run.user_index order by e) as user_seq,
+      v_stream_lasts[p_event_streams[e]] + row_number() over (partition by p_event_streams[e] order by e) as stream_seq
+    from unnest(p_run_users, p_run_first_seqs, v_user_lasts, run_firsts, run_lasts) with ordinality
+      as run (user_index, first_seq, last_user_seq, first_event, last_event, r)
+    cross join generate_series(run.first_event, run.last_event) as e
+  ),
+  appended as (
+    insert into events (
+      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, leaf, wire
+    )
+    select
+      substring(p_users, a.user_index * 32 - 31, 32),
+      a.user_seq,
+      substring(p_run_devices, a.r * 16 - 15, 16),
+      a.device_seq,
+      substring(p_streams, a.stream_index * 16 - 15, 16),
+      a.stream_seq,
+      substring(p_event_ids, a.e * 16 - 15, 16),
+      v_stored_at,
+      case when p_ttls_s[a.e] > 0 then v_stored_at + make_interval(secs => p_ttls_s[a.e]) end,
+      substring(p_leaves, a.e * 32 - 31, 32),
+      substring(p_wires, coalesce(p_wire_ends[a.e - 1], 0) + 1, p_wire_ends[a.e] - coalesce(p_wire_ends[a.e - 1], 0))
+    from accepted as a
+  ),
+  stream_moves as materialized (
+    select a.stream_index, a.user_index, count(*) as event_count, max(a.stream_seq) as last_stream_seq
+    from accepted as a
+    group by a.stream_index, a.user_index
+  ),
+  moved_streams as (
+    insert into streams (user_id, stream_id, last_stream_seq)
+    select
+      substring(p_users, m.user_index * 32 - 31, 32),
+      substring(p_streams, m.stream_index * 16 - 15, 16),
+      m.last_stream_seq
+    from stream_moves as m
+    order by m.stream_index
+    on conflict (user_id, stream_id) do update set last_stream_seq = excluded.last_stream_seq
+  ),
+  moved_devices as (
+    update devices as d
+    set
+      last_device_seq = run.first_seq + run.last_event - (coalesce(p_run_ends[run.r - 1], 0) + 1),
+      last_chain = substring(p_chains, run.last_event * 32 - 31, 32)
+    from unnest(p_run_users, p_run_first_seqs, run_firsts, run_lasts) with ordinality
+      as run (user_index, first_seq, first_event, last_event, r)
+    where
+      run.last_event >= run.first_event
+      and d.user_id = substring(p_users, run.user_index * 32 - 31, 32)
+      and d.device_id = substring(p_run_devices, run.r::integer * 16 - 15, 16)
+  ),
+  moved_users as (
+    update users as u
+    set
+      last_user_seq = u.last_user_seq + moved.event_count,
+      stream_count = u.stream_count + moved.new_streams
+    from (
+      select
+        m.user_index,
+        sum(m.event_count)::bigint as event_count,
+        count(*) filter (where v_stream_lasts[m.stream_index] = 0) as new_streams
+      from stream_moves as m
+      group by m.user_index
+    ) as moved
+    where u.user_id = substring(p_users, moved.user_index * 32 - 31, 32)
+  )
+  select array_agg(a.user_seq), array_agg(a.stream_seq)
+  into user_seqs, stream_seqs
+  from (select user_seq, stream_seq from accepted order by e) as a;
+end
+$function$;

@@ -1,0 +1,219 @@
+// What an operator sees of the queries: counts, durations, slow ones in the log, and never a value. And what a server
+// must be set to before it is used.
+
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { openPostgres } from '../src/db/postgres.ts'
+import { saveCursor } from '../src/db/queries/devices.ts'
+import { appendRuns } from '../src/db/queries/events.ts'
+import { findUser } from '../src/db/queries/users.ts'
+import { operationOf, operationOfText } from '../src/db/statement.ts'
+import { createTestDatabase } from './support/database.ts'
+import {
+  addDevice,
+  continueRun,
+  createCapturedParts,
+  DATABASE_KINDS,
+  makeEvents,
+  type OpenedDatabase,
+  openDatabase,
+  waitFor,
+} from './support/open-database.ts'
+
+const SLOW_QUERY_MS = 60
+const PLANTED = 'a value nobody may see'
+const sleep = { name: 'test_sleep', text: 'select pg_sleep($1), $2::text as planted' }
+const fail = { name: 'test_fail', text: 'select ($1::text)::integer as number' }
+const count = { operation: 'select' }
+
+describe.each(DATABASE_KINDS)('queries seen from outside on %s', (kind) => {
+  let opened: OpenedDatabase
+  beforeAll(async () => {
+    opened = await openDatabase(kind, { slowQueryMs: SLOW_QUERY_MS })
+  })
+  afterAll(() => opened.close())
+
+  const readQueries = (labels: Record<string, string>) => opened.metrics.read('database_queries_total', labels)
+
+  test('P7: every query counts and is timed by operation and status, those of a transaction too', async () => {
+    const device = await addDevice(opened.db)
+    const before = {
+      select: await readQueries({ operation: 'select', status: 'ok' }),
+      insert: await readQueries({ operation: 'insert', status: 'ok' }),
+      update: await readQueries({ operation: 'update', status: 'ok' }),
+      transaction: await readQueries({ operation: 'transaction', status: 'ok' }),
+      timed: await opened.metrics.read('database_query_duration_ms'),
+    }
+    await findUser(opened.db, device.userId)
+    await appendRuns(opened.db, [continueRun(device, makeEvents(1))])
+    await opened.db.transaction({ name: 'test' }, async (tx) => {
+      await saveCursor(tx, device.userId, device.deviceId, 1)
+      await findUser(tx, device.userId)
+    })
+    expect({
+      select: await readQueries({ operation: 'select', status: 'ok' }),
+      insert: await readQueries({ operation: 'insert', status: 'ok' }),
+      update: await readQueries({ operation: 'update', status: 'ok' }),
+      transaction: await readQueries({ operation: 'transaction', status: 'ok' }),
+      timed: await opened.metrics.read('database_query_duration_ms'),
+    }).toEqual({
+      select: before.select + 2,
+      insert: before.insert + 1,
+      update: before.update + 1,
+      transaction: before.transaction + 2,
+      timed: before.timed + 6,
+    })
+  })
+
+  test('P7: a failed query counts as an error, timed, and the connection goes on', async () => {
+    const before = await readQueries({ operation: 'select', status: 'error' })
+    await expect(opened.db.query(fail, [PLANTED])).rejects.toThrow()
+    await expect(
+      opened.db.transaction({ name: 'test' }, (tx) => tx.query(fail, [PLANTED]).catch(() => [])),
+    ).rejects.toThrow('invalid input syntax')
+    expect(await readQueries({ operation: 'select', status: 'error' })).toBe(before + 2)
+    expect(await opened.metrics.read('database_query_duration_ms', { status: 'error' })).toBe(before + 2)
+    expect(await readQueries({ operation: 'other', status: 'error' })).toBe(0)
+    expect(await opened.db.query({ name: '', text: 'select 1 as one' }, [])).toEqual([{ one: 1 }])
+  })
+
+  test('P7: a slow query is counted and logged with its name, never with a value', async () => {
+    const before = await opened.metrics.read('database_slow_queries_total')
+    opened.logged.length = 0
+    await opened.db.query(sleep, [SLOW_QUERY_MS / 1000 + 0.02, PLANTED])
+    await opened.db.transaction({ name: 'test' }, (tx) => tx.query(sleep, [SLOW_QUERY_MS / 1000 + 0.02, PLANTED]))
+    expect(await opened.metrics.read('database_slow_queries_total')).toBe(before + 2)
+    const lines = opened.logged.map((line) => JSON.parse(line)).filter(({ event }) => event === 'db.query.slow')
+    expect(lines).toHaveLength(2)
+    for (const line of lines) {
+      expect(line).toMatchObject({ level: 'warn', operation: 'select', statement: 'test_sleep', status: 'ok', rows: 1 })
+      expect(line.durationMs).toBeGreaterThanOrEqual(SLOW_QUERY_MS)
+    }
+    expect(opened.logged.join('')).not.toContain(PLANTED)
+    expect(opened.logged.join('')).not.toContain('pg_sleep')
+  })
+
+  test('P7: an error of the database carries no parameter that a log could show', async () => {
+    const error: unknown = await opened.db
+      .query({ name: '', text: 'select 1 / $1::integer' }, [0])
+      .catch((thrown) => thrown)
+    expect(error).toBeInstanceOf(Error)
+    expect(error).not.toHaveProperty('params')
+    expect(error).toHaveProperty('code', '22012')
+  })
+})
+
+describe('a PostgreSQL under stress', () => {
+  test('P5: a statement past its time ends with an error, and its connection is used again', async () => {
+    const opened = await openDatabase('postgres', { statementTimeoutMs: 100, isMigrated: false })
+    await expect(opened.db.query(sleep, [10, PLANTED])).rejects.toMatchObject({ code: '57014' })
+    expect(await opened.metrics.read('database_queries_total', { ...count, status: 'error' })).toBe(1)
+    const patient = opened.db.transaction({ name: 'test', timeoutMs: 5000 }, (tx) => tx.query(sleep, [0.2, PLANTED]))
+    expect(await patient).toHaveLength(1)
+    await opened.close()
+  })
+
+  test('P7: a query whose backend is killed counts as an error, and the next one gets a new connection', async () => {
+    const opened = await openDatabase('postgres', { isMigrated: false })
+    const running = opened.db.query(sleep, [30, PLANTED])
+    const killed = expect(running).rejects.toThrow()
+    const kill = {
+      name: '',
+      text: `select pg_terminate_backend(pid) as is_killed from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`,
+    }
+    await waitFor(
+      'a backend to kill',
+      () => opened.db.query(kill, []),
+      (rows) => rows.length === 1,
+    )
+    await killed
+    expect(await opened.metrics.read('database_queries_total', { ...count, status: 'error' })).toBe(1)
+    expect(await opened.db.query({ name: '', text: 'select 1 as one' }, [])).toEqual([{ one: 1 }])
+    await opened.close()
+  })
+
+  test('P7: a slow query says how long it waited for a connection', async () => {
+    const { logged, metrics, parts } = createCapturedParts(SLOW_QUERY_MS)
+    const database = await createTestDatabase()
+    const db = await openPostgres({ ...parts, url: database.url, poolSize: 1 })
+    await Promise.all([db.query(sleep, [0.15, PLANTED]), db.query({ name: 'test_one', text: 'select 1' }, [])])
+    const waited = logged.map((line) => JSON.parse(line)).find(({ statement }) => statement === 'test_one')
+    expect(waited.waitMs).toBeGreaterThan(100)
+    expect(await metrics.read('valise_pool_waiting')).toBe(0)
+    await db.close()
+    await database.drop()
+  })
+})
+
+describe('what PostgreSQL must be set to', () => {
+  const withSetting = async (setting: string, use: (url: string) => Promise<void>): Promise<void> => {
+    const database = await createTestDatabase()
+    const client = new pg.Client({ connectionString: database.url })
+    await client.connect()
+    await client.query(`alter database ${new URL(database.url).pathname.slice(1)} set ${setting}`)
+    await client.end()
+    await use(database.url)
+    await database.drop()
+  }
+
+  test('P3: a database with synchronous_commit off is refused, with the reason', () =>
+    withSetting('synchronous_commit = off', async (url) => {
+      const opening = openPostgres({ ...createCapturedParts().parts, url, poolSize: 2 })
+      await expect(opening).rejects.toThrow(/synchronous_commit off.*acknowledged before it is on disk/)
+      await expect(opening).rejects.toHaveProperty('name', 'DatabaseRefusedError')
+    }))
+
+  test('P3: synchronous_commit local is durable and accepted', () =>
+    withSetting('synchronous_commit = local', async (url) => {
+      const db = await openPostgres({ ...createCapturedParts().parts, url, poolSize: 2 })
+      await db.close()
+    }))
+
+  test('P3: a new connection notices when the setting was turned off meanwhile', async () => {
+    const opened = await openDatabase('postgres', { isMigrated: false })
+    const name = new URL(opened.url).pathname.slice(1)
+    await opened.db.query({ name: '', text: `alter database ${name} set synchronous_commit = off` }, [])
+    const two = [0.05, 0.05].map((seconds) => opened.db.query(sleep, [seconds, PLANTED]))
+    const outcomes = await Promise.allSettled(two)
+    const refused = outcomes.filter((outcome) => outcome.status === 'rejected')
+    expect(refused).toMatchObject([{ reason: { name: 'DatabaseRefusedError' } }])
+    await opened.close()
+  })
+
+  test('P3: a database that is out of reach rejects the start instead of waiting for ever', async () => {
+    const opening = openPostgres({
+      ...createCapturedParts().parts,
+      url: 'postgres://nobody@127.0.0.1:1/none',
+      poolSize: 2,
+    })
+    await expect(opening).rejects.toThrow('ECONNREFUSED')
+  })
+})
+
+describe('the operation of a statement', () => {
+  test.each([
+    ['select 1', 'select'],
+    ['  -- why\n  SELECT u.a from users as u for update', 'select'],
+    ["values ('insert into x')", 'select'],
+    ['insert into a values (1) on conflict (b) do update set c = 1', 'insert'],
+    ['update a set b = 1', 'update'],
+    ['delete from a', 'delete'],
+    ['with a as (select 1) select * from a', 'select'],
+    ['with a as (select 1 from b for no key update of b) select * from a', 'select'],
+    ['with a as (insert into b values (1) returning c) select c from a', 'insert'],
+    ['with a as (select 1 from (select 2) as x) update b set c = 1 from a', 'update'],
+    ['with a as (delete from b where c = 1 returning d) insert into e select d from a', 'insert'],
+    ["with a as (select 'update b set c') select 1", 'select'],
+    ['begin isolation level read committed', 'transaction'],
+    ['commit', 'transaction'],
+    ['rollback', 'transaction'],
+    ['create table a (b integer)', 'other'],
+    ['', 'other'],
+  ] as const)('P7: %j counts as %s', (text, operation) => {
+    expect(operationOfText(text)).toBe(operation)
+  })
+
+  test('P7: a function that writes counts as what its statement says', () => {
+    expect(operationOf({ name: 'a', text: 'select store()', operation: 'insert' })).toBe('insert')
+  })
+})
