@@ -12,7 +12,7 @@ import { build, install } from './prepare.mjs'
 const steps = {
   'types of the packages': () => complaintOf(build()),
   'types of tests and benchmarks': () => complaintOf(runProgram(programs.tsc, '-p', 'tsconfig.tests.json')),
-  'lint and format': () => complaintOf(runProgram(programs.biome, 'ci', '--error-on-warnings')),
+  'lint and format': () => complaintOf(runProgram(programs.biome, 'ci', '--error-on-warnings', '--colors=off')),
   'arrows and cycles': () => listOf(findWrongArrows().map(({ rule, from, to }) => `${rule}: ${from} → ${to}`)),
   'dead code': () => complaintOf(runProgram(programs.knip)),
   'examples in the documents': () => complaintOf(checkDocExamples()),
