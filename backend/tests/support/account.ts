@@ -11,8 +11,10 @@ import {
   type DeviceId,
   type DeviceLogState,
   type EventHeader,
+  type EventId,
   noUserId,
   type ServerMessage,
+  type StreamId,
   signDevicePop,
   type UserId,
 } from '@valise/protocol'
@@ -33,8 +35,8 @@ export interface SealOptions {
 
 export interface PublishedEvent extends SealedEvent {
   readonly deviceSeq: number
-  readonly eventId: Uint8Array
-  readonly streamId: Uint8Array
+  readonly eventId: EventId
+  readonly streamId: StreamId
 }
 
 export interface TestDevice {
@@ -42,6 +44,8 @@ export interface TestDevice {
   readonly deviceId: DeviceId
   readonly keys: DeviceKeys
   readonly account: TestAccount
+  /** What `seal` made, by device_seq - 1. */
+  readonly sealed: readonly PublishedEvent[]
   /** Seals the device's next event and moves its chain on. Calls must not overlap. */
   seal(streamName: string, options?: SealOptions): Promise<PublishedEvent>
   sealMany(streamName: string, count: number): Promise<PublishedEvent[]>
@@ -65,7 +69,7 @@ export interface TestAccount {
   log: DeviceLogState
   /** ES_1. */
   readonly epochSecret: Uint8Array
-  streamId(name: string): Uint8Array
+  streamId(name: string): StreamId
 }
 
 /** Registers a user with `devices` devices, the first one a manager who adds the others. */
@@ -140,6 +144,7 @@ function createTestDevice(account: TestAccount, keys: DeviceKeys): TestDevice {
   const { userId } = account
   const { deviceId } = keys
   const contentKey = eventKey(nodeCrypto, userId, 1, account.epochSecret)
+  const made: PublishedEvent[] = []
   let deviceSeq = 0
   let chain = chainStart(nodeCrypto, userId, deviceId)
 
@@ -166,6 +171,7 @@ function createTestDevice(account: TestAccount, keys: DeviceKeys): TestDevice {
     const sealed = await sealAside(streamName, options)
     deviceSeq = sealed.deviceSeq
     chain = sealed.chain
+    made.push(sealed)
     return sealed
   }
 
@@ -174,6 +180,7 @@ function createTestDevice(account: TestAccount, keys: DeviceKeys): TestDevice {
     deviceId,
     keys,
     account,
+    sealed: made,
     seal,
     sealAside,
     sealMany: async (streamName, count) => {

@@ -1,0 +1,346 @@
+// What Valise promises about order (docs/PROTOCOL.md, ORD-1 to ORD-5, P2 to P4), shown through real sockets: on PostgreSQL
+// with Redis, and again on the embedded database. Several nodes, a bus that fails, transactions stepped by hand and the
+// seeded fuzz stand in the folder event-ordering/.
+
+import { toHex } from '@valise/protocol'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { expectSoundLog, logOf, oneTo } from './event-ordering/observed-log.ts'
+import { createAccount, type PublishedEvent, type TestDevice } from './support/account.ts'
+import type { RawSession } from './support/raw-device.ts'
+import { createSeededRandom } from './support/seeded-random.ts'
+import { startTestServer, type TestServer, testRedisUrl } from './support/server.ts'
+
+const wiresOf = (events: readonly PublishedEvent[]): Uint8Array[] => events.map((event) => event.wire)
+
+/** Publishes in frames of uneven size, without waiting for an answer. */
+function publishInFrames(session: RawSession, events: readonly PublishedEvent[], seed: number): void {
+  const random = createSeededRandom(seed)
+  for (let at = 0; at < events.length; ) {
+    const frame = events.slice(at, at + 1 + random.below(9))
+    session.publish(wiresOf(frame))
+    at += frame.length
+  }
+}
+
+const haveReceipts = (session: RawSession, count: number): Promise<void> =>
+  session.until(`${count} receipts`, () => session.receipts.length >= count)
+
+const haveEvents = (session: RawSession, count: number): Promise<void> =>
+  session.until(`${count} events`, () => session.events.length >= count)
+
+/** `through` never goes back, and never lies before an event that came with it or earlier. */
+function expectMonotonicThrough(session: RawSession): void {
+  let complete = 0
+  for (const message of session.messages) {
+    if (message.type !== 'events') continue
+    expect(message.events.every(([userSeq]) => userSeq > complete && userSeq <= message.through)).toBe(true)
+    complete = message.through
+  }
+}
+
+describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
+  let server: TestServer
+
+  beforeAll(async () => {
+    server = await startTestServer({
+      database,
+      ...(database === 'postgres' ? { redisUrl: testRedisUrl() } : {}),
+      // Small, so that readers fall behind and keys change within a test.
+      flags: { VALISE_SEND_BUFFER_BYTES: '16384', VALISE_SESSION_ROTATE_AFTER_EVENTS: '200' },
+    })
+  })
+  afterAll(() => server?.close())
+
+  /** Connected, and live after everything there was. */
+  const follow = async (device: TestDevice, cursor = 0): Promise<RawSession> => {
+    const session = await device.connect(server, { cursor })
+    await session.until('caught_up', () => session.isCaughtUp)
+    return session
+  }
+
+  const createDevices = async (count: number): Promise<TestDevice[]> => [
+    ...(await createAccount(server, { devices: count })).devices,
+  ]
+
+  test('ORD-1: device_seq is 1, 2, 3 … a device, however its events are framed', async () => {
+    const [writer, reader] = await createDevices(2)
+    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const events = [...(await writer!.sealMany('a', 20)), ...(await writer!.sealMany('b', 20))]
+    publishInFrames(writing, events, 1)
+    await haveReceipts(writing, 40)
+    expect(writing.receipts.map(([deviceSeq]) => deviceSeq)).toEqual(oneTo(40))
+    await haveEvents(reading, 40)
+    expect(reading.events.map((event) => event.deviceSeq)).toEqual(oneTo(40))
+  })
+
+  test('ORD-1: devices count on their own, even in one stream', async () => {
+    const devices = await createDevices(3)
+    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    for (const [i, session] of sessions.entries()) {
+      session.publish(wiresOf(await devices[i]!.sealMany('shared', 4 + i)))
+    }
+    await Promise.all(sessions.map((session, i) => haveReceipts(session, 4 + i)))
+    for (const [i, session] of sessions.entries()) {
+      expect(session.receipts.map(([deviceSeq]) => deviceSeq)).toEqual(oneTo(4 + i))
+    }
+  })
+
+  test('ORD-1: a higher device_seq is refused with the one expected, and nothing of it is stored', async () => {
+    const [writer, reader] = await createDevices(2)
+    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [first, missing, third, fourth] = await writer!.sealMany('notes', 4)
+    writing.publish(wiresOf([first!]))
+    writing.publish(wiresOf([third!, fourth!]))
+    await writing.until('two refusals', () => writing.refusals.length === 2)
+    expect(writing.refusals.map(({ device_seq, code, expected }) => ({ device_seq, code, expected }))).toEqual([
+      { device_seq: 3, code: 'device_seq_gap', expected: 2 },
+      { device_seq: 4, code: 'device_seq_gap', expected: 2 },
+    ])
+    writing.publish(wiresOf([missing!, third!, fourth!]))
+    await haveReceipts(writing, 4)
+    expect(writing.receipts.map(([, , , , isDuplicate]) => isDuplicate)).toEqual([false, false, false, false])
+    await haveEvents(reading, 4)
+    expectSoundLog(logOf(reader!, reading), 4)
+  })
+
+  test('ORD-1: another event at a stored device_seq is a conflict, and ends the session of the clone', async () => {
+    const [writer, reader] = await createDevices(2)
+    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const clones = [await writer!.sealAside('notes'), await writer!.sealAside('notes')]
+    expect(clones.map((clone) => clone.deviceSeq)).toEqual([1, 1])
+    writing.publish(wiresOf(clones.slice(0, 1)))
+    await haveReceipts(writing, 1)
+    writing.publish(wiresOf(clones.slice(1)))
+    expect((await writing.closed).code).toBe(4409)
+    expect(writing.refusals.map(({ code }) => code)).toEqual(['device_seq_conflict'])
+
+    reading.publish(wiresOf(await reader!.sealMany('notes', 1)))
+    await haveReceipts(reading, 1)
+    expect(reading.receipts[0]?.slice(0, 3)).toEqual([1, 2, 2])
+    expect(reading.events.map((event) => event.eventId)).toEqual([toHex(clones[0]!.eventId)])
+  })
+
+  test('P4: the same events again get their first receipts and are not relayed again', async () => {
+    const [writer, reader] = await createDevices(2)
+    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const events = await writer!.sealMany('notes', 10)
+    writing.publish(wiresOf(events.slice(0, 6)))
+    await haveReceipts(writing, 6)
+    // One frame that begins in what is stored and ends in what is not.
+    writing.publish(wiresOf(events.slice(3)))
+    await haveReceipts(writing, 13)
+    const [first, again] = [writing.receipts.slice(3, 6), writing.receipts.slice(6, 9)]
+    expect(again).toEqual(first.map((receipt) => [...receipt.slice(0, 4), true]))
+    expect(writing.receipts.slice(9).map(([deviceSeq, , userSeq]) => [deviceSeq, userSeq])).toEqual([
+      [7, 7],
+      [8, 8],
+      [9, 9],
+      [10, 10],
+    ])
+    await haveEvents(reading, 10)
+    expect(reading.events.map((event) => event.userSeq)).toEqual(oneTo(10))
+  })
+
+  test('ORD-2: stream_seq is 1, 2, 3 … a stream, whoever publishes to it', async () => {
+    const devices = await createDevices(3)
+    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    await Promise.all(
+      devices.map(async (device, i) => {
+        for (const name of ['a', 'b', 'a', 'c', 'a', 'b']) sessions[i]!.publish(wiresOf(await device.sealMany(name, 2)))
+      }),
+    )
+    await Promise.all(sessions.map((session) => haveReceipts(session, 12)))
+    await Promise.all(sessions.map((session) => haveEvents(session, 24)))
+    const log = logOf(devices[0]!, sessions[0]!)
+    for (const [name, count] of [
+      ['a', 18],
+      ['b', 12],
+      ['c', 6],
+    ] as const) {
+      const streamId = toHex(devices[0]!.account.streamId(name))
+      const stream = log.filter((record) => record.streamId === streamId)
+      expect(stream.map((record) => record.streamSeq)).toEqual(oneTo(count))
+    }
+  })
+
+  test('ORD-2: users count on their own under the same stream name, and even the same stream id', async () => {
+    const [[ann], [bob]] = [await createDevices(1), await createDevices(1)]
+    const [annSession, bobSession] = [await follow(ann!), await follow(bob!)]
+    const header = { streamId: (await ann!.sealAside('same')).streamId }
+    for (let i = 0; i < 5; i++) {
+      annSession.publish(wiresOf([await ann!.seal('same')]))
+      bobSession.publish(wiresOf([await bob!.seal('same'), await bob!.seal('same', { header })]))
+    }
+    await Promise.all([haveReceipts(annSession, 5), haveReceipts(bobSession, 10)])
+    expect(annSession.receipts.map(([, streamSeq, userSeq]) => [streamSeq, userSeq])).toEqual(
+      oneTo(5).map((n) => [n, n]),
+    )
+    expectSoundLog(logOf(bob!, bobSession), 10)
+  })
+
+  test('P2: several devices publishing at once are seen in one order by all', async () => {
+    const devices = await createDevices(4)
+    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    for (const device of devices) for (const name of ['a', 'b', 'a', 'c']) await device.sealMany(name, 10)
+    for (const [i, session] of sessions.entries()) publishInFrames(session, devices[i]!.sealed, i)
+    await Promise.all(sessions.map((session) => haveReceipts(session, 40)))
+    await Promise.all(sessions.map((session) => haveEvents(session, 120)))
+    const logs = sessions.map((session, i) => logOf(devices[i]!, session))
+    expectSoundLog(logs[0]!, 160)
+    for (const log of logs) expect(log).toEqual(logs[0])
+  })
+
+  test('ORD-4: by user_seq, each stream stays in the order of stream_seq and each device in that of device_seq', async () => {
+    const devices = await createDevices(3)
+    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    for (let round = 0; round < 8; round++) {
+      for (const [i, session] of sessions.entries()) {
+        const names = createSeededRandom(round * 3 + i).chance(50) ? ['a', 'b', 'c'] : ['c', 'a']
+        for (const name of names) session.publish(wiresOf([await devices[i]!.seal(name)]))
+      }
+    }
+    const total = devices.reduce((sum, device) => sum + device.sealed.length, 0)
+    await Promise.all(sessions.map((session, i) => haveReceipts(session, devices[i]!.sealed.length)))
+    await Promise.all(sessions.map((session, i) => haveEvents(session, total - devices[i]!.sealed.length)))
+    expectSoundLog(logOf(devices[2]!, sessions[2]!), total)
+  })
+
+  test('ORD-5: events are relayed in order, each exactly once, and not to the sender', async () => {
+    const devices = await createDevices(3)
+    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    publishInFrames(sessions[0]!, await devices[0]!.sealMany('notes', 50), 5)
+    await haveReceipts(sessions[0]!, 50)
+    // What is relayed twice, or to its sender, comes before what another device publishes afterwards.
+    sessions[1]!.publish(wiresOf(await devices[1]!.sealMany('notes', 1)))
+    await Promise.all([haveEvents(sessions[0]!, 1), haveEvents(sessions[1]!, 50), haveEvents(sessions[2]!, 51)])
+    const seen = sessions.map((session) => session.events.map((event) => event.userSeq))
+    expect(seen).toEqual([[51], oneTo(50), oneTo(51)])
+    const sent = [...devices[0]!.sealed, ...devices[1]!.sealed].map((event) => Buffer.from(event.wire))
+    expect(sessions[2]!.events.map((event) => Buffer.from(event.wire!))).toEqual(sent)
+  })
+
+  test('ORD-5: through says up to where a device is complete, over the holes its own events leave', async () => {
+    const [writer, other] = await createDevices(2)
+    const [writing, otherSession] = [await follow(writer!), await follow(other!)]
+    writing.publish(wiresOf(await writer!.sealMany('notes', 30)))
+    await haveReceipts(writing, 30)
+    otherSession.publish(wiresOf(await other!.sealMany('notes', 2)))
+    await haveReceipts(otherSession, 2)
+    writing.publish(wiresOf(await writer!.sealMany('notes', 5)))
+    await haveReceipts(writing, 35)
+
+    const again = await follow(writer!)
+    expect(again.events.map((event) => event.userSeq)).toEqual([31, 32])
+    expect(again.through).toBe(37)
+    const further = await follow(writer!, again.through)
+    expect(further.messages.map(({ type }) => type)).toEqual(['caught_up'])
+  })
+
+  test('ORD-5: replay goes over into live without a gap and without a repeat', async () => {
+    const [writer, reader] = await createDevices(2)
+    const writing = await follow(writer!)
+    writing.publish(wiresOf(await writer!.sealMany('notes', 100)))
+    await haveReceipts(writing, 100)
+    const late = await writer!.sealMany('notes', 90)
+    const reading = await reader!.connect(server, { cursor: 0 })
+    publishInFrames(writing, late, 7)
+    await haveEvents(reading, 190)
+    expect(reading.events.map((event) => event.userSeq)).toEqual(oneTo(190))
+    expectMonotonicThrough(reading)
+  })
+
+  test('ORD-5: a reader that falls behind reads on from the log', async () => {
+    const [writer, reader] = await createDevices(2)
+    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const catchUps = await server.app.metrics.read('valise_catch_ups_total')
+    reading.socket.pause()
+    // More than the buffers of both sockets take.
+    const data = new Uint8Array(100_000)
+    for (let i = 0; i < 100; i++) writing.publish([(await writer!.seal('big', { data })).wire])
+    await haveReceipts(writing, 100)
+    reading.socket.resume()
+    await haveEvents(reading, 100)
+    expect(reading.events.map((event) => event.userSeq)).toEqual(oneTo(100))
+    expect(await server.app.metrics.read('valise_catch_ups_total')).toBeGreaterThan(catchUps)
+  })
+
+  test('ORD-5: order goes on through changes of session keys', async () => {
+    const [writer, reader] = await createDevices(2)
+    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    for (let sent = 0; sent < 500; sent += 50) {
+      publishInFrames(writing, await writer!.sealMany('notes', 50), sent)
+      await haveReceipts(writing, sent + 50)
+      await writing.until('the new keys', () => !writing.channel.isRekeying)
+    }
+    await haveEvents(reading, 500)
+    expect(reading.events.map((event) => event.userSeq)).toEqual(oneTo(500))
+    expect(reading.phase).toBeGreaterThan(1)
+    expect(writing.phase).toBeGreaterThan(1)
+  })
+
+  test('P4: a socket destroyed in the middle of a batch: the same bytes again get the first receipts', async () => {
+    const [writer, reader] = await createDevices(2)
+    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const events = await writer!.sealMany('notes', 60)
+    writing.socket.pause()
+    publishInFrames(writing, events.slice(0, 40), 9)
+    await haveEvents(reading, 40)
+    writing.drop()
+    await writing.closed
+    expect(writing.receipts).toEqual([])
+
+    const again = await writer!.connect(server)
+    expect(again.established.last_device_seq).toBe(40)
+    publishInFrames(again, events, 10)
+    await haveReceipts(again, 60)
+    expect(again.receipts.map(([deviceSeq, , , , isDuplicate]) => [deviceSeq, isDuplicate])).toEqual(
+      oneTo(60).map((n) => [n, n <= 40]),
+    )
+    await haveEvents(reading, 60)
+    const placeOf = ({ deviceSeq, streamSeq, userSeq, storedAtMs }: (typeof reading.events)[number]) => [
+      deviceSeq,
+      streamSeq,
+      userSeq,
+      storedAtMs,
+    ]
+    expect(again.receipts.map((receipt) => receipt.slice(0, 4))).toEqual(reading.events.map(placeOf))
+    expect(reading.events.map((event) => event.userSeq)).toEqual(oneTo(60))
+  })
+
+  test('P4: a socket destroyed in the middle of a replay: the next one goes on after the cursor', async () => {
+    const [writer, reader] = await createDevices(2)
+    const writing = await follow(writer!)
+    for (const size of [100, 100, 100]) {
+      writing.publish(wiresOf(await writer!.sealMany('notes', size)))
+      await haveReceipts(writing, writer!.sealed.length)
+    }
+    const cut = await reader!.connect(server, {
+      cursor: 0,
+      onMessage: ({ type }) => type === 'events' && cut.drop(),
+    })
+    await cut.closed
+    expect(cut.through).toBeGreaterThan(0)
+    expect(cut.through).toBeLessThan(300)
+    const rest = await follow(reader!, cut.through)
+    expect([...cut.events, ...rest.events].map((event) => event.userSeq)).toEqual(oneTo(300))
+  })
+
+  test('P2: the sequences go on after a restart of the server', async () => {
+    const [writer, reader] = await createDevices(2)
+    const writing = await follow(writer!)
+    const events = await writer!.sealMany('notes', 30)
+    writing.publish(wiresOf(events.slice(0, 20)))
+    await haveReceipts(writing, 20)
+    await server.restart()
+    expect((await writing.closed).code).toBe(1012)
+
+    const [again, reading] = [await follow(writer!), await follow(reader!)]
+    again.publish(wiresOf(events.slice(10)))
+    await haveReceipts(again, 20)
+    expect(again.receipts.map(([deviceSeq, , , , isDuplicate]) => [deviceSeq, isDuplicate])).toEqual(
+      oneTo(20).map((n) => [n + 10, n <= 10]),
+    )
+    await haveEvents(reading, 30)
+    expectSoundLog(logOf(reader!, reading), 30)
+  })
+})
