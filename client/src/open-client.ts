@@ -156,6 +156,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       }),
     onEstablished: engine.onEstablished,
     onMessage: engine.onMessage,
+    onRekeyed: engine.wake,
     onGone: () => {
       phase = undefined
       engine.onGone()

@@ -129,6 +129,7 @@ function register(
           wasSent = true
           session.send({ type: 'register', entry, boxes })
         },
+        onRekeyed: () => {},
         onMessage: (message) => {
           if (message.type === 'registered') settle(undefined)
           else if (message.type === 'error') settle({ type: 'refused', message, wasSent })

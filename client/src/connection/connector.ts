@@ -21,6 +21,7 @@ export interface ConnectorParts {
   openSession(handlers: SessionHandlers): Session
   onEstablished(session: Session, message: SessionEstablished): void
   onMessage(session: Session, message: ServerMessage, frameBytes: number): void
+  onRekeyed(): void
   /** The session that was established is gone. */
   onGone(): void
   onState(state: ConnectorState): void
@@ -67,6 +68,7 @@ export function createConnector(parts: ConnectorParts): Connector {
         setState({ type: 'connected' })
         parts.onEstablished(opened, message)
       },
+      onRekeyed: parts.onRekeyed,
       onMessage: (message, frameBytes) => parts.onMessage(opened, message, frameBytes),
       onEnd: (end) => afterEnd(end, wasEstablished),
     })

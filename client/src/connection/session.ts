@@ -37,6 +37,8 @@ export type SessionEnd =
 
 export interface SessionHandlers {
   readonly onEstablished: (message: SessionEstablished) => void
+  /** New keys are in use: what waited for them may go out. */
+  readonly onRekeyed: () => void
   /** Everything but pings and pongs, in order. */
   readonly onMessage: (message: ServerMessage, frameBytes: number) => void
   /** Exactly once. */
@@ -56,6 +58,8 @@ export interface SessionParts {
 export interface Session {
   /** Does nothing before the session is established or after its end. */
   send(message: ClientMessage): void
+  /** Events that may be published under the present keys (SES-2). */
+  readonly publishAllowance: number
   close(): void
   /** Ends the session as if it had been lost. */
   abandon(end: SessionEnd): void
@@ -83,6 +87,9 @@ export function openSession(parts: SessionParts): Session {
   let stage: Stage = { type: 'connecting' }
   let wasHeard = true
   let pingId = 0
+  /** Events in both directions under the present keys, and how many they may carry. */
+  let eventCount = 0
+  let maxEvents = 0
   let cancelTimer = clock.after(HANDSHAKE_TIMEOUT_MS, () => end({ type: 'handshake_timeout' }))
 
   const end = (reason: SessionEnd): void => {
@@ -112,7 +119,9 @@ export function openSession(parts: SessionParts): Session {
   }
 
   const send = (message: ClientMessage): void => {
-    if (stage.type === 'established') connection.send(stage.channel.seal(encodeMessage(message)))
+    if (stage.type !== 'established') return
+    if (message.type === 'publish') eventCount += message.events.length
+    connection.send(stage.channel.seal(encodeMessage(message)))
   }
 
   const startChannel = (secrets: SessionSecrets): SessionChannel =>
@@ -133,7 +142,10 @@ export function openSession(parts: SessionParts): Session {
         watchSilence()
         handlers.onEstablished(message)
       } else if (message.type === 'ping') send({ type: 'pong', id: message.id })
-      else if (message.type !== 'pong') handlers.onMessage(message, payload.length)
+      else if (message.type !== 'pong') {
+        if (message.type === 'events') eventCount += message.events.length
+        handlers.onMessage(message, payload.length)
+      }
     }
   }
 
@@ -148,6 +160,9 @@ export function openSession(parts: SessionParts): Session {
         return
       case 'rekey':
         for (const reply of received.replies) connection.send(reply)
+        if (!received.isComplete) return
+        eventCount = 0
+        handlers.onRekeyed()
         return
       case 'close_notify':
         // The close frame that follows says why.
@@ -162,6 +177,7 @@ export function openSession(parts: SessionParts): Session {
     const result = await handshake.finish(text).catch(() => ({ ok: false, reason: 'handshake_failed' }) as const)
     if (hasEnded()) return
     if (!result.ok) return end({ type: result.reason })
+    maxEvents = result.server.policy.hardEvents
     stage = { type: 'awaiting_established', channel: startChannel(result.secrets) }
     connection.send(result.authText)
   }
@@ -204,6 +220,9 @@ export function openSession(parts: SessionParts): Session {
   const connection: Connection = parts.transport.connect(server.url, { onOpen, onMessage, onClose })
   return {
     send,
+    get publishAllowance() {
+      return Math.max(0, maxEvents - eventCount)
+    },
     close: () => end({ type: 'closed_here' }),
     abandon: end,
     pause: () => connection.pause?.(),

@@ -45,6 +45,8 @@ export interface PublishSession {
   readonly lastDeviceSeq: number
   readonly maxMessageEvents: number
   readonly maxMessageBytes: number
+  /** Events that may be sent now; when it grows again, pump. */
+  allowance(): number
   send(events: Uint8Array[]): void
 }
 
@@ -199,7 +201,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
     },
     pump: async () => {
       while (session !== undefined) {
-        const step = window.next(clock.now())
+        const step = window.next(clock.now(), session.allowance())
         switch (step.type) {
           case 'send':
             send(session, step.deviceSeqs)

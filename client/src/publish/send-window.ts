@@ -44,8 +44,8 @@ export interface SendWindow {
   refused(deviceSeq: number, code: ErrorCode, details: { expected: number | undefined; retryAtMs: number }): void
   /** Nothing unanswered was stored, or it will be found stored: send it again, later. */
   unavailable(retryAtMs: number): void
-  /** The caller carries the step out before it asks again. */
-  next(nowMs: number): WindowStep
+  /** The caller carries the step out before it asks again. At most `allowance` events may be sent. */
+  next(nowMs: number, allowance: number): WindowStep
   readonly inFlight: number
   readonly count: number
 }
@@ -82,13 +82,14 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     if (isStronger(next)) repair = next
   }
 
-  const nextMessage = (): number[] => {
+  const nextMessage = (allowance: number): number[] => {
+    const maxEvents = Math.min(maxMessageEvents, allowance)
     const deviceSeqs: number[] = []
     let bytes = 0
     for (const item of items) {
       if (item.isSent) continue
-      const isFull = deviceSeqs.length >= maxMessageEvents || bytes + item.bytes > maxMessageBytes
-      if (deviceSeqs.length > 0 && isFull) break
+      if (deviceSeqs.length >= maxEvents) break
+      if (deviceSeqs.length > 0 && bytes + item.bytes > maxMessageBytes) break
       deviceSeqs.push(item.deviceSeq)
       bytes += item.bytes
       item.isSent = true
@@ -144,7 +145,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       retryAtMs = Math.max(retryAtMs ?? 0, atMs)
       for (const item of items) item.isSent = false
     },
-    next: (nowMs) => {
+    next: (nowMs, allowance) => {
       if (!isConnected) return { type: 'idle' }
       if (retryAtMs !== undefined) {
         if (nowMs < retryAtMs) return { type: 'wait', untilMs: retryAtMs }
@@ -161,7 +162,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
           return { type: 'wait', untilMs: retryAtMs }
         }
       }
-      const deviceSeqs = nextMessage()
+      const deviceSeqs = nextMessage(allowance)
       if (deviceSeqs.length > 0) return { type: 'send', deviceSeqs }
       const room = roomToSeal()
       return room === undefined ? { type: 'idle' } : { type: 'seal', ...room }
