@@ -1,0 +1,65 @@
+// `valise approve`: lets another device in, after a person has compared its fingerprint.
+
+import type { NewDevice } from '@valise/client/node'
+import { formatUuid } from '@valise/protocol'
+import { EXIT } from '../failure.ts'
+import { withHome } from '../home.ts'
+import { watchInterruption } from '../interruption.ts'
+import type { AddCommand } from '../invocation.ts'
+import { type Output, printable } from '../output.ts'
+
+export const addApprove: AddCommand = (program, run) => {
+  program
+    .command('approve')
+    .description('let the device in that printed this request')
+    .argument('<request>', 'the line that `valise link` printed on the other device')
+    .action(
+      run(async ({ output, prompt, homeDir }, request: string) => {
+        prompt.requireSomeone()
+        const interruption = watchInterruption(output)
+        try {
+          return await withHome(homeDir, async (device) => {
+            const approved = await device.approve({
+              request,
+              confirm: (newDevice) => {
+                showNewDevice(output, newDevice)
+                return prompt.confirm(
+                  'Does the other device show this fingerprint, and may it come in?',
+                  interruption.signal,
+                )
+              },
+              signal: interruption.signal,
+            })
+            if (approved === undefined) {
+              output.failure('declined', 'Declined. The other device was not let in.')
+              return EXIT.failure
+            }
+            const { deviceId, name, deviceFingerprint } = approved.device
+            output.result(`Approved: "${printable(name ?? 'unnamed')}" is one of your devices now.`, {
+              type: 'approved',
+              device_id: formatUuid(deviceId),
+              name,
+              device_fingerprint: deviceFingerprint,
+              log_seq: approved.logSeq,
+            })
+            return EXIT.success
+          })
+        } finally {
+          interruption.close()
+        }
+      }),
+    )
+}
+
+function showNewDevice(output: Output, { name, platform, deviceFingerprint }: NewDevice): void {
+  const text = [
+    'A device asks to be one of yours:',
+    '',
+    `  name         ${printable(name)}`,
+    `  platform     ${printable(platform)}`,
+    `  fingerprint  ${deviceFingerprint}`,
+    '',
+    'It will read everything: what you have published so far, and what you publish from now on.',
+  ]
+  output.result(text.join('\n'), { type: 'new_device', name, platform, device_fingerprint: deviceFingerprint })
+}

@@ -1,0 +1,46 @@
+// `valise init`: makes a user with this device as its first, and shows the recovery phrase, once.
+
+import { toHex } from '@valise/protocol'
+import { describeAccount } from '../account-fields.ts'
+import { EXIT } from '../failure.ts'
+import { withNewHome } from '../home.ts'
+import { watchInterruption } from '../interruption.ts'
+import type { AddCommand } from '../invocation.ts'
+import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
+
+export const addInit: AddCommand = (program, run) => {
+  const command = program.command('init').description('make a user with this device as its first')
+  addServerOptions(command).action(
+    run(async ({ output, homeDir }, options: ServerOptions) => {
+      const interruption = watchInterruption(output)
+      try {
+        return await withNewHome(homeDir, async (device) => {
+          const { account, recoveryPhrase } = await device.initialise({
+            ...toServerOptions(options),
+            signal: interruption.signal,
+          })
+          const text = [
+            `This device, "${account.name}", is the first of a new user.`,
+            '',
+            `  user         ${toHex(account.userId)}`,
+            `  fingerprint  ${account.deviceFingerprint}`,
+            `  home         ${homeDir}`,
+            '',
+            'Recovery phrase. Write it down and keep it away from this device. It is shown this once and stored nowhere.',
+            'Whoever has it can read everything; without it, losing all devices loses everything.',
+            '',
+            `  ${recoveryPhrase}`,
+          ]
+          output.result(text.join('\n'), {
+            type: 'initialised',
+            ...describeAccount(account, homeDir),
+            recovery_phrase: recoveryPhrase,
+          })
+          return EXIT.success
+        })
+      } finally {
+        interruption.close()
+      }
+    }),
+  )
+}

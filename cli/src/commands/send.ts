@@ -1,0 +1,162 @@
+// `valise send`: publishes standard input line by line, or a file as one event, and prints a receipt for each. Holds a
+// bounded part of the input at a time; what was read is durable, and what has no receipt yet is sent the next time.
+
+import { readFile, stat } from 'node:fs/promises'
+import { addAbortSignal } from 'node:stream'
+import { type Client, ClientStoppedError, type PublishReceipt } from '@valise/client'
+import type { NodeDevice } from '@valise/client/node'
+import { DEFAULT_LIMITS, formatUuid } from '@valise/protocol'
+import { tellConnection } from '../connection-notices.ts'
+import { EXIT, MisuseError } from '../failure.ts'
+import { withHome } from '../home.ts'
+import { watchInterruption } from '../interruption.ts'
+import type { AddCommand, Invocation } from '../invocation.ts'
+import { cutLines, type Piece } from '../lines.ts'
+import { formatTime, type JsonFields, type Output } from '../output.ts'
+import { createPublishWindow } from '../publish-window.ts'
+import { parseStreamName } from '../stream-name.ts'
+
+/** Left for what stands around the body inside an event: its type and time. */
+const CONTENT_OVERHEAD_BYTES = 128
+const MAX_BODY_BYTES = DEFAULT_LIMITS.max_payload - CONTENT_OVERHEAD_BYTES
+
+const INPUT_KEPT =
+  'The input has ended and is kept: Ctrl-C ends the waiting, and what has no receipt is sent the next time.'
+/** Time for what was read before an interruption to reach the disk. */
+const SETTLE_MS = 1000
+
+interface SendOptions {
+  readonly file?: string
+}
+
+export const addSend: AddCommand = (program, run) => {
+  program
+    .command('send')
+    .description('publish each line of standard input as an event')
+    .argument('<stream>', 'name of the stream', parseStreamName)
+    .option('--file <file>', 'publish this file, whole, as one event instead')
+    .action(
+      run(async (invocation, streamName: string, { file }: SendOptions) => {
+        const whole = file === undefined ? undefined : await readWhole(file)
+        return withHome(invocation.homeDir, (device) => send(invocation, device, streamName, whole))
+      }),
+    )
+}
+
+async function send(
+  { output, stdin, homeDir }: Invocation,
+  device: NodeDevice,
+  streamName: string,
+  whole: Piece | undefined,
+): Promise<number> {
+  const interruption = watchInterruption(output)
+  const client = device.client()
+  const stopped = new AbortController()
+  const signal = AbortSignal.any([interruption.signal, stopped.signal])
+  const gaveUp = new AbortController()
+  let isInputKept = false
+  let refusals = 0
+  const tellRefused = (code: string, text: string, fields: JsonFields): void => {
+    refusals++
+    output.failure(code, `Refused for good: ${text}`, fields)
+  }
+  const connection = tellConnection(client, output, () =>
+    isInputKept ? INPUT_KEPT : 'What is read meanwhile is kept.',
+  )
+  const stopListening = [
+    connection.close,
+    client.onState((state) => {
+      if (state.type === 'stopped') stopped.abort()
+    }),
+    client.onReceipt((receipt) => printReceipt(output, receipt)),
+    client.onRefused(({ eventId, streamName, code, text }) => {
+      tellRefused(code, `${text} (event ${formatUuid(eventId)})`, { event_id: formatUuid(eventId), stream: streamName })
+    }),
+  ]
+  const window = createPublishWindow({
+    publish: (piece) => client.publish(streamName, piece, { signal: gaveUp.signal }),
+    onRefused: (position, { code, message }) =>
+      tellRefused(code, `${message} (event ${position} of this run)`, { stream: streamName, position }),
+  })
+  try {
+    client.start()
+    if (whole !== undefined) await window.add(whole)
+    else {
+      if (stdin.isTTY) output.notice('reading', 'Each line you type is published; Ctrl-D ends.')
+      for await (const piece of cutLines(addAbortSignal(signal, stdin), MAX_BODY_BYTES)) {
+        await window.add(piece)
+        // A reader of the receipts that is slow slows the reading of the input.
+        await output.drained()
+      }
+    }
+    await window.settle()
+    isInputKept = true
+    if (connection.isAway) output.notice('input_kept', INPUT_KEPT)
+    await client.flush(signal)
+  } catch (error) {
+    throwIfStopped(client)
+    if (!interruption.signal.aborted) throw error
+    // What was read is on its way to the disk, and arrives there at once unless the outbox is full.
+    setTimeout(() => gaveUp.abort(), SETTLE_MS).unref()
+    await window.settle().catch(() => {})
+    return await tellKept(device, output, homeDir)
+  } finally {
+    for (const stop of stopListening) stop()
+    interruption.close()
+    await client.close()
+  }
+  return refusals === 0 ? EXIT.success : EXIT.failure
+}
+
+/** The cause for which a client stopped, rather than whatever it made fail. */
+function throwIfStopped(client: Client): void {
+  const state = client.state()
+  if (state.type === 'stopped' && state.cause.type !== 'closed') throw new ClientStoppedError(state.cause)
+}
+
+async function tellKept(device: NodeDevice, output: Output, homeDir: string): Promise<number> {
+  const { outboxEvents } = await device.status()
+  output.notice(
+    'interrupted',
+    outboxEvents === 0
+      ? 'Interrupted. All that was read has its receipt.'
+      : `Interrupted. ${outboxEvents} events without a receipt are kept in ${homeDir} and sent the next time.`,
+    { outbox_events: outboxEvents },
+  )
+  return EXIT.interrupted
+}
+
+function printReceipt(output: Output, receipt: PublishReceipt): void {
+  const { eventId, streamName, deviceSeq, streamSeq, userSeq, storedAtMs, isDuplicate } = receipt
+  const fields = {
+    event_id: formatUuid(eventId),
+    device_seq: deviceSeq,
+    stream_seq: streamSeq,
+    user_seq: userSeq,
+    stored_at: formatTime(storedAtMs),
+    duplicate: isDuplicate,
+  }
+  const words = Object.entries(fields).map(([name, value]) => `${name} ${value}`)
+  output.result(`stored ${words.join('  ')}`, { stream: streamName, ...fields })
+}
+
+/** Throws a MisuseError for a file that is not there, no file, or too large for one event. */
+async function readWhole(file: string): Promise<Piece> {
+  const expected = 'Expected --file with a readable file.'
+  const body = await (async () => {
+    const facts = await stat(file)
+    if (!facts.isFile()) throw new MisuseError('bad_file', `${file} is not a file. ${expected}`)
+    if (facts.size > MAX_BODY_BYTES) {
+      throw new MisuseError(
+        'file_too_large',
+        `${file} has ${facts.size} bytes; one event carries at most ${MAX_BODY_BYTES}. Without --file a file of any size travels line by line: valise send STREAM < ${file}`,
+      )
+    }
+    return readFile(file)
+  })().catch((error: unknown) => {
+    if (error instanceof MisuseError) throw error
+    const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
+    throw new MisuseError('bad_file', `${file} cannot be read (${reason}). ${expected}`, { cause: error })
+  })
+  return { type: 'file', body }
+}

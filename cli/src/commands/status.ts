@@ -1,0 +1,55 @@
+// `valise status`: what this device holds, and whether its server answers.
+
+import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
+import { describeAccount } from '../account-fields.ts'
+import { EXIT } from '../failure.ts'
+import { withHome } from '../home.ts'
+import type { AddCommand } from '../invocation.ts'
+import { printable } from '../output.ts'
+import { describeServerAnswer, probeServer } from '../server-probe.ts'
+
+export const addStatus: AddCommand = (program, run) => {
+  program
+    .command('status')
+    .description('show what this device holds, and whether its server answers')
+    .action(
+      run(({ output, homeDir }) =>
+        withHome(homeDir, async (device) => {
+          const { account, ...facts } = await device.status()
+          if (account === undefined) return EXIT.misuse
+          const streams = await device.streams()
+          const server = await probeServer(account.serverUrl, toBase64Url(account.serverFingerprint))
+          const text = [
+            `user         ${toHex(account.userId)}`,
+            `device       ${printable(account.name)}  ${account.role}  ${formatUuid(account.deviceId)}`,
+            `fingerprint  ${account.deviceFingerprint}`,
+            `home         ${homeDir}`,
+            `server       ${account.serverUrl}  ${describeServerAnswer(server)}`,
+            `its key      ${toBase64Url(account.serverFingerprint)}`,
+            `cursor       ${facts.cursor}`,
+            `held         ${facts.heldEvents} events`,
+            `outbox       ${facts.outboxEvents} events, ${facts.outboxBytes} bytes without a receipt`,
+            `device log   entry ${facts.logSeq}, key epoch ${facts.epoch}`,
+            ...streams.map(({ name, streamId, events }) => `stream       ${nameOf(name, streamId)}  ${events} events`),
+          ]
+          output.result(text.join('\n'), {
+            ...describeAccount(account, homeDir),
+            server_answer: server,
+            cursor: facts.cursor,
+            held_events: facts.heldEvents,
+            outbox_events: facts.outboxEvents,
+            outbox_bytes: facts.outboxBytes,
+            log_seq: facts.logSeq,
+            log_head: toHex(facts.logHead),
+            epoch: facts.epoch,
+            device_seq: facts.lastDeviceSeq,
+            streams: streams.map(({ name, streamId, events }) => ({ name, stream_id: toHex(streamId), events })),
+          })
+          return EXIT.success
+        }),
+      ),
+    )
+}
+
+const nameOf = (name: string | undefined, streamId: Uint8Array): string =>
+  name === undefined ? toHex(streamId) : printable(name)

@@ -1,0 +1,101 @@
+// `valise watch`: prints the payloads of a stream as they arrive from the other devices, and resumes where it stopped.
+// A position is saved only after standard output has taken what comes before it.
+
+import type { ReceivedEvent } from '@valise/client'
+import type { NodeDevice } from '@valise/client/node'
+import { decodeUtf8, encodeUtf8, formatUuid } from '@valise/protocol'
+import { InvalidArgumentError, Option } from 'commander'
+import { tellConnection } from '../connection-notices.ts'
+import { EXIT } from '../failure.ts'
+import { withHome } from '../home.ts'
+import { watchInterruption } from '../interruption.ts'
+import type { AddCommand, Invocation } from '../invocation.ts'
+import { payloadOf } from '../lines.ts'
+import { formatTime } from '../output.ts'
+import { createPositionKeeper } from '../position-keeper.ts'
+import { parseStreamName } from '../stream-name.ts'
+
+interface WatchOptions {
+  readonly from: 'start' | 'cursor'
+  readonly count: number
+}
+
+export const addWatch: AddCommand = (program, run) => {
+  program
+    .command('watch')
+    .description('print what arrives in a stream from your other devices, until Ctrl-C')
+    .argument('<stream>', 'name of the stream', parseStreamName)
+    .addOption(
+      new Option('--from <where>', 'from the first event, or from where the last watch stopped')
+        .choices(['start', 'cursor'])
+        .default('cursor'),
+    )
+    .option('--count <number>', 'end after so many events', parseCount, Number.POSITIVE_INFINITY)
+    .action(
+      run((invocation, streamName: string, options: WatchOptions) =>
+        withHome(invocation.homeDir, (device) => watch(invocation, device, streamName, options)),
+      ),
+    )
+}
+
+async function watch(
+  { output }: Invocation,
+  device: NodeDevice,
+  streamName: string,
+  { from, count }: WatchOptions,
+): Promise<number> {
+  const interruption = watchInterruption(output)
+  const positionName = `watch ${streamName}`
+  const saved = await device.position(positionName)
+  const keeper = createPositionKeeper(saved, (userSeq) => device.setPosition(positionName, userSeq))
+  const client = device.client()
+  const stopListening = [
+    tellConnection(client, output, () => 'Ctrl-C ends the watch.').close,
+    client.onResync(({ from: first, to }) => {
+      output.notice('resync', `The server no longer keeps events ${first} to ${to}; they are left out.`, {
+        from: first,
+        to,
+      })
+    }),
+  ]
+  try {
+    client.start()
+    const { signal } = interruption
+    let printed = 0
+    for await (const event of client.events(streamName, { after: from === 'start' ? 0 : saved, signal })) {
+      const bytes = output.isJson ? encodeUtf8(`${toJson(streamName, event)}\n`) : payloadOf(event.content)
+      if (!(await output.write(bytes))) break
+      keeper.note(event.userSeq)
+      printed++
+      if (printed >= count) break
+    }
+  } finally {
+    for (const stop of stopListening) stop()
+    interruption.close()
+    await keeper.close()
+    await client.close()
+  }
+  return EXIT.success
+}
+
+function toJson(streamName: string, event: ReceivedEvent): string {
+  const { type, atMs, body } = event.content
+  const text = decodeUtf8(body)
+  return JSON.stringify({
+    stream: streamName,
+    user_seq: event.userSeq,
+    stream_seq: event.streamSeq,
+    device_id: formatUuid(event.deviceId),
+    event_id: formatUuid(event.eventId),
+    stored_at: formatTime(event.storedAtMs),
+    at: formatTime(atMs),
+    type,
+    ...(text === undefined ? { base64: Buffer.from(body).toString('base64') } : { text }),
+  })
+}
+
+function parseCount(text: string): number {
+  const count = /^\d{1,15}$/.test(text) ? Number(text) : 0
+  if (count < 1) throw new InvalidArgumentError('Expected a whole number of at least 1.')
+  return count
+}

@@ -1,0 +1,38 @@
+// Says once that the server is away, and once that it is back: a client that waits in silence looks like one that hangs.
+
+import type { Client } from '@valise/client'
+import type { Output } from './output.ts'
+
+export interface ConnectionNotices {
+  /** True from the notice that the server is away until the one that it is back. */
+  readonly isAway: boolean
+  close(): void
+}
+
+/** `advice` says what the person at the terminal may do meanwhile. */
+export function tellConnection(client: Client, output: Output, advice: () => string): ConnectionNotices {
+  let isAway = false
+  const close = client.onState((state) => {
+    switch (state.type) {
+      case 'offline':
+        if (state.retryAtMs === undefined || isAway) return
+        isAway = true
+        output.notice('server_away', `The server is away (${state.text}); trying again until it answers. ${advice()}`)
+        return
+      case 'live':
+        if (isAway) output.notice('server_back', 'The server is back.')
+        isAway = false
+        return
+      case 'connecting':
+      case 'replaying':
+      case 'stopped':
+        return
+    }
+  })
+  return {
+    get isAway() {
+      return isAway
+    },
+    close,
+  }
+}

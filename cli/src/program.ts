@@ -1,0 +1,113 @@
+// The command line as a whole: its commands, the flags they all take, and how every way to fail is told.
+
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+import { Command, CommanderError } from 'commander'
+import { addApprove } from './commands/approve.ts'
+import { addDevices } from './commands/devices.ts'
+import { addInit } from './commands/init.ts'
+import { addLink } from './commands/link.ts'
+import { addSend } from './commands/send.ts'
+import { addServe } from './commands/serve.ts'
+import { addStatus } from './commands/status.ts'
+import { addVerify } from './commands/verify.ts'
+import { addWatch } from './commands/watch.ts'
+import { describeFailure, EXIT } from './failure.ts'
+import type { Run } from './invocation.ts'
+import { createOutput, type Output } from './output.ts'
+import { createPrompt } from './prompt.ts'
+
+export interface ProgramParts {
+  readonly stdin: Readable & { readonly isTTY?: boolean }
+  readonly stdout: Writable
+  readonly stderr: Writable
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+interface GlobalOptions {
+  readonly json?: true
+  readonly yes?: true
+  readonly home?: string
+}
+
+/** Runs one command line, without the program's own name; resolves to the exit code when everything is written. */
+export async function runProgram(args: readonly string[], parts: ProgramParts): Promise<number> {
+  // Failures of the command line itself are told before its flags are known.
+  const output = createOutput({ stdout: parts.stdout, stderr: parts.stderr, isJson: args.includes('--json') })
+  let exitCode: number = EXIT.success
+
+  const run: Run = (work) =>
+    async function (...args) {
+      const { yes, home } = this.optsWithGlobals<GlobalOptions>()
+      const prompt = createPrompt({ stdin: parts.stdin, stderr: parts.stderr, answersYes: yes === true })
+      const homeDir = resolve(home || parts.environment['VALISE_HOME'] || join(homedir(), '.valise'))
+      exitCode = await work({ output, prompt, homeDir, stdin: parts.stdin }, ...args)
+    }
+
+  const program = createProgram(run, output)
+  try {
+    await program.parseAsync(args, { from: 'user' })
+  } catch (error) {
+    exitCode = error instanceof CommanderError ? tellCommandLine(error, output) : tellFailure(error, output)
+  }
+  await output.drained().catch((error: unknown) => {
+    exitCode = tellFailure(error, output)
+  })
+  return exitCode
+}
+
+function createProgram(run: Run, output: Output): Command {
+  const program = new Command('valise')
+    .description('Carries your events between your devices: sealed end to end, in order, exactly once.')
+    .option('--json', 'print one JSON object a line, for machines')
+    .option('--yes', 'answer every question with yes')
+    .option('--home <dir>', "folder of this device's state (default: VALISE_HOME, else ~/.valise)")
+    .version(readVersion(), '--version', 'print the version')
+    .helpCommand('help [command]', 'show how a command is used')
+    .helpOption('--help', 'show how it is used')
+    .configureOutput({
+      writeOut: (text) => output.result(text.trimEnd(), { help: text }),
+      // Told once, with its exit code, by whoever catches the error.
+      writeErr: () => {},
+      outputError: () => {},
+    })
+  for (const add of [addServe, addInit, addLink, addApprove, addSend, addWatch, addStatus, addDevices, addVerify]) {
+    add(program, run)
+  }
+  for (const command of [program, ...program.commands]) {
+    command.allowExcessArguments(false).exitOverride((error) => {
+      throw explain(command, error)
+    })
+  }
+  return program
+}
+
+/** Adds what was expected to commander's own words. */
+function explain(command: Command, error: CommanderError): CommanderError {
+  if (error.exitCode === 0) return error
+  const path = command.parent === null ? command.name() : `${command.parent.name()} ${command.name()}`
+  const names = command.commands.map((known) => known.name()).join(', ')
+  const problem = error.code === 'commander.help' ? 'No command was given.' : error.message.replace(/^error: /, '')
+  const expected = names === '' ? `Usage: ${path} ${command.usage()}` : `Expected one of: ${names}.`
+  return new CommanderError(EXIT.misuse, error.code, `${problem}\n${expected}\n\`${path} --help\` shows more.`)
+}
+
+function tellCommandLine(error: CommanderError, output: Output): number {
+  if (error.exitCode === 0) return EXIT.success
+  output.failure('bad_command_line', error.message)
+  return EXIT.misuse
+}
+
+function tellFailure(error: unknown, output: Output): number {
+  const { code, text, exitCode } = describeFailure(error)
+  output.failure(code, text)
+  return exitCode
+}
+
+function readVersion(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  const isManifest = typeof manifest === 'object' && manifest !== null && 'version' in manifest
+  return isManifest ? String(manifest.version) : 'unknown'
+}

@@ -1,0 +1,43 @@
+// Questions that only a person can answer. Asked on standard error, so that standard output holds results alone.
+
+import { createInterface } from 'node:readline/promises'
+import type { Readable, Writable } from 'node:stream'
+import { MisuseError } from './failure.ts'
+
+export interface Prompt {
+  /** Throws a MisuseError when nobody is there to answer: call it before anything is done. */
+  requireSomeone(): void
+  /** True for y or yes; anything else is no. */
+  confirm(question: string, signal: AbortSignal): Promise<boolean>
+}
+
+export interface PromptParts {
+  readonly stdin: Readable & { readonly isTTY?: boolean }
+  readonly stderr: Writable
+  /** `--yes`: every answer is yes. */
+  readonly answersYes: boolean
+}
+
+export function createPrompt({ stdin, stderr, answersYes }: PromptParts): Prompt {
+  const requireSomeone = (): void => {
+    if (!answersYes && stdin.isTTY !== true) {
+      throw new MisuseError(
+        'nobody_to_ask',
+        'This asks a question, and standard input is not a terminal. Run it in a terminal, or give --yes to answer yes.',
+      )
+    }
+  }
+  return {
+    requireSomeone,
+    confirm: async (question, signal) => {
+      if (answersYes) return true
+      requireSomeone()
+      const lines = createInterface({ input: stdin, output: stderr })
+      try {
+        return /^\s*y(es)?\s*$/i.test(await lines.question(`${question} [y/N] `, { signal }))
+      } finally {
+        lines.close()
+      }
+    },
+  }
+}

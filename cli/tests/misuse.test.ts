@@ -1,0 +1,134 @@
+// Each misuse says what was expected, ends with 2, and leaves nothing behind.
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startServer, type TestServer } from './support/server.ts'
+import { initDevice } from './support/user.ts'
+import { cleanUp, makeFolder, runValise, startValise } from './support/valise.ts'
+
+const serverUrl = 'ws://127.0.0.1:9'
+const commands = 'serve, init, link, approve, send, watch, status, devices, verify'
+
+let folder: string
+
+beforeAll(() => {
+  folder = makeFolder()
+  mkdirSync(join(folder, 'a-folder'))
+  writeFileSync(join(folder, 'large'), Buffer.alloc(300_000))
+})
+afterAll(cleanUp)
+
+/** What is typed, and what must be told. */
+const misuses: readonly [readonly string[], string][] = [
+  [[], commands],
+  [['frobnicate'], commands],
+  [['status', '--frobnicate'], 'Usage: valise status'],
+  [['status', 'now'], 'Usage: valise status'],
+  [['send'], "missing required argument 'stream'"],
+  [['send', 'one', 'two'], 'Usage: valise send [options] <stream>'],
+  [['send', ''], 'Expected a name of 1 to 256 bytes'],
+  [['send', 'valise/devices'], 'Expected another name'],
+  [['send', 'notes', '--file', 'not-there'], 'Expected --file with a readable file'],
+  [['send', 'notes', '--file', 'a-folder'], 'Expected --file with a readable file'],
+  [['send', 'notes', '--file', 'large'], 'one event carries at most'],
+  [['watch'], "missing required argument 'stream'"],
+  [['watch', 'notes', '--count', '0'], 'Expected a whole number of at least 1'],
+  [['watch', 'notes', '--count', 'many'], 'Expected a whole number of at least 1'],
+  [['watch', 'notes', '--from', 'middle'], 'start, cursor'],
+  [['init'], '--server <url>'],
+  [['init', '--server', 'http://example.org'], 'Expected --server ws://'],
+  [['init', '--server', 'nonsense'], 'Expected --server ws://'],
+  [['init', '--server', serverUrl, '--fingerprint', 'abc'], 'Expected the 43 characters'],
+  [['link'], '--server <url>'],
+  [['link', '--server', serverUrl, '--name', 'phone\u001b[2J'], 'visible characters'],
+  [['link', '--server', 'http://example.org'], 'Expected --server ws://'],
+  [['approve'], "missing required argument 'request'"],
+  [['approve', 'x'], 'give --yes'],
+  [['approve', 'x', '--yes'], 'valise init'],
+  [['send', 'notes'], 'valise init'],
+  [['watch', 'notes'], 'valise init'],
+  [['status'], 'valise init'],
+  [['devices'], 'valise init'],
+  [['verify'], 'valise init'],
+  [['serve', '--port', 'high'], 'PORT: expected a whole number'],
+  [['serve', '--port', '65536'], 'PORT: expected at most 65535'],
+  [['serve', '--database-url', 'mysql://x'], 'DATABASE_URL: expected postgres://'],
+]
+
+describe('misuse', () => {
+  it.each(misuses)('CLI-4: valise %j', async (args, expected) => {
+    const home = join(folder, 'home')
+    const typed = args.map((arg) => (['a-folder', 'large', 'not-there'].includes(arg) ? join(folder, arg) : arg))
+    const { exitCode, stdout, stderr } = await runValise(typed, { environment: { VALISE_HOME: home } })
+    expect(stderr).toContain(expected)
+    expect(stdout.toString()).toBe('')
+    expect(exitCode).toBe(2)
+    expect(stderr).not.toMatch(/\n\s+at /)
+    if (args[0] !== 'init' && args[0] !== 'link') expect(existsSync(home)).toBe(false)
+  })
+
+  it('CLI-5: with --json it is one object on standard error', async () => {
+    const { exitCode, stdout, stderr } = await runValise(['frobnicate', '--json'])
+    expect(exitCode).toBe(2)
+    expect(stdout.toString()).toBe('')
+    expect(JSON.parse(stderr)).toEqual({ error: 'bad_command_line', message: expect.stringContaining(commands) })
+  })
+
+  it('CLI-4: help and version are no misuse', async () => {
+    expect(await runValise(['--version'])).toMatchObject({ exitCode: 0, stderr: '' })
+    const help = await runValise(['watch', '--help'])
+    expect(help).toMatchObject({ exitCode: 0, stderr: '' })
+    expect(help.stdout.toString()).toContain('--from <where>')
+  })
+
+  it('CLI-4: a server that does not answer is a failure, told as one', async () => {
+    const { exitCode, stderr } = await runValise(['init', '--server', serverUrl], { home: join(folder, 'nobody') })
+    expect(exitCode).toBe(1)
+    expect(stderr).toContain(serverUrl)
+  })
+})
+
+describe('misuse of a home', () => {
+  let server: TestServer
+  let home: string
+
+  beforeAll(async () => {
+    server = await startServer(folder)
+    home = join(folder, 'laptop')
+    await initDevice(server, home)
+  })
+
+  it('CLI-4: a home that has a device is not made anew', async () => {
+    for (const command of ['init', 'link']) {
+      const { exitCode, stderr } = await runValise([command, '--server', server.url], { home })
+      expect(stderr).toContain('Choose another folder with --home')
+      expect(exitCode).toBe(2)
+    }
+  })
+
+  it('CLI-4: a request that is none is refused', async () => {
+    const { exitCode, stderr } = await runValise(['approve', 'nonsense', '--yes'], { home })
+    expect(stderr).toContain('Expected the line that `valise link` printed')
+    expect(exitCode).toBe(2)
+  })
+
+  it('CLI-4: a home that another process uses is refused, and free again afterwards', async () => {
+    const watching = startValise(['watch', 'notes'], { home })
+    await expect.poll(async () => (await runValise(['status'], { home })).exitCode, { timeout: 20_000 }).toBe(2)
+    expect((await runValise(['status'], { home })).stderr).toContain('Another valise process')
+    watching.signal('SIGTERM')
+    expect((await watching.ended()).exitCode).toBe(0)
+    expect((await runValise(['status'], { home })).exitCode).toBe(0)
+  })
+
+  it('CLI-4: another fingerprint than the server has is refused before anything is made', async () => {
+    const fingerprint = `${server.fingerprint.startsWith('A') ? 'B' : 'A'}${server.fingerprint.slice(1)}`
+    const args = ['init', '--server', server.url, '--fingerprint', fingerprint]
+    const { exitCode, stdout, stderr } = await runValise(args, { home: join(folder, 'wary') })
+    expect(exitCode).not.toBe(0)
+    expect(stdout.toString()).toBe('')
+    expect(stderr).not.toBe('')
+    const right = ['init', '--server', server.url, '--fingerprint', server.fingerprint]
+    expect(await runValise(right, { home: join(folder, 'wary') })).toMatchObject({ exitCode: 0, stderr: '' })
+  })
+})

@@ -1,0 +1,42 @@
+// A server as a process of its own, on its embedded database: can be stopped, killed, and started again where it was.
+import { join } from 'node:path'
+import { type Running, startValise } from './valise.ts'
+
+export interface TestServer {
+  readonly url: string
+  readonly fingerprint: string
+  /** By SIGINT; resolves when it has ended, with its exit code. */
+  stop(): Promise<number | null>
+  /** By SIGKILL. */
+  kill(): Promise<void>
+  /** On the same port and folder as before. */
+  startAgain(): Promise<void>
+}
+
+export async function startServer(folder: string, environment: Record<string, string> = {}): Promise<TestServer> {
+  let port = '0'
+  let process: Running
+  let greeting: Record<string, unknown> = {}
+
+  const start = async (): Promise<void> => {
+    const args = ['serve', '--json', '--port', port, '--admin-port', '0', '--data', join(folder, 'server')]
+    process = startValise(args, { environment: { VALISE_LOG_LEVEL: 'silent', ...environment } })
+    await process.until('the server to listen', ({ stdout }) => stdout.includes('\n'))
+    greeting = JSON.parse(process.stdout.toString().split('\n')[0]!)
+    port = new URL(String(greeting['url'])).port
+  }
+  await start()
+  return {
+    url: String(greeting['url']),
+    fingerprint: String(greeting['fingerprint']),
+    stop: async () => {
+      process.signal('SIGINT')
+      return (await process.ended()).exitCode
+    },
+    kill: async () => {
+      process.signal('SIGKILL')
+      await process.ended()
+    },
+    startAgain: start,
+  }
+}
