@@ -4,29 +4,14 @@
 
 import { toHex } from '@valise/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describeNodes } from './event-ordering/nodes.ts'
 import { expectSoundLog, logOf, oneTo } from './event-ordering/observed-log.ts'
-import { createAccount, type PublishedEvent, type TestDevice } from './support/account.ts'
+import { follow, haveEvents, haveReceipts, publishInFrames, wiresOf } from './event-ordering/publishing.ts'
+import { describeTransactions } from './event-ordering/transactions.ts'
+import { createAccount, type TestDevice } from './support/account.ts'
 import type { RawSession } from './support/raw-device.ts'
 import { createSeededRandom } from './support/seeded-random.ts'
 import { startTestServer, type TestServer, testRedisUrl } from './support/server.ts'
-
-const wiresOf = (events: readonly PublishedEvent[]): Uint8Array[] => events.map((event) => event.wire)
-
-/** Publishes in frames of uneven size, without waiting for an answer. */
-function publishInFrames(session: RawSession, events: readonly PublishedEvent[], seed: number): void {
-  const random = createSeededRandom(seed)
-  for (let at = 0; at < events.length; ) {
-    const frame = events.slice(at, at + 1 + random.below(9))
-    session.publish(wiresOf(frame))
-    at += frame.length
-  }
-}
-
-const haveReceipts = (session: RawSession, count: number): Promise<void> =>
-  session.until(`${count} receipts`, () => session.receipts.length >= count)
-
-const haveEvents = (session: RawSession, count: number): Promise<void> =>
-  session.until(`${count} events`, () => session.events.length >= count)
 
 /** `through` never goes back, and never lies before an event that came with it or earlier. */
 function expectMonotonicThrough(session: RawSession): void {
@@ -51,20 +36,13 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
   })
   afterAll(() => server?.close())
 
-  /** Connected, and live after everything there was. */
-  const follow = async (device: TestDevice, cursor = 0): Promise<RawSession> => {
-    const session = await device.connect(server, { cursor })
-    await session.until('caught_up', () => session.isCaughtUp)
-    return session
-  }
-
   const createDevices = async (count: number): Promise<TestDevice[]> => [
     ...(await createAccount(server, { devices: count })).devices,
   ]
 
   test('ORD-1: device_seq is 1, 2, 3 … a device, however its events are framed', async () => {
     const [writer, reader] = await createDevices(2)
-    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [writing, reading] = [await follow(server, writer!), await follow(server, reader!)]
     const events = [...(await writer!.sealMany('a', 20)), ...(await writer!.sealMany('b', 20))]
     publishInFrames(writing, events, 1)
     await haveReceipts(writing, 40)
@@ -75,7 +53,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-1: devices count on their own, even in one stream', async () => {
     const devices = await createDevices(3)
-    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    const sessions = await Promise.all(devices.map((device) => follow(server, device)))
     for (const [i, session] of sessions.entries()) {
       session.publish(wiresOf(await devices[i]!.sealMany('shared', 4 + i)))
     }
@@ -87,7 +65,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-1: a higher device_seq is refused with the one expected, and nothing of it is stored', async () => {
     const [writer, reader] = await createDevices(2)
-    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [writing, reading] = [await follow(server, writer!), await follow(server, reader!)]
     const [first, missing, third, fourth] = await writer!.sealMany('notes', 4)
     writing.publish(wiresOf([first!]))
     writing.publish(wiresOf([third!, fourth!]))
@@ -105,7 +83,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-1: another event at a stored device_seq is a conflict, and ends the session of the clone', async () => {
     const [writer, reader] = await createDevices(2)
-    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [writing, reading] = [await follow(server, writer!), await follow(server, reader!)]
     const clones = [await writer!.sealAside('notes'), await writer!.sealAside('notes')]
     expect(clones.map((clone) => clone.deviceSeq)).toEqual([1, 1])
     writing.publish(wiresOf(clones.slice(0, 1)))
@@ -122,7 +100,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('P4: the same events again get their first receipts and are not relayed again', async () => {
     const [writer, reader] = await createDevices(2)
-    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [writing, reading] = [await follow(server, writer!), await follow(server, reader!)]
     const events = await writer!.sealMany('notes', 10)
     writing.publish(wiresOf(events.slice(0, 6)))
     await haveReceipts(writing, 6)
@@ -143,7 +121,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-2: stream_seq is 1, 2, 3 … a stream, whoever publishes to it', async () => {
     const devices = await createDevices(3)
-    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    const sessions = await Promise.all(devices.map((device) => follow(server, device)))
     await Promise.all(
       devices.map(async (device, i) => {
         for (const name of ['a', 'b', 'a', 'c', 'a', 'b']) sessions[i]!.publish(wiresOf(await device.sealMany(name, 2)))
@@ -165,7 +143,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-2: users count on their own under the same stream name, and even the same stream id', async () => {
     const [[ann], [bob]] = [await createDevices(1), await createDevices(1)]
-    const [annSession, bobSession] = [await follow(ann!), await follow(bob!)]
+    const [annSession, bobSession] = [await follow(server, ann!), await follow(server, bob!)]
     const header = { streamId: (await ann!.sealAside('same')).streamId }
     for (let i = 0; i < 5; i++) {
       annSession.publish(wiresOf([await ann!.seal('same')]))
@@ -180,7 +158,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('P2: several devices publishing at once are seen in one order by all', async () => {
     const devices = await createDevices(4)
-    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    const sessions = await Promise.all(devices.map((device) => follow(server, device)))
     for (const device of devices) for (const name of ['a', 'b', 'a', 'c']) await device.sealMany(name, 10)
     for (const [i, session] of sessions.entries()) publishInFrames(session, devices[i]!.sealed, i)
     await Promise.all(sessions.map((session) => haveReceipts(session, 40)))
@@ -192,7 +170,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-4: by user_seq, each stream stays in the order of stream_seq and each device in that of device_seq', async () => {
     const devices = await createDevices(3)
-    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    const sessions = await Promise.all(devices.map((device) => follow(server, device)))
     for (let round = 0; round < 8; round++) {
       for (const [i, session] of sessions.entries()) {
         const names = createSeededRandom(round * 3 + i).chance(50) ? ['a', 'b', 'c'] : ['c', 'a']
@@ -207,7 +185,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-5: events are relayed in order, each exactly once, and not to the sender', async () => {
     const devices = await createDevices(3)
-    const sessions = await Promise.all(devices.map((device) => follow(device)))
+    const sessions = await Promise.all(devices.map((device) => follow(server, device)))
     publishInFrames(sessions[0]!, await devices[0]!.sealMany('notes', 50), 5)
     await haveReceipts(sessions[0]!, 50)
     // What is relayed twice, or to its sender, comes before what another device publishes afterwards.
@@ -221,7 +199,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-5: through says up to where a device is complete, over the holes its own events leave', async () => {
     const [writer, other] = await createDevices(2)
-    const [writing, otherSession] = [await follow(writer!), await follow(other!)]
+    const [writing, otherSession] = [await follow(server, writer!), await follow(server, other!)]
     writing.publish(wiresOf(await writer!.sealMany('notes', 30)))
     await haveReceipts(writing, 30)
     otherSession.publish(wiresOf(await other!.sealMany('notes', 2)))
@@ -229,16 +207,16 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
     writing.publish(wiresOf(await writer!.sealMany('notes', 5)))
     await haveReceipts(writing, 35)
 
-    const again = await follow(writer!)
+    const again = await follow(server, writer!)
     expect(again.events.map((event) => event.userSeq)).toEqual([31, 32])
     expect(again.through).toBe(37)
-    const further = await follow(writer!, again.through)
+    const further = await follow(server, writer!, again.through)
     expect(further.messages.map(({ type }) => type)).toEqual(['caught_up'])
   })
 
   test('ORD-5: replay goes over into live without a gap and without a repeat', async () => {
     const [writer, reader] = await createDevices(2)
-    const writing = await follow(writer!)
+    const writing = await follow(server, writer!)
     writing.publish(wiresOf(await writer!.sealMany('notes', 100)))
     await haveReceipts(writing, 100)
     const late = await writer!.sealMany('notes', 90)
@@ -251,7 +229,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-5: a reader that falls behind reads on from the log', async () => {
     const [writer, reader] = await createDevices(2)
-    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [writing, reading] = [await follow(server, writer!), await follow(server, reader!)]
     const catchUps = await server.app.metrics.read('valise_catch_ups_total')
     reading.socket.pause()
     // More than the buffers of both sockets take.
@@ -266,7 +244,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('ORD-5: order goes on through changes of session keys', async () => {
     const [writer, reader] = await createDevices(2)
-    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [writing, reading] = [await follow(server, writer!), await follow(server, reader!)]
     for (let sent = 0; sent < 500; sent += 50) {
       publishInFrames(writing, await writer!.sealMany('notes', 50), sent)
       await haveReceipts(writing, sent + 50)
@@ -280,7 +258,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('P4: a socket destroyed in the middle of a batch: the same bytes again get the first receipts', async () => {
     const [writer, reader] = await createDevices(2)
-    const [writing, reading] = [await follow(writer!), await follow(reader!)]
+    const [writing, reading] = [await follow(server, writer!), await follow(server, reader!)]
     const events = await writer!.sealMany('notes', 60)
     writing.socket.pause()
     publishInFrames(writing, events.slice(0, 40), 9)
@@ -309,7 +287,7 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
   test('P4: a socket destroyed in the middle of a replay: the next one goes on after the cursor', async () => {
     const [writer, reader] = await createDevices(2)
-    const writing = await follow(writer!)
+    const writing = await follow(server, writer!)
     for (const size of [100, 100, 100]) {
       writing.publish(wiresOf(await writer!.sealMany('notes', size)))
       await haveReceipts(writing, writer!.sealed.length)
@@ -321,20 +299,20 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
     await cut.closed
     expect(cut.through).toBeGreaterThan(0)
     expect(cut.through).toBeLessThan(300)
-    const rest = await follow(reader!, cut.through)
+    const rest = await follow(server, reader!, cut.through)
     expect([...cut.events, ...rest.events].map((event) => event.userSeq)).toEqual(oneTo(300))
   })
 
   test('P2: the sequences go on after a restart of the server', async () => {
     const [writer, reader] = await createDevices(2)
-    const writing = await follow(writer!)
+    const writing = await follow(server, writer!)
     const events = await writer!.sealMany('notes', 30)
     writing.publish(wiresOf(events.slice(0, 20)))
     await haveReceipts(writing, 20)
     await server.restart()
     expect((await writing.closed).code).toBe(1012)
 
-    const [again, reading] = [await follow(writer!), await follow(reader!)]
+    const [again, reading] = [await follow(server, writer!), await follow(server, reader!)]
     again.publish(wiresOf(events.slice(10)))
     await haveReceipts(again, 20)
     expect(again.receipts.map(([deviceSeq, , , , isDuplicate]) => [deviceSeq, isDuplicate])).toEqual(
@@ -344,3 +322,6 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
     expectSoundLog(logOf(reader!, reading), 30)
   })
 })
+
+describeNodes()
+describeTransactions()
