@@ -15,7 +15,9 @@ afterAll(cleanUp)
 const countReceipts = (printed: { stdout: Buffer }): number => printed.stdout.toString().split('\n').length - 1
 
 describe('a file on its way from the laptop to the phone', () => {
-  it('P3, P4: arrives byte for byte, over an offline reader, a restart and a kill -9 of the server', async () => {
+  it('P3, P4: arrives byte for byte, over an offline reader, a restart and a kill -9 of the server', {
+    timeout: 180_000,
+  }, async () => {
     expect(lines).toBeGreaterThan(3000)
     const folder = makeFolder()
     const server = await startServer(folder)
