@@ -48,7 +48,7 @@ describe('a client that stops for good', () => {
 })
 
 describe('verify', () => {
-  it('P7: an event that was changed on the disk is found, offline, and ends with 3', async () => {
+  it('CLI-7: an event that was changed on the disk is found, offline, and ends with 3', async () => {
     const { laptop, phone } = await makeTwoDevices(server, makeFolder())
     await runValise(['send', 'notes'], { home: laptop, input: 'one\ntwo\nthree\n' })
     await runValise(['watch', 'notes', '--count', '3'], { home: phone })
