@@ -4,6 +4,7 @@
 
 import { toHex } from '@valise/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describeFuzz } from './event-ordering/fuzz.ts'
 import { describeNodes } from './event-ordering/nodes.ts'
 import { expectSoundLog, logOf, oneTo } from './event-ordering/observed-log.ts'
 import { follow, haveEvents, haveReceipts, publishInFrames, wiresOf } from './event-ordering/publishing.ts'
@@ -325,3 +326,4 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
 
 describeNodes()
 describeTransactions()
+describeFuzz()
