@@ -8,7 +8,7 @@ import { sealBoxForNewDevice } from '../sealing/epoch-boxes.ts'
 import type { EpochKeys } from './epoch-keys.ts'
 import type { Identity } from './identity.ts'
 import type { LogBook } from './log-book.ts'
-import { type Ask, readDeviceLog } from './sync.ts'
+import { type Ask, readDeviceLog, readEpochKeys } from './sync.ts'
 
 export interface NewDeviceProof {
   readonly record: DeviceRecord
@@ -21,7 +21,7 @@ export interface AddDeviceParts {
   readonly clock: Clock
   readonly identity: Pick<Identity, 'deviceId' | 'keys'>
   readonly book: LogBook
-  readonly epochKeys: Pick<EpochKeys, 'secretOf'>
+  readonly epochKeys: EpochKeys
 }
 
 /** Others append entries too, but not that often. */
@@ -29,9 +29,10 @@ const MAX_ATTEMPTS = 8
 
 /** The seq of the entry that added the device. Rejects as `ask` does; an attempt whose answer was lost may be repeated. */
 export async function addDevice(parts: AddDeviceParts, ask: Ask, device: NewDeviceProof): Promise<number> {
-  const { crypto, book } = parts
-  await readDeviceLog(ask, book)
+  const { crypto, book, epochKeys } = parts
   for (let attempt = 1; ; attempt++) {
+    await readDeviceLog(ask, book)
+    await readEpochKeys(ask, book, epochKeys)
     const log = book.require()
     const known = findDevice(log, deviceIdOf(crypto, device.record))
     if (known !== undefined) return known.addedSeq
@@ -45,7 +46,6 @@ export async function addDevice(parts: AddDeviceParts, ask: Ask, device: NewDevi
     } catch (error) {
       const isBehind = error instanceof RequestRefusedError && error.answer.code === 'log_head_moved'
       if (!isBehind || attempt >= MAX_ATTEMPTS) throw error
-      await readDeviceLog(ask, book)
     }
   }
 }

@@ -118,11 +118,15 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
       const hasRoom = (): boolean =>
         sizeByPosition.size === 0 ||
         (sizeByPosition.size < limits.maxEvents && bytes + plaintext.length <= limits.maxBytes)
-      const { written } = await admission.run(async () => {
+      let isAdmitted = false
+      const admitted = admission.run(async () => {
         while (!hasRoom()) await freed.next(signal)
         signal?.throwIfAborted()
+        isAdmitted = true
         return { written: append(plaintext) }
       })
+      // Whoever gives up need not wait for those before him to be admitted.
+      const { written } = await orAbort(admitted, signal, () => isAdmitted)
       await written
     },
     addAtOnce: (item) => append(encodeItem(item)),
@@ -152,6 +156,24 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
       return last
     },
   }
+}
+
+/** The task's outcome, or at once the signal's reason while the task is not beyond recall. */
+function orAbort<Result>(
+  task: Promise<Result>,
+  signal: AbortSignal | undefined,
+  isBeyondRecall: () => boolean,
+): Promise<Result> {
+  if (signal === undefined) return task
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => {
+      if (!isBeyondRecall()) reject(signal.reason)
+    }
+    const settled = (): void => signal.removeEventListener('abort', giveUp)
+    task.then(resolve, reject).finally(settled)
+    signal.addEventListener('abort', giveUp)
+    if (signal.aborted) giveUp()
+  })
 }
 
 function encodeItem({ eventId, streamName, ttlS, content }: OutboxItem): Uint8Array {

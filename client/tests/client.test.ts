@@ -1,0 +1,441 @@
+// A device and its server, step by step: publishing, receiving, coming back, and every reason to stop.
+
+import { parseEvent, signDevicePop } from '@valise/protocol'
+import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { describe, expect, test } from 'vitest'
+import { createAccount } from '../src/account/create-account.ts'
+import type { Client } from '../src/client.ts'
+import type { PublishReceipt, PublishRefusal } from '../src/publish/publisher.ts'
+import { createDeviceKeys } from '../src/sealing/device-keys.ts'
+import { createMemoryStore } from '../src/store/memory-store.ts'
+import { verifyDevice } from '../src/verify.ts'
+import {
+  createFirstDevice,
+  createNextDevice,
+  parts,
+  rotateEpoch,
+  type TestDevice,
+  take,
+  text,
+  toText,
+} from './support/test-device.ts'
+import { createTestServer, type TestServer } from './support/test-server.ts'
+import { until } from './support/until.ts'
+
+async function createPair(): Promise<{ server: TestServer; first: TestDevice; second: TestDevice }> {
+  const server = createTestServer()
+  const first = await createFirstDevice(server)
+  return { server, first, second: await createNextDevice(server, first) }
+}
+
+const publishAll = async (client: Client, values: readonly string[], stream = 'notes'): Promise<void> => {
+  for (const value of values) await client.publish(stream, text(value))
+}
+
+const stopCode = (client: Client): string | undefined => {
+  const state = client.state()
+  if (state.type !== 'stopped') return undefined
+  if (state.cause.type === 'alarm') return state.cause.alarm.code
+  return state.cause.type === 'refused' ? state.cause.code : 'closed'
+}
+
+const waitForStop = async (client: Client): Promise<string | undefined> => {
+  await until(() => client.state().type === 'stopped', 'the client to stop')
+  return stopCode(client)
+}
+
+describe('a device of its own', () => {
+  test('DEV-1: an account is made in one session and holds a device, a recovery device and an epoch', async () => {
+    const server = createTestServer()
+    const store = createMemoryStore()
+    const account = { server: { url: 'ws://s', fingerprint: server.fingerprint }, name: 'a', platform: 't' }
+    const created = await createAccount(parts(server, store), { ...account, signal: undefined })
+    expect(created.recoveryPhrase.split(' ')).toHaveLength(12)
+    expect([...server.state!.devices.values()].map(({ record }) => record.role)).toEqual(['manager', 'recovery'])
+    expect(server.state!.userId).toEqual(created.identity.userId)
+  })
+
+  test('P4: receipts leave the outbox, in device_seq order, and the events are in the log', async () => {
+    const server = createTestServer()
+    const { client } = await createFirstDevice(server)
+    const receipts: PublishReceipt[] = []
+    client.onReceipt((receipt) => receipts.push(receipt))
+    client.start()
+    await publishAll(client, ['a', 'b', 'c'])
+    await client.flush()
+    expect(receipts.map(({ deviceSeq, streamSeq, userSeq }) => [deviceSeq, streamSeq, userSeq])).toEqual([
+      [1, 1, 1],
+      [2, 2, 2],
+      [3, 3, 3],
+    ])
+    expect(client.device.outbox.count).toBe(0)
+    await until(() => client.cursor() === 3, 'the cursor to pass the own events')
+  })
+
+  test('ORD-5: another device receives every event once, in order, also what came before it', async () => {
+    const { first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b'])
+    await first.client.flush()
+    second.client.start()
+    expect(await take(second.client, 'notes', 2)).toEqual(['a', 'b'])
+    await publishAll(first.client, ['c'])
+    expect(await take(second.client, 'notes', 1, 2)).toEqual(['c'])
+    await publishAll(second.client, ['d'])
+    expect(await take(first.client, 'notes', 1)).toEqual(['d'])
+  })
+
+  test('ORD-4: a reader that includes its own events sees the order of the log', async () => {
+    const { first, second } = await createPair()
+    for (const { client } of [first, second]) client.start()
+    await Promise.all([
+      publishAll(
+        first.client,
+        Array.from({ length: 20 }, (_, i) => `1-${i}`),
+      ),
+      publishAll(
+        second.client,
+        Array.from({ length: 20 }, (_, i) => `2-${i}`),
+      ),
+    ])
+    const read = async (client: Client): Promise<string[]> => {
+      const bodies: string[] = []
+      for await (const { content } of client.events('notes', { includeOwn: true })) {
+        bodies.push(toText(content.body))
+        if (bodies.length === 40) break
+      }
+      return bodies
+    }
+    const [a, b] = await Promise.all([read(first.client), read(second.client)])
+    expect(a).toEqual(b)
+  })
+
+  test('P4: the cursor is acknowledged after it is stored, and a restart goes on from it', async () => {
+    const { server, first, second } = await createPair()
+    second.client.start()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b'])
+    await take(second.client, 'notes', 2)
+    await until(() => server.acknowledged.includes(2), 'the acknowledgement')
+    await second.restart()
+    expect(second.client.cursor()).toBe(2)
+    second.client.start()
+    await publishAll(first.client, ['c'])
+    expect(await take(second.client, 'notes', 3)).toEqual(['a', 'b', 'c'])
+  })
+
+  test('ORD-1: what was sent without an answer goes out again in identical bytes, also after a restart', async () => {
+    const server = createTestServer()
+    const device = await createFirstDevice(server)
+    server.distort = (message) => (message.type === 'receipts' ? [] : [message])
+    device.client.start()
+    await publishAll(device.client, ['a', 'b'])
+    await until(() => server.received.length === 2, 'two events')
+    server.cut()
+    await device.restart()
+    server.distort = (message) => [message]
+    const receipts: PublishReceipt[] = []
+    device.client.onReceipt((receipt) => receipts.push(receipt))
+    device.client.start()
+    await publishAll(device.client, ['c'])
+    await device.client.flush()
+    expect(server.received.slice(2, 4)).toEqual(server.received.slice(0, 2))
+    expect(server.events).toHaveLength(3)
+    expect(receipts.map(({ isDuplicate }) => isDuplicate)).toEqual([true, true, false])
+  })
+
+  test('ORD-1: a gap is answered by sending from where the server stands', async () => {
+    const server = createTestServer()
+    const { client } = await createFirstDevice(server)
+    let isFirst = true
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish' || !isFirst) return false
+      isFirst = false
+      for (const wire of message.events) {
+        peer.send({ type: 'refused', device_seq: parseEvent(wire)!.deviceSeq, code: 'device_seq_gap', expected: 1 })
+      }
+      return true
+    }
+    client.start()
+    await publishAll(client, ['a', 'b'])
+    await client.flush()
+    expect(server.events).toHaveLength(2)
+  })
+
+  test('ORD-6: a refused event is replaced by a tombstone, is told, and the later ones go through', async () => {
+    const { server, first, second } = await createPair()
+    const { client } = first
+    const refusals: PublishRefusal[] = []
+    client.onRefused((refusal) => refusals.push(refusal))
+    let isFirst = true
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish' || !isFirst) return false
+      isFirst = false
+      for (const [index, wire] of message.events.entries()) {
+        const device_seq = parseEvent(wire)!.deviceSeq
+        if (index === 0) peer.send({ type: 'refused', device_seq, code: 'event_refused' })
+        else peer.send({ type: 'refused', device_seq, code: 'device_seq_gap', expected: 1 })
+      }
+      return true
+    }
+    await publishAll(client, ['poison', 'a', 'b'])
+    client.start()
+    await client.flush()
+    expect(refusals.map(({ code, streamName }) => [code, streamName])).toEqual([['event_refused', 'notes']])
+    expect(server.events.map(({ item }) => parseEvent(item[3])!.isTombstone)).toEqual([true, false, false])
+    second.client.start()
+    expect(await take(second.client, 'notes', 2)).toEqual(['a', 'b'])
+  })
+
+  test('DEV-2: a stale epoch is answered by reading the log and sealing anew', async () => {
+    const { server, first, second } = await createPair()
+    await publishAll(first.client, ['a'])
+    first.client.start()
+    await first.client.flush()
+    server.distort = (message) => (message.type === 'device_log' && message.request_id === null ? [] : [message])
+    await rotateEpoch(server, first)
+    await publishAll(first.client, ['b', 'c'])
+    await first.client.flush()
+    expect(server.events.map(({ item }) => parseEvent(item[3])!.epoch)).toEqual([1, 2, 2])
+    second.client.start()
+    expect(await take(second.client, 'notes', 3)).toEqual(['a', 'b', 'c'])
+  })
+
+  test('SES-2: new session keys are made when the server asks, and nothing is lost over it', async () => {
+    const { server, first, second } = await createPair()
+    for (const { client } of [first, second]) client.start()
+    await publishAll(first.client, ['a'])
+    await first.client.flush()
+    for (const peer of server.peers) peer.hint()
+    await publishAll(first.client, ['b', 'c'])
+    expect(await take(second.client, 'notes', 3)).toEqual(['a', 'b', 'c'])
+    expect(server.connections).toBe(3)
+  })
+
+  test('SES-2: a close for rotation is followed by a new session at once', async () => {
+    const server = createTestServer()
+    const { client, clock } = await createFirstDevice(server)
+    client.start()
+    await client.whenLive()
+    server.cut(1001, 'Session key rotation required')
+    await until(() => client.state().type === 'offline', 'the end of the session')
+    clock.advance(0)
+    await client.whenLive()
+    expect(server.connections).toBe(3)
+  })
+
+  test('P3: an unavailable server is asked again after the time it names', async () => {
+    const server = createTestServer()
+    const { client, clock } = await createFirstDevice(server)
+    let isDown = true
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish' || !isDown) return false
+      isDown = false
+      peer.send({ type: 'unavailable', retry_after_ms: 5000 })
+      return true
+    }
+    client.start()
+    await client.whenLive()
+    await publishAll(client, ['a'])
+    await until(() => !isDown, 'the refusal')
+    await client.device.publisher.pump()
+    clock.advance(4999)
+    expect(server.events).toHaveLength(0)
+    clock.advance(1)
+    await client.flush()
+    expect(server.events).toHaveLength(1)
+  })
+
+  test('P5: a full outbox makes publishers wait, in order, and lets them give up', async () => {
+    const server = createTestServer()
+    const { client } = await createFirstDevice(server, { outboxLimits: { maxEvents: 2, maxBytes: 1_000_000 } })
+    await publishAll(client, ['a', 'b'])
+    const waiting = client.publish('notes', text('c'))
+    await expect(client.publish('notes', text('d'), { signal: AbortSignal.abort() })).rejects.toBeDefined()
+    client.start()
+    await waiting
+    await client.flush()
+    expect(server.events).toHaveLength(3)
+  })
+
+  test('DEV-1: another device is signed in, also when the log moved meanwhile', async () => {
+    const server = createTestServer()
+    const first = await createFirstDevice(server)
+    first.client.start()
+    await first.client.whenLive()
+    await rotateEpoch(server, first)
+    const keys = await createDeviceKeys(crypto, 'member')
+    const proof = await signDevicePop(keys.signer, first.identity.userId, keys.record)
+    expect(await first.client.addDevice({ record: keys.record, proof })).toBe(2)
+    expect(await first.client.addDevice({ record: keys.record, proof })).toBe(2)
+    expect(server.state!.devices.size).toBe(3)
+  })
+
+  test('a whole store verifies, own and received events alike', async () => {
+    const { first, second } = await createPair()
+    for (const { client } of [first, second]) client.start()
+    await publishAll(first.client, ['a', 'b'])
+    await publishAll(second.client, ['c'])
+    await Promise.all([take(second.client, 'notes', 2), take(first.client, 'notes', 1)])
+    await Promise.all([first.client.flush(), second.client.flush()])
+    const report = await verifyDevice(crypto, first.client.device)
+    expect(report).toMatchObject({ isSound: true, events: 1, ownEvents: 2, signatures: 3, epochs: 1, problems: [] })
+  })
+
+  test('what may not be published is refused at once', async () => {
+    const { client } = await createFirstDevice(createTestServer())
+    const big = { type: 'text', body: new Uint8Array(300_000) }
+    await expect(client.publish('notes', big)).rejects.toMatchObject({ code: 'payload_too_large' })
+    await expect(client.publish('valise/mine', text('a'))).rejects.toMatchObject({ code: 'bad_stream_name' })
+    await expect(client.publish('', text('a'))).rejects.toMatchObject({ code: 'bad_stream_name' })
+    await expect(client.publish('notes', text('a'), { ttlS: -1 })).rejects.toMatchObject({ code: 'bad_ttl' })
+  })
+})
+
+describe('reasons to stop', () => {
+  test('SES-1: another server key is terminal, and says what to do', async () => {
+    const server = createTestServer()
+    const device = await createFirstDevice(server)
+    const { client } = device
+    const impostor = createTestServer(8)
+    server.transport.connect = impostor.transport.connect
+    client.start()
+    expect(await waitForStop(client)).toBe('wrong_server_key')
+    await expect(client.flush()).resolves.toBeUndefined()
+    await expect(client.whenLive()).rejects.toThrow(/Compare the fingerprint/)
+  })
+
+  test('DEV-1: a shorter and a different device log stop the client', async () => {
+    for (const [code, seq, head] of [
+      ['device_log_shorter', 0, 9],
+      ['device_log_forked', 1, 9],
+    ] as const) {
+      const { server, first } = await createPair()
+      first.client.start()
+      await first.client.whenLive()
+      await first.restart()
+      server.distort = (message) =>
+        message.type === 'session_established'
+          ? [{ ...message, device_log_seq: seq, device_log_head: new Uint8Array(32).fill(head) }]
+          : [message]
+      first.client.start()
+      expect(await waitForStop(first.client)).toBe(code)
+    }
+  })
+
+  test('another log epoch and a cursor beyond the head stop the client, the outbox stays', async () => {
+    for (const code of ['log_epoch_changed', 'cursor_beyond_head'] as const) {
+      const { server, first, second } = await createPair()
+      for (const { client } of [first, second]) client.start()
+      await publishAll(first.client, ['a'])
+      await take(second.client, 'notes', 1)
+      await second.restart()
+      await publishAll(second.client, ['kept'])
+      server.distort = (message) => {
+        if (message.type !== 'session_established') return [message]
+        if (code === 'cursor_beyond_head') return [{ ...message, head: 0 }]
+        return [{ ...message, log_epoch: new Uint8Array(16).fill(2) }]
+      }
+      second.client.start()
+      expect(await waitForStop(second.client)).toBe(code)
+      expect(second.client.device.outbox.count).toBe(1)
+    }
+  })
+
+  test('P4: events of this device that it never sealed, and confirmed ones that are gone, stop it', async () => {
+    for (const [code, last] of [
+      ['device_cloned', 5],
+      ['receipts_withdrawn', 0],
+    ] as const) {
+      const server = createTestServer()
+      const device = await createFirstDevice(server)
+      device.client.start()
+      await publishAll(device.client, ['a'])
+      await device.client.flush()
+      await device.restart()
+      server.distort = (message) =>
+        message.type === 'session_established' ? [{ ...message, last_device_seq: last }] : [message]
+      device.client.start()
+      expect(await waitForStop(device.client)).toBe(code)
+    }
+  })
+
+  test('ORD-1: a conflict and a chain that does not fit stop the client', async () => {
+    for (const [refusal, code] of [
+      ['device_seq_conflict', 'device_cloned'],
+      ['chain_mismatch', 'chain_forked'],
+    ] as const) {
+      const server = createTestServer()
+      const { client } = await createFirstDevice(server)
+      server.intercept = (message, peer) => {
+        if (message.type === 'publish') peer.send({ type: 'refused', device_seq: 1, code: refusal })
+        return message.type === 'publish'
+      }
+      client.start()
+      await publishAll(client, ['a'])
+      await expect(client.flush()).rejects.toThrow(/ALARM/)
+      expect(stopCode(client)).toBe(code)
+    }
+  })
+
+  test('ORD-5: missing events are asked for once, then they are an alarm', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c'])
+    await first.client.flush()
+    server.distort = (message) =>
+      message.type === 'events' ? [{ ...message, events: message.events.filter(([seq]) => seq !== 2) }] : [message]
+    second.client.start()
+    await until(() => second.client.state().type === 'offline', 'the first session to be given up')
+    second.clock.advance(1000)
+    expect(await waitForStop(second.client)).toBe('chain_gap')
+    expect(second.client.cursor()).toBe(0)
+  })
+
+  test('ORD-5: missing events that come when asked for are no alarm', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c'])
+    await first.client.flush()
+    server.distort = (message) =>
+      message.type === 'events' ? [{ ...message, events: message.events.filter(([seq]) => seq !== 2) }] : [message]
+    second.client.start()
+    await until(() => second.client.state().type === 'offline', 'the first session to be given up')
+    server.distort = (message) => [message]
+    second.clock.advance(1000)
+    expect(await take(second.client, 'notes', 3)).toEqual(['a', 'b', 'c'])
+  })
+
+  test('a range that the server no longer holds is told, and chains begin anew after it', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c', 'd'])
+    await first.client.flush()
+    const ranges: number[][] = []
+    second.client.onResync(({ from, to }) => ranges.push([from, to]))
+    server.intercept = (message, peer) => {
+      if (message.type !== 'resume' || message.cursor >= 2) return false
+      peer.send({ type: 'resync_required', reason: 'retention', from: 3, to: 4 })
+      return true
+    }
+    second.client.start()
+    expect(await take(second.client, 'notes', 2)).toEqual(['c', 'd'])
+    expect(ranges).toEqual([[3, 4]])
+    expect(await verifyDevice(crypto, second.client.device)).toMatchObject({ isSound: true, events: 2 })
+  })
+
+  test('a revoked device and a deleted account are told so and stay stopped', async () => {
+    for (const [close, code] of [
+      [4403, 'device_revoked'],
+      [4410, 'account_deleted'],
+      [4405, 'session_superseded'],
+    ] as const) {
+      const server = createTestServer()
+      const { client } = await createFirstDevice(server)
+      client.start()
+      await client.whenLive()
+      server.cut(close)
+      expect(await waitForStop(client)).toBe(code)
+    }
+  })
+})

@@ -1,0 +1,166 @@
+// What goes out next, step by step, against answers in every order.
+
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { createSendWindow, type SendWindow } from '../src/publish/send-window.ts'
+
+const LIMITS = { maxEvents: 10, maxBytes: 1000, maxMessageEvents: 4, maxMessageBytes: 300 }
+const MANY = 1000
+const item = (deviceSeq: number, bytes = 50) => ({ deviceSeq, bytes })
+const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => item(from + i))
+const none = { expected: undefined, retryAtMs: 0 }
+
+function createConnected(count: number): SendWindow {
+  const window = createSendWindow(LIMITS)
+  window.add(range(1, count))
+  window.connected(LIMITS)
+  return window
+}
+const sendAll = (window: SendWindow): number[] => {
+  const sent: number[] = []
+  for (let step = window.next(0, MANY); step.type === 'send'; step = window.next(0, MANY)) sent.push(...step.deviceSeqs)
+  return sent
+}
+
+describe('sending', () => {
+  test('P5: messages are bounded in events and in bytes, and one event always fits', () => {
+    const window = createConnected(6)
+    expect(window.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [1, 2, 3, 4] })
+    expect(window.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [5, 6] })
+    const large = createSendWindow(LIMITS)
+    large.add([item(1, 299), item(2, 2), item(3, 500)])
+    large.connected(LIMITS)
+    expect(large.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [1] })
+    expect(large.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [2] })
+    expect(large.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [3] })
+  })
+
+  test('P5: more is sealed only while the window has room', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    expect(window.next(0, MANY)).toEqual({ type: 'seal', maxEvents: 7, maxBytes: 850 })
+    window.add(range(4, 10))
+    sendAll(window)
+    expect(window.next(0, MANY)).toEqual({ type: 'idle' })
+    window.receipt(1)
+    expect(window.next(0, MANY)).toEqual({ type: 'seal', maxEvents: 1, maxBytes: 550 })
+  })
+
+  test('SES-2: no more is sent than the session keys may still carry', () => {
+    const window = createConnected(4)
+    expect(window.next(0, 3)).toEqual({ type: 'send', deviceSeqs: [1, 2, 3] })
+    expect(window.next(0, 0)).toMatchObject({ type: 'seal' })
+    expect(window.next(0, 1)).toEqual({ type: 'send', deviceSeqs: [4] })
+  })
+
+  test('without a session nothing happens; a new one sends everything again', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    window.receipt(1)
+    window.disconnected()
+    expect(window.next(0, MANY)).toEqual({ type: 'idle' })
+    window.connected(LIMITS)
+    expect(sendAll(window)).toEqual([2, 3])
+  })
+})
+
+describe('refusals', () => {
+  test('ORD-1: after a gap all answers are awaited, then sending goes on from the refused events', () => {
+    const window = createConnected(4)
+    sendAll(window)
+    window.receipt(1)
+    window.refused(3, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
+    expect(window.next(0, MANY)).toEqual({ type: 'idle' })
+    window.refused(4, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
+    expect(window.next(0, MANY)).toEqual({ type: 'idle' })
+    window.refused(2, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
+    expect(sendAll(window)).toEqual([2, 3, 4])
+  })
+
+  test('a server that never takes what it asks for is not asked without pause', () => {
+    const window = createConnected(1)
+    sendAll(window)
+    window.refused(1, 'device_seq_gap', { expected: 1, retryAtMs: 0 })
+    expect(sendAll(window)).toEqual([1])
+    window.refused(1, 'device_seq_gap', { expected: 1, retryAtMs: 0 })
+    expect(window.next(0, MANY)).toEqual({ type: 'wait', untilMs: 1000 })
+    expect(window.next(1000, MANY)).toEqual({ type: 'send', deviceSeqs: [1] })
+  })
+
+  test('ORD-6: of several refusals the earliest decides, and the cause outweighs the gaps behind it', () => {
+    const window = createConnected(4)
+    sendAll(window)
+    window.refused(4, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
+    window.refused(3, 'payload_too_large', none)
+    window.refused(2, 'event_refused', none)
+    window.receipt(1)
+    const step = window.next(0, MANY)
+    expect(step).toEqual({ type: 'repair', repair: { type: 'bury', deviceSeq: 2, code: 'event_refused' } })
+    window.replace(range(2, 4))
+    expect(sendAll(window)).toEqual([2, 3, 4])
+  })
+
+  test('ORD-6: an event that the server could not read is the first one without an answer', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    window.receipt(1)
+    window.refused(0, 'invalid_event', none)
+    window.refused(3, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
+    expect(window.next(0, MANY)).toMatchObject({ repair: { type: 'bury', deviceSeq: 2 } })
+  })
+
+  test('DEV-2: a stale epoch is sealed again from the first stale event', () => {
+    const window = createConnected(2)
+    sendAll(window)
+    window.refused(1, 'stale_epoch', none)
+    window.refused(2, 'device_seq_gap', { expected: 1, retryAtMs: 0 })
+    expect(window.next(0, MANY)).toEqual({ type: 'repair', repair: { type: 'seal_again', deviceSeq: 1 } })
+  })
+
+  test('P3: unavailable means later, for everything that has no answer; late receipts still count', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    window.unavailable(5000)
+    window.receipt(1)
+    expect(window.next(4999, MANY)).toEqual({ type: 'wait', untilMs: 5000 })
+    expect(window.next(5000, MANY)).toEqual({ type: 'send', deviceSeqs: [2, 3] })
+  })
+
+  test('an answer to an earlier sending changes nothing', () => {
+    const window = createConnected(2)
+    window.refused(1, 'event_refused', none)
+    window.refused(9, 'event_refused', none)
+    expect(sendAll(window)).toEqual([1, 2])
+  })
+})
+
+test('P4: whatever order the answers come in, every event is stored once and in order', () => {
+  const answers = fc.array(fc.nat({ max: 3 }), { minLength: 1, maxLength: 300 })
+  fc.assert(
+    fc.property(answers, fc.integer({ min: 1, max: 10 }), (choices, count) => {
+      const window = createConnected(count)
+      let stored = 0
+      let nowMs = 0
+      const inbox: number[] = []
+      const answerOne = (choice: number): void => {
+        const deviceSeq = inbox.shift()
+        if (deviceSeq === undefined) return
+        if (choice === 0) window.unavailable(nowMs + 10)
+        else if (deviceSeq <= stored) window.receipt(deviceSeq)
+        else if (deviceSeq === stored + 1 && choice !== 1) {
+          stored += 1
+          window.receipt(deviceSeq)
+        } else window.refused(deviceSeq, 'device_seq_gap', { expected: stored + 1, retryAtMs: 0 })
+      }
+      // After the fuzz the server is well behaved, and everything must arrive.
+      for (const choice of [...choices, ...Array.from({ length: 200 }, () => 2)]) {
+        const step = window.next(nowMs, MANY)
+        if (step.type === 'send') inbox.push(...step.deviceSeqs)
+        nowMs += 500
+        answerOne(choice)
+      }
+      expect([stored, window.count]).toEqual([count, 0])
+    }),
+    { numRuns: 200 },
+  )
+})

@@ -1,0 +1,302 @@
+// A small honest server in memory, the far side of the transport port: one history of events and one device log a user,
+// with the checks of order a client relies on. Tests turn its answers through hooks; the real server is tested elsewhere.
+
+import {
+  applyEntry,
+  type ClientMessage,
+  chainStart,
+  createServerHandshake,
+  createSessionChannel,
+  DEFAULT_LIMITS,
+  type DeviceId,
+  type DeviceLogState,
+  decodeClientMessages,
+  encodeMessage,
+  encodeSessionEstablishedFrame,
+  equalBytes,
+  findDevice,
+  leafHash,
+  nextChain,
+  parseEvent,
+  type ServerMessage,
+  type SessionChannel,
+  type StoredEvent,
+  serverFingerprint,
+  toHex,
+} from '@valise/protocol'
+import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import type { Transport, TransportHandlers } from '../../src/transport.ts'
+
+export interface ServerEvent {
+  readonly item: StoredEvent
+  readonly deviceId: DeviceId
+}
+
+interface Peer {
+  readonly deviceId: DeviceId
+  send(message: ServerMessage): void
+  hint(): void
+  close(code: number, reason: string): void
+  isLive: boolean
+}
+
+export interface TestServer {
+  readonly transport: Transport
+  readonly fingerprint: Uint8Array
+  state: DeviceLogState | undefined
+  readonly entries: Uint8Array[]
+  readonly events: ServerEvent[]
+  readonly peers: Set<Peer>
+  /** Every event's bytes as they came, refused ones included. */
+  readonly received: Uint8Array[]
+  readonly acknowledged: number[]
+  logEpoch: Uint8Array
+  /** Answers instead of the honest answer; `undefined` lets the honest one through. */
+  intercept: (message: ClientMessage, peer: Peer) => boolean
+  /** What a client is told instead of the truth. */
+  distort: (message: ServerMessage) => ServerMessage[]
+  isReachable: boolean
+  /** Ends every connection without a word. */
+  cut(code?: number, reason?: string): void
+  push(message: ServerMessage): void
+  append(entry: Uint8Array, boxes: readonly { device_id: DeviceId; box: Uint8Array }[], prevBox?: Uint8Array): void
+  connections: number
+}
+
+const NOW_MS = 1_700_000_000_000
+
+export function createTestServer(keySeed = 7): TestServer {
+  const signer = crypto.createSigner(new Uint8Array(32).fill(keySeed))
+  const boxes: { deviceId: string; epoch: number; box: Uint8Array }[] = []
+  const prevBoxes: { epoch: number; prev_box: Uint8Array }[] = []
+  const lastByDevice = new Map<string, { seq: number; chain: Uint8Array }>()
+  const streamSeqs = new Map<string, number>()
+
+  const publish = (peer: Peer, wires: readonly Uint8Array[]): void => {
+    const { state } = server
+    if (state === undefined) return
+    const stored: ServerEvent[] = []
+    for (const wire of wires) {
+      server.received.push(wire)
+      const event = parseEvent(wire)!
+      const hex = toHex(event.deviceId)
+      const last = lastByDevice.get(hex) ?? { seq: 0, chain: chainStart(crypto, state.userId, event.deviceId) }
+      const known = server.events.find(({ item }) => equalBytes(item[3], wire))
+      if (known !== undefined) {
+        peer.send({ type: 'receipts', receipts: [[event.deviceSeq, known.item[1], known.item[0], NOW_MS, true]] })
+      } else if (event.deviceSeq <= last.seq) {
+        peer.send({ type: 'refused', device_seq: event.deviceSeq, code: 'device_seq_conflict' })
+      } else if (event.deviceSeq > last.seq + 1) {
+        peer.send({ type: 'refused', device_seq: event.deviceSeq, code: 'device_seq_gap', expected: last.seq + 1 })
+      } else if (!equalBytes(event.chainPrev, last.chain)) {
+        peer.send({ type: 'refused', device_seq: event.deviceSeq, code: 'chain_mismatch' })
+      } else if (event.logSeq < state.epoch.logSeq) {
+        peer.send({ type: 'refused', device_seq: event.deviceSeq, code: 'stale_epoch' })
+      } else {
+        const streamSeq = (streamSeqs.get(toHex(event.streamId)) ?? 0) + 1
+        streamSeqs.set(toHex(event.streamId), streamSeq)
+        lastByDevice.set(hex, {
+          seq: event.deviceSeq,
+          chain: nextChain(crypto, event.chainPrev, leafHash(crypto, event.leafInput)),
+        })
+        const item: StoredEvent = [server.events.length + 1, streamSeq, NOW_MS, wire.slice()]
+        server.events.push({ item, deviceId: event.deviceId.slice() as DeviceId })
+        stored.push(server.events.at(-1)!)
+        peer.send({ type: 'receipts', receipts: [[event.deviceSeq, streamSeq, item[0], NOW_MS, false]] })
+      }
+    }
+    if (stored.length === 0) return
+    for (const other of server.peers) if (other.isLive) deliver(other, stored)
+  }
+
+  const deliver = (peer: Peer, events: readonly ServerEvent[]): void => {
+    const foreign = events.filter(({ deviceId }) => !equalBytes(deviceId, peer.deviceId))
+    const through = events.at(-1)?.item[0] ?? server.events.length
+    if (foreign.length > 0) peer.send({ type: 'events', events: foreign.map(({ item }) => item), through })
+  }
+
+  const answer = (peer: Peer, message: ClientMessage): void => {
+    if (server.intercept(message, peer)) return
+    switch (message.type) {
+      case 'register':
+        server.append(message.entry, message.boxes)
+        peer.send({
+          type: 'registered',
+          user_id: server.state!.userId,
+          device_log_seq: 0,
+          device_log_head: server.state!.head,
+          key_epoch: 1,
+        })
+        return
+      case 'resume':
+        deliver(
+          peer,
+          server.events.filter(({ item }) => item[0] > message.cursor),
+        )
+        peer.isLive = true
+        peer.send({ type: 'caught_up', user_seq: server.events.length })
+        return
+      case 'publish':
+        return publish(peer, message.events)
+      case 'ack':
+        server.acknowledged.push(message.cursor)
+        return
+      case 'fetch_device_log': {
+        const entries = server.entries.slice((message.after_seq ?? -1) + 1)
+        const { request_id } = message
+        peer.send({ type: 'device_log', request_id, entries, head_seq: server.entries.length - 1 })
+        return
+      }
+      case 'fetch_envelopes': {
+        const own = boxes.filter(({ deviceId, epoch }) => {
+          return deviceId === toHex(peer.deviceId) && epoch > message.after_epoch
+        })
+        peer.send({
+          type: 'envelopes',
+          request_id: message.request_id,
+          boxes: own.map(({ epoch, box }) => ({ epoch, box })),
+          prev_boxes: prevBoxes.filter(({ epoch }) => epoch > message.after_epoch),
+          is_last: true,
+        })
+        return
+      }
+      case 'append_device_log': {
+        const { request_id, entry, prev_box } = message
+        if (!applyEntry(crypto, server.state, entry).ok) {
+          peer.send({ type: 'error', code: 'log_head_moved', request_id })
+          return
+        }
+        server.append(entry, message.boxes, prev_box ?? undefined)
+        peer.send({ type: 'device_log_appended', request_id, seq: server.state!.seq })
+        return
+      }
+      case 'ping':
+        return peer.send({ type: 'pong', id: message.id })
+      case 'pong':
+        return
+    }
+  }
+
+  const accept = (handlers: TransportHandlers) => {
+    const handshake = createServerHandshake({
+      crypto,
+      signer,
+      policy: () => ({ timeMs: NOW_MS, softEvents: 800, hardEvents: 1000, maxAgeS: 86_400, maxFrame: 1_048_576 }),
+    })
+    let channel: SessionChannel | undefined
+    let peer: Peer | undefined
+    let isOpen = true
+    let isGreeted = false
+    const later = (task: () => void): void => queueMicrotask(() => isOpen && task())
+    const toClient = (data: string | Uint8Array): void => later(() => handlers.onMessage(data))
+    const close = (code: number, reason: string): void => {
+      later(() => {
+        isOpen = false
+        if (peer !== undefined) server.peers.delete(peer)
+        handlers.onClose(code, reason)
+      })
+    }
+
+    const authenticate = (text: string): void => {
+      const auth = handshake.receiveAuth(text)
+      if (!auth.ok) return close(4401, '')
+      const { claim } = auth
+      const device = server.state && findDevice(server.state, claim.deviceId)
+      const secrets = auth.verify(claim.mode === 'register' ? claim.publicKey : device?.record.edPub)
+      if (secrets === undefined) return close(4401, '')
+      const { sessionId } = secrets
+      const opened = createSessionChannel({ crypto, role: 'server', secrets })
+      channel = opened
+      peer = {
+        deviceId: claim.deviceId,
+        isLive: false,
+        send: (message) => {
+          for (const told of server.distort(message)) toClient(opened.seal(encodeMessage(told)))
+        },
+        hint: () => toClient(opened.sealRekeyHint()),
+        close,
+      }
+      server.peers.add(peer)
+      const established: ServerMessage = {
+        type: 'session_established',
+        session_id: sessionId,
+        user_id: claim.userId,
+        device_id: claim.deviceId,
+        server_time: NOW_MS,
+        expires_at: NOW_MS + 86_400_000,
+        limits: DEFAULT_LIMITS,
+        device_log_seq: server.state?.seq ?? 0,
+        device_log_head: server.state?.head ?? new Uint8Array(32),
+        key_epoch: server.state?.epoch.n ?? 0,
+        log_epoch: server.logEpoch,
+        last_device_seq: lastByDevice.get(toHex(claim.deviceId))?.seq ?? 0,
+        head: server.events.length,
+      }
+      for (const told of server.distort(established)) {
+        const frame = opened.seal(encodeMessage(told))
+        if (isGreeted) toClient(frame)
+        else toClient(encodeSessionEstablishedFrame(frame))
+        isGreeted = true
+      }
+    }
+
+    const receive = async (data: string | Uint8Array): Promise<void> => {
+      if (typeof data !== 'string') {
+        const received = channel?.receive(data)
+        if (received?.type === 'rekey') for (const reply of received.replies) toClient(reply)
+        if (received?.type !== 'application' || peer === undefined) return
+        const decoded = decodeClientMessages(received.payload)
+        if (!decoded.ok) throw new Error('the client sent what no server reads')
+        for (const message of decoded.messages) answer(peer, message)
+      } else if (data.includes('client_hello')) {
+        const hello = await handshake.receiveHello(data)
+        if (hello.ok) toClient(hello.reply)
+        else close(4401, '')
+      } else authenticate(data)
+    }
+
+    server.connections += 1
+    if (server.isReachable) later(handlers.onOpen)
+    else close(1006, '')
+    cuts.add(close)
+    return {
+      send: (data: string | Uint8Array) => later(() => void receive(typeof data === 'string' ? data : data.slice())),
+      close: (code: number, reason: string) => close(code, reason),
+      bufferedAmount: 0,
+    }
+  }
+  const cuts = new Set<(code: number, reason: string) => void>()
+
+  const server: TestServer = {
+    transport: { connect: (_url, handlers) => accept(handlers) },
+    fingerprint: serverFingerprint(crypto, signer.publicKey),
+    state: undefined,
+    entries: [],
+    events: [],
+    peers: new Set(),
+    received: [],
+    acknowledged: [],
+    logEpoch: new Uint8Array(16).fill(1),
+    intercept: () => false,
+    distort: (message) => [message],
+    isReachable: true,
+    connections: 0,
+    cut: (code = 1006, reason = '') => {
+      for (const close of cuts) close(code, reason)
+      cuts.clear()
+    },
+    push: (message) => {
+      for (const peer of server.peers) peer.send(message)
+    },
+    append: (entry, sealed, prevBox) => {
+      const applied = applyEntry(crypto, server.state, entry)
+      if (!applied.ok) throw new Error(`the entry was refused: ${applied.rule}`)
+      server.state = applied.state
+      server.entries.push(entry)
+      const epoch = applied.state.epoch.n
+      for (const { device_id, box } of sealed) boxes.push({ deviceId: toHex(device_id), epoch, box })
+      if (prevBox !== undefined) prevBoxes.push({ epoch, prev_box: prevBox })
+    },
+  }
+  return server
+}
