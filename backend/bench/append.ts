@@ -1,10 +1,11 @@
-// How fast the log stores: batches straight into appendRuns, no sockets. Prints a table of events a second and the
-// time of one batch, by batch size, for PostgreSQL (a server given by URL) and for the embedded database in a folder.
-//
-//   node --conditions=source backend/bench/append.ts postgres://… [--seconds 5] [--devices 50] [--in-flight 2]
-//   node --conditions=source backend/bench/append.ts --embedded FOLDER
+// `npm run bench -- append [--seconds 5] [--devices 50] [--in-flight 2]`: how fast the log stores. Batches go straight
+// into appendRuns, no sockets; prints events a second and the time of a batch by its size, for PostgreSQL and for the
+// embedded database in a folder. What it writes is removed at the end.
 
 import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import { runMigrations } from '../src/db/migrate.ts'
@@ -14,6 +15,7 @@ import { insertGenesis } from '../src/db/queries/device-log.ts'
 import { type AppendRun, appendRuns } from '../src/db/queries/events.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
+import { createTestDatabase } from '../tests/support/database.ts'
 
 /** A sealed event with 256 bytes of content: header, padded ciphertext, signature. */
 const WIRE_BYTES = 540
@@ -29,28 +31,28 @@ interface Device {
   chain: Uint8Array
 }
 
-const { values: flags, positionals } = parseArgs({
-  allowPositionals: true,
+const { values: flags } = parseArgs({
   options: {
-    embedded: { type: 'string' },
     seconds: { type: 'string', default: '5' },
     devices: { type: 'string', default: '50' },
     'in-flight': { type: 'string', default: '2' },
   },
 })
-const [url] = positionals
 const parts = { log: createLog({ level: 'warn' }), metrics: createMetrics().database, slowQueryMs: 1000 }
-const db = await open()
-await runMigrations(db)
-const rows: Record<string, unknown>[] = []
-for (const batchSize of BATCH_SIZES) rows.push(await measure(db, batchSize))
-console.table(rows)
-await db.close()
 
-function open(): Promise<Database> {
-  if (flags.embedded !== undefined) return openPglite({ ...parts, dataDir: flags.embedded })
-  if (url === undefined) throw new Error('give the URL of a PostgreSQL database, or --embedded FOLDER')
-  return openPostgres({ ...parts, url, poolSize: 8 })
+const database = await createTestDatabase()
+await report(await openPostgres({ ...parts, url: database.url, poolSize: 8 }))
+await database.drop()
+const folder = await mkdtemp(join(tmpdir(), 'valise-bench-'))
+await report(await openPglite({ ...parts, dataDir: folder }))
+await rm(folder, { recursive: true })
+
+async function report(db: Database): Promise<void> {
+  await runMigrations(db)
+  const rows: Record<string, unknown>[] = []
+  for (const batchSize of BATCH_SIZES) rows.push(await measure(db, batchSize))
+  await db.close()
+  console.table(rows)
 }
 
 /** Batches of different users in flight at once, as the intake sends them. */

@@ -132,6 +132,35 @@ describe('a PostgreSQL under stress', () => {
     await opened.close()
   })
 
+  test('P7: a database that is closed has let go of its connections, and reports none of them as lost', async () => {
+    const { logged, parts } = createCapturedParts()
+    const database = await createTestDatabase()
+    const db = await openPostgres({ ...parts, url: database.url, poolSize: 4 })
+    const queries = [1, 2, 3, 4].map(() => db.query(sleep, [0.05, PLANTED]))
+    await Promise.all([...queries, db.close()])
+    await database.drop()
+    expect(logged).toEqual([])
+    await expect(db.query(sleep, [0, PLANTED])).rejects.toThrow()
+  })
+
+  test('P5: a transaction that its own work gives up rolls back and keeps its connection', async () => {
+    const { parts } = createCapturedParts()
+    const database = await createTestDatabase()
+    const db = await openPostgres({ ...parts, url: database.url, poolSize: 1 })
+    const readBackend = { name: '', text: 'select pg_backend_pid() as pid' }
+    const before = await db.query(readBackend, [])
+    const givenUp = db.transaction({ name: 'test' }, async (tx) => {
+      await tx.query({ name: '', text: 'create table given_up (a integer)' }, [])
+      throw new RangeError('given up')
+    })
+    await expect(givenUp).rejects.toThrow('given up')
+    expect(await db.query(readBackend, [])).toEqual(before)
+    const left = { name: '', text: `select to_regclass('given_up') is null as is_gone` }
+    expect(await db.query(left, [])).toEqual([{ is_gone: true }])
+    await db.close()
+    await database.drop()
+  })
+
   test('P7: a slow query says how long it waited for a connection', async () => {
     const { logged, metrics, parts } = createCapturedParts(SLOW_QUERY_MS)
     const database = await createTestDatabase()

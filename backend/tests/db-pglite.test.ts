@@ -16,7 +16,8 @@ import { readLogEpoch } from '../src/db/queries/server-state.ts'
 import { createWalSync } from '../src/db/wal-sync.ts'
 import { addDevice, continueRun, createCapturedParts, makeEvents } from './support/open-database.ts'
 
-const support = fileURLToPath(new URL('./support/', import.meta.url))
+const runner = new URL('./support/run-typescript.mjs', import.meta.url)
+const appender = new URL('./support/append-until-killed.ts', import.meta.url)
 const open = (dataDir: string) => openPglite({ ...createCapturedParts().parts, dataDir })
 
 interface Line {
@@ -26,7 +27,7 @@ interface Line {
 
 /** Appends in a process of its own; resolves with what it said when it has acknowledged `batches` and was killed. */
 async function appendAndKill(dataDir: string, batches: number): Promise<Line[]> {
-  const args = [join(support, 'run-typescript.mjs'), join(support, 'append-until-killed.ts'), dataDir]
+  const args = [fileURLToPath(runner), fileURLToPath(appender), dataDir]
   const child: ChildProcess = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('exit', (_code, signal) => resolve(signal)))
   let complaints = ''

@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks'
 import pg from 'pg'
 import type { Log } from '../telemetry/log.ts'
 import type { DatabaseMetrics } from '../telemetry/metrics.ts'
-import { sqlStateOf } from './sql-state.ts'
+import { isConnectionLost } from './sql-state.ts'
 import { assertDurableCommit, checkServer } from './startup-checks.ts'
 import { operationOf, type Statement } from './statement.ts'
 import { runTransaction } from './transaction.ts'
@@ -65,15 +65,23 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
     types: { getTypeParser: (oid: number) => PARSERS[oid] ?? keepText },
-    onConnect: async (client) => assertDurableCommit(connectionOf(client)),
+    onConnect: async (client) => assertDurableCommit(connectionOf(client, statementTimeoutMs, () => undefined)),
   })
-  const reportLoss = (err: Error): void =>
-    log.warn({ event: 'db.connection.lose', err }, 'A database connection was lost')
-  pool.on('connect', (client) => client.on('error', reportLoss))
+  const endings = new Set<Promise<unknown>>()
+  let isClosing = false
+  pool.on('connect', (client) => {
+    client.on('error', (err) => {
+      if (!isClosing) log.warn({ event: 'db.connection.lose', err }, 'A database connection was lost')
+    })
+    const ending: Promise<unknown> = new Promise((resolve) => client.once('end', resolve)).then(() =>
+      endings.delete(ending),
+    )
+    endings.add(ending)
+  })
   // The client has reported it; without a listener the pool would end the process.
   pool.on('error', () => undefined)
 
-  const connectionOf = (client: pg.ClientBase, timeoutMs = statementTimeoutMs): Queryable => ({
+  const connectionOf = (client: pg.ClientBase, timeoutMs: number, onLost: () => void): Queryable => ({
     query: async <Row extends object>(statement: Statement, values: readonly unknown[]) => {
       const config = {
         text: statement.text,
@@ -81,7 +89,12 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
         query_timeout: timeoutMs + LOST_ANSWER_MS,
         ...(statement.name === '' ? {} : { name: statement.name }),
       }
-      return (await client.query<Row>(config)).rows
+      try {
+        return (await client.query<Row>(config)).rows
+      } catch (error) {
+        if (isConnectionLost(error)) onLost()
+        throw error
+      }
     },
   })
 
@@ -95,43 +108,56 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     }
   }
 
-  const checkIn = (client: pg.PoolClient, error: unknown): void => {
-    // After an answer with an SQLSTATE the connection is sound; after anything else it may be half way through one.
-    client.release(error !== undefined && sqlStateOf(error) === undefined)
-  }
-
-  const lend = async <T>(use: (client: pg.PoolClient, waitMs: number) => Promise<T>): Promise<T> => {
+  type Use<T> = (connection: Queryable, waitMs: number) => Promise<T>
+  const borrow = async <T>(timeoutMs: number, use: Use<T>): Promise<T> => {
     const startedAtMs = performance.now()
     const client = await checkOut()
-    let failure: unknown
+    let isLost = false
+    const connection = connectionOf(client, timeoutMs, () => {
+      isLost = true
+    })
     try {
-      return await use(client, performance.now() - startedAtMs)
-    } catch (error) {
-      failure = error
-      throw error
+      return await use(connection, performance.now() - startedAtMs)
     } finally {
-      checkIn(client, failure)
+      client.release(isLost)
     }
+  }
+
+  const underWay = new Set<Promise<unknown>>()
+  const lend = async <T>(timeoutMs: number, use: Use<T>): Promise<T> => {
+    if (isClosing) throw new Error('the database is closed')
+    const work = borrow(timeoutMs, use)
+    underWay.add(work)
+    try {
+      return await work
+    } finally {
+      underWay.delete(work)
+    }
+  }
+
+  /** The pool's own end waits neither for queries that have no connection yet nor for the server to let go. */
+  const close = async (): Promise<void> => {
+    isClosing = true
+    await Promise.allSettled(underWay)
+    await pool.end()
+    await Promise.all(endings)
   }
 
   const database: Database = {
     kind: 'postgres',
-    query: (statement, values) =>
+    query: <Row extends object>(statement: Statement, values: readonly unknown[]) =>
       monitor(statement, (note) =>
-        lend((client, waitMs) => {
+        lend(statementTimeoutMs, (connection, waitMs) => {
           note.waitMs = waitMs
-          return connectionOf(client).query(statement, values)
+          return connection.query<Row>(statement, values)
         }),
       ),
     transaction: (options, work) =>
       runTransaction(
         (use) =>
-          lend((client) => {
-            const connection = connectionOf(client, options.timeoutMs)
-            return use({
-              query: (statement, values) => monitor(statement, () => connection.query(statement, values)),
-            })
-          }),
+          lend(options.timeoutMs ?? statementTimeoutMs, (connection) =>
+            use({ query: (statement, values) => monitor(statement, () => connection.query(statement, values)) }),
+          ),
         options,
         work,
         (err, attempt) =>
@@ -140,12 +166,12 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
             'A transaction runs again',
           ),
       ),
-    close: () => pool.end(),
+    close,
   }
   try {
     await checkServer(database, log)
   } catch (error) {
-    await pool.end()
+    await close()
     throw error
   }
   return database

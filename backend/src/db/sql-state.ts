@@ -1,6 +1,6 @@
 // What an error of the database means to its caller, by SQLSTATE (PostgreSQL manual, appendix A).
 
-export function sqlStateOf(error: unknown): string | undefined {
+function sqlStateOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined
   return typeof error.code === 'string' && /^[0-9A-Z]{5}$/.test(error.code) ? error.code : undefined
 }
@@ -15,4 +15,14 @@ export function isRefusedData(error: unknown): boolean {
 export function isRetryable(error: unknown): boolean {
   const sqlState = sqlStateOf(error)
   return sqlState === '40001' || sqlState === '40P01'
+}
+
+/**
+ * True unless the server answered with an error that leaves the connection usable: no SQLSTATE at all (the network, a
+ * time-out of ours), a lost connection (class 08), an end by the operator or a crash (57P), or by idling in a
+ * transaction (25P03, 25P04).
+ */
+export function isConnectionLost(error: unknown): boolean {
+  const sqlState = sqlStateOf(error)
+  return sqlState === undefined || /^(08|57P|25P0[34])/.test(sqlState)
 }

@@ -4,6 +4,7 @@
 // user's streams are guarded by the lock on the user. Every statement after the locks has a snapshot of its own
 // (READ COMMITTED in a volatile function), so it sees what the transaction before it on the same user committed, and
 // user_seq follows commit order (ORD-3). Frozen: a change is a new migration.
+// More than 300 lines: it is one function, and PostgreSQL takes it as one text.
 
 import type { Migration } from '../migrate.ts'
 
