@@ -30,6 +30,12 @@ export interface MeasuredCase {
   readonly results: readonly CaseResult[]
 }
 
+/** One line about one run. */
+export function formatRun({ eventsPerSecond, p50Ms, cpu }: CaseResult): string {
+  const foreign = optional(cpu.foreignShare, (share) => `${Math.round(share * 100)} %`)
+  return `${whole(eventsPerSecond)} events/s, p50 ${milliseconds(p50Ms)} ms, CPU of others ${foreign}`
+}
+
 /** Each column is the median of the runs by itself. */
 export function formatCases(measured: readonly MeasuredCase[]): string {
   const head = [
@@ -82,6 +88,7 @@ export function formatConnections(result: ConnectionsResult): string {
   const rows = [
     ['handshakes a second of server CPU', whole(result.handshakesPerCpuSecond)],
     ['server CPU a handshake, µs', whole(result.cpuMsPerHandshake * 1000)],
+    ['server CPU a resume without events, µs', whole(result.cpuMsPerResume * 1000)],
     [`resident bytes an idle device (${whole(result.devices)} devices)`, whole(result.rssBytesPerDevice)],
     ['  of these JavaScript heap and buffers', whole(result.heapBytesPerDevice)],
   ]

@@ -12,7 +12,7 @@ import { type BaselineResult, measureBaseline } from './baseline.ts'
 import { LOAD_CASES, type LoadCase, runCase } from './cases.ts'
 import { type ConnectionsResult, measureConnections } from './connections.ts'
 import { findPostmaster } from './cpu.ts'
-import { formatBaselines, formatCases, formatConnections, type MeasuredCase } from './report.ts'
+import { formatBaselines, formatCases, formatConnections, formatRun, type MeasuredCase } from './report.ts'
 import { createSealing, type Sealing } from './sealing.ts'
 import { type ServerProcess, startServer } from './server-process.ts'
 import { type BenchUser, createUser, registerUsers } from './users.ts'
@@ -115,7 +115,7 @@ async function measureLoads(options: Options, parts: LoadsParts): Promise<Measur
         seconds: options.seconds,
         cores: availableParallelism(),
       })
-      console.log(`${load.name}, run ${run}: ${Math.round(result.eventsPerSecond)} events a second`)
+      console.log(`${load.name}, run ${run}: ${formatRun(result)}`)
       results.push(result)
     }
     measured.push({ load, results })
