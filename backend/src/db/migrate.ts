@@ -4,14 +4,8 @@
 import { createHash } from 'node:crypto'
 import { initial } from './migrations/0001-initial.ts'
 import { appendEventsFunction } from './migrations/0002-append-events.ts'
+import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
-
-export interface Migration {
-  readonly number: number
-  readonly name: string
-  /** Run one by one. */
-  readonly statements: readonly string[]
-}
 
 const MIGRATIONS: readonly Migration[] = [initial, appendEventsFunction]
 

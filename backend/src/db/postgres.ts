@@ -1,4 +1,4 @@
-// The door to the database: PostgreSQL through `pg`, and the interface that the embedded database fills too.
+// The door to the database: PostgreSQL through `pg`, and the types that the embedded database fills too.
 // Every query, of the pool or inside a transaction, passes one monitor that counts, times and, when slow, logs it,
 // never with a value. Commits are durable: a server or role with synchronous_commit off is refused (P3).
 
@@ -6,33 +6,16 @@ import { performance } from 'node:perf_hooks'
 import pg from 'pg'
 import type { Log } from '../telemetry/log.ts'
 import type { DatabaseMetrics } from '../telemetry/metrics.ts'
+import type { Database, Queryable } from './database.ts'
 import { isConnectionLost } from './sql-state.ts'
 import { assertDurableCommit, checkServer } from './startup-checks.ts'
 import { operationOf, type Statement } from './statement.ts'
 import { runTransaction } from './transaction.ts'
 import { PARSERS } from './values.ts'
 
+export type { Database, Queryable, TransactionOptions } from './database.ts'
 export { isRefusedData } from './sql-state.ts'
 export type { Statement } from './statement.ts'
-
-export interface Queryable {
-  query<Row extends object>(statement: Statement, values: readonly unknown[]): Promise<Row[]>
-}
-
-export interface TransactionOptions {
-  /** For the log. */
-  readonly name: string
-  /** Of each statement inside; default: the connection's. */
-  readonly timeoutMs?: number
-}
-
-export interface Database extends Queryable {
-  readonly kind: 'postgres' | 'pglite'
-  /** READ COMMITTED. `work` may run again after a deadlock: it touches the database alone. */
-  transaction<T>(options: TransactionOptions, work: (tx: Queryable) => Promise<T>): Promise<T>
-  /** Waits for what is under way. */
-  close(): Promise<void>
-}
 
 export interface DatabaseParts {
   readonly log: Log

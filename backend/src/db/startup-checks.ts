@@ -2,7 +2,8 @@
 // one that only weakens it is a warning.
 
 import type { Log } from '../telemetry/log.ts'
-import type { Queryable, Statement } from './postgres.ts'
+import type { Queryable } from './database.ts'
+import type { Statement } from './statement.ts'
 
 const OLDEST_VERSION = 15
 

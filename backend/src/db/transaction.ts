@@ -1,8 +1,9 @@
 // The one door to a transaction: READ COMMITTED, rolled back on any error, run again only after a deadlock or a
 // serialization failure, at most three times. What runs inside touches the database alone, so a second run is safe.
 
-import type { Queryable, Statement, TransactionOptions } from './postgres.ts'
+import type { Queryable, TransactionOptions } from './database.ts'
 import { isRetryable } from './sql-state.ts'
+import type { Statement } from './statement.ts'
 
 const MAX_ATTEMPTS = 3
 

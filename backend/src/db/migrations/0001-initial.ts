@@ -2,7 +2,7 @@
 // Every primary key begins with user_id, so that the tables can be distributed by it; pairings and server_state
 // belong to no user. Frozen: a change is a new migration.
 
-import type { Migration } from '../migrate.ts'
+import type { Migration } from './migration.ts'
 
 const users = `
 create table users (

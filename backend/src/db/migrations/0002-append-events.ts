@@ -6,7 +6,7 @@
 // user_seq follows commit order (ORD-3). Frozen: a change is a new migration.
 // More than 300 lines: it is one function, and PostgreSQL takes it as one text.
 
-import type { Migration } from '../migrate.ts'
+import type { Migration } from './migration.ts'
 
 // Bytes come as one concatenation a column and are cut by position: 32 bytes a user, leaf and chain, 16 an id.
 // Events are numbered 1 … n through all runs; `p_run_ends` has the number of each run's last event, `p_wire_ends` the

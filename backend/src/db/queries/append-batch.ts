@@ -1,8 +1,40 @@
-// The batch as `append_events` takes it (columns of integers and concatenated bytes), and its answer as one verdict an
-// event. Pure; the meaning of the columns stands in the migration that makes the function.
+// What is appended and what is answered: runs of events become the columns that `append_events` takes (integers and
+// concatenated bytes), its row becomes one verdict an event. Pure; what the columns mean stands in the migration.
 
 import { formatIntegers } from '../values.ts'
-import type { AppendEvent, AppendRun, AppendVerdict } from './events.ts'
+
+export interface AppendEvent {
+  readonly streamId: Uint8Array
+  readonly eventId: Uint8Array
+  /** The device-log seq it was sealed under. */
+  readonly logSeq: number
+  /** Seconds until its bytes are forgotten; 0: never. */
+  readonly ttlS: number
+  readonly leaf: Uint8Array
+  /** The device's chain after it. */
+  readonly chain: Uint8Array
+  readonly wire: Uint8Array
+}
+
+/** Consecutive events of one device, each continuing the chain of the one before. At least one. */
+export interface AppendRun {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  readonly firstSeq: number
+  readonly chainPrev: Uint8Array
+  readonly events: readonly AppendEvent[]
+}
+
+export type AppendVerdict =
+  | {
+      readonly status: 'stored' | 'duplicate'
+      readonly deviceSeq: number
+      readonly streamSeq: number
+      readonly userSeq: number
+      readonly storedAtMs: number
+    }
+  | { readonly status: 'gap'; readonly expected: number }
+  | { readonly status: 'conflict' | 'chain_mismatch' | 'stale_epoch' | 'revoked' | 'deleted' | 'stream_limit' }
 
 export interface AppendResultRow {
   readonly run_states: number[]

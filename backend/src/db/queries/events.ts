@@ -4,40 +4,9 @@
 import { DEFAULT_LIMITS, toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
 import { formatBytea } from '../values.ts'
-import { type AppendResultRow, packRuns, readVerdicts } from './append-batch.ts'
+import { type AppendResultRow, type AppendRun, type AppendVerdict, packRuns, readVerdicts } from './append-batch.ts'
 
-export interface AppendEvent {
-  readonly streamId: Uint8Array
-  readonly eventId: Uint8Array
-  /** The device-log seq it was sealed under. */
-  readonly logSeq: number
-  /** Seconds until its bytes are forgotten; 0: never. */
-  readonly ttlS: number
-  readonly leaf: Uint8Array
-  /** The device's chain after it. */
-  readonly chain: Uint8Array
-  readonly wire: Uint8Array
-}
-
-/** Consecutive events of one device, each continuing the chain of the one before. At least one. */
-export interface AppendRun {
-  readonly userId: Uint8Array
-  readonly deviceId: Uint8Array
-  readonly firstSeq: number
-  readonly chainPrev: Uint8Array
-  readonly events: readonly AppendEvent[]
-}
-
-export type AppendVerdict =
-  | {
-      readonly status: 'stored' | 'duplicate'
-      readonly deviceSeq: number
-      readonly streamSeq: number
-      readonly userSeq: number
-      readonly storedAtMs: number
-    }
-  | { readonly status: 'gap'; readonly expected: number }
-  | { readonly status: 'conflict' | 'chain_mismatch' | 'stale_epoch' | 'revoked' | 'deleted' | 'stream_limit' }
+export type { AppendEvent, AppendRun, AppendVerdict } from './append-batch.ts'
 
 const append: Statement = {
   name: 'append_events',
