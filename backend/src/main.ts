@@ -36,7 +36,7 @@ export async function runServer({ flags, print, printError, isJson }: ProcessPar
 
   const signal = await nextSignal()
   if (!isJson) print(`${signal}: finishing what is in flight …`)
-  const forced = nextSignal().then(() => 'forced' as const)
+  const forced = nextSignal(SAME_INTERRUPTION_MS).then(() => 'forced' as const)
   const outcome = await Promise.race([app.close().then(() => 'closed' as const), forced])
   if (outcome === 'forced') return 130
   if (!isJson) print('Stopped. Everything acknowledged is stored.')
@@ -76,9 +76,14 @@ function greeting(app: Started, fingerprint: string, dataDir: string, hasRedis: 
   ]
 }
 
-function nextSignal(): Promise<NodeJS.Signals> {
+/** Under npm one Ctrl-C arrives twice: from the terminal, and passed on by npm. */
+const SAME_INTERRUPTION_MS = 1000
+
+function nextSignal(ignoredForMs = 0): Promise<NodeJS.Signals> {
+  const sinceMs = performance.now() + ignoredForMs
   return new Promise((resolve) => {
     const onSignal = (signal: NodeJS.Signals): void => {
+      if (performance.now() < sinceMs) return
       process.removeListener('SIGINT', onSignal)
       process.removeListener('SIGTERM', onSignal)
       resolve(signal)

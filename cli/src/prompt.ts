@@ -1,6 +1,6 @@
 // Questions that only a person can answer. Asked on standard error, so that standard output holds results alone.
 
-import { createInterface } from 'node:readline/promises'
+import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { MisuseError } from './failure.ts'
 
@@ -32,12 +32,12 @@ export function createPrompt({ stdin, stderr, answersYes }: PromptParts): Prompt
     confirm: async (question, signal) => {
       if (answersYes) return true
       requireSomeone()
-      const lines = createInterface({ input: stdin, output: stderr })
-      try {
-        return /^\s*y(es)?\s*$/i.test(await lines.question(`${question} [y/N] `, { signal }))
-      } finally {
-        lines.close()
+      stderr.write(`${question} [y/N] `)
+      // Without `terminal` Ctrl-C stays a signal. Ctrl-D, or the signal, ends the lines: no answer is no.
+      for await (const line of createInterface({ input: stdin, terminal: false, signal })) {
+        return /^\s*y(es)?\s*$/i.test(line)
       }
+      return false
     },
   }
 }

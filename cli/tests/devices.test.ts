@@ -73,11 +73,11 @@ describe('a second device', () => {
     const home = join(folder, 'hesitant')
     const linking = startValise(['link', '--server', server.url], { home })
     await linking.until('to wait', ({ stdout }) => stdout.includes('Waiting'))
-    linking.signal('SIGINT')
+    linking.interrupt()
     expect((await linking.ended()).exitCode).toBe(130)
     const again = startValise(['link', '--server', server.url], { home })
     await again.until('to wait again', ({ stdout }) => stdout.includes('Waiting'))
-    again.signal('SIGINT')
+    again.interrupt()
     await again.ended()
   })
 

@@ -70,7 +70,7 @@ describe('send', () => {
     const sending = startValise(['send', stream], { home: homes.laptop })
     sending.stdin.end('one\ntwo\n')
     await sending.until('to keep the input', ({ stderr }) => stderr.includes('The input has ended and is kept'))
-    sending.signal('SIGINT')
+    sending.interrupt()
     const ended = await sending.ended()
     expect(ended.exitCode).toBe(130)
     expect(ended.stderr.match(/server is away/g)).toHaveLength(1)
@@ -132,7 +132,7 @@ describe('watch', () => {
     const watching = startValise(['watch', stream], { home: homes.phone })
     await watching.until('a beginning', ({ stdout }) => stdout.length > 0)
     watching.pauseStdout()
-    watching.signal('SIGINT')
+    watching.interrupt()
     expect(await watching.ended()).toMatchObject({ exitCode: 0, stderr: '' })
   })
 

@@ -71,7 +71,7 @@ describe('a file on its way from the laptop to the phone', () => {
 })
 
 async function interrupt(watching: Running) {
-  watching.signal('SIGINT')
+  watching.interrupt()
   return watching.ended()
 }
 

@@ -16,37 +16,30 @@ export const addApprove: AddCommand = (program, run) => {
     .action(
       run(async ({ output, prompt, homeDir }, request: string) => {
         prompt.requireSomeone()
-        const interruption = watchInterruption(output)
-        try {
-          return await withHome(homeDir, async (device) => {
-            const approved = await device.approve({
-              request,
-              confirm: (newDevice) => {
-                showNewDevice(output, newDevice)
-                return prompt.confirm(
-                  'Does the other device show this fingerprint, and may it come in?',
-                  interruption.signal,
-                )
-              },
-              signal: interruption.signal,
-            })
-            if (approved === undefined) {
-              output.failure('declined', 'Declined. The other device was not let in.')
-              return EXIT.failure
-            }
-            const { deviceId, name, deviceFingerprint } = approved.device
-            output.result(`Approved: "${printable(name ?? 'unnamed')}" is one of your devices now.`, {
-              type: 'approved',
-              device_id: formatUuid(deviceId),
-              name,
-              device_fingerprint: deviceFingerprint,
-              log_seq: approved.logSeq,
-            })
-            return EXIT.success
+        const signal = watchInterruption(output)
+        return withHome(homeDir, async (device) => {
+          const approved = await device.approve({
+            request,
+            confirm: (newDevice) => {
+              showNewDevice(output, newDevice)
+              return prompt.confirm('Does the other device show this fingerprint, and may it come in?', signal)
+            },
+            signal,
           })
-        } finally {
-          interruption.close()
-        }
+          if (approved === undefined) {
+            output.failure('declined', 'Declined. The other device was not let in.')
+            return EXIT.failure
+          }
+          const { deviceId, name, deviceFingerprint } = approved.device
+          output.result(`Approved: "${printable(name ?? 'unnamed')}" is one of your devices now.`, {
+            type: 'approved',
+            device_id: formatUuid(deviceId),
+            name,
+            device_fingerprint: deviceFingerprint,
+            log_seq: approved.logSeq,
+          })
+          return EXIT.success
+        })
       }),
     )
 }

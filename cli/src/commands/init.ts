@@ -12,35 +12,31 @@ export const addInit: AddCommand = (program, run) => {
   const command = program.command('init').description('make a user with this device as its first')
   addServerOptions(command).action(
     run(async ({ output, homeDir }, options: ServerOptions) => {
-      const interruption = watchInterruption(output)
-      try {
-        return await withNewHome(homeDir, async (device) => {
-          const { account, recoveryPhrase } = await device.initialise({
-            ...toServerOptions(options),
-            signal: interruption.signal,
-          })
-          const text = [
-            `This device, "${account.name}", is the first of a new user.`,
-            '',
-            `  user         ${toHex(account.userId)}`,
-            `  fingerprint  ${account.deviceFingerprint}`,
-            `  home         ${homeDir}`,
-            '',
-            'Recovery phrase. Write it down and keep it away from this device. It is shown this once and stored nowhere.',
-            'Whoever has it can read everything; without it, losing all devices loses everything.',
-            '',
-            `  ${recoveryPhrase}`,
-          ]
-          output.result(text.join('\n'), {
-            type: 'initialised',
-            ...describeAccount(account, homeDir),
-            recovery_phrase: recoveryPhrase,
-          })
-          return EXIT.success
+      const signal = watchInterruption(output)
+      return withNewHome(homeDir, async (device) => {
+        const { account, recoveryPhrase } = await device.initialise({
+          ...toServerOptions(options),
+          signal,
         })
-      } finally {
-        interruption.close()
-      }
+        const text = [
+          `This device, "${account.name}", is the first of a new user.`,
+          '',
+          `  user         ${toHex(account.userId)}`,
+          `  fingerprint  ${account.deviceFingerprint}`,
+          `  home         ${homeDir}`,
+          '',
+          'Recovery phrase. Write it down and keep it away from this device. It is shown this once and stored nowhere.',
+          'Whoever has it can read everything; without it, losing all devices loses everything.',
+          '',
+          `  ${recoveryPhrase}`,
+        ]
+        output.result(text.join('\n'), {
+          type: 'initialised',
+          ...describeAccount(account, homeDir),
+          recovery_phrase: recoveryPhrase,
+        })
+        return EXIT.success
+      })
     }),
   )
 }

@@ -12,41 +12,37 @@ export const addLink: AddCommand = (program, run) => {
   const command = program.command('link').description('ask to be a further device, and wait for the approval')
   addServerOptions(command).action(
     run(async ({ output, homeDir }, options: ServerOptions) => {
-      const interruption = watchInterruption(output)
-      try {
-        return await withNewHome(homeDir, async (device) => {
-          const account = await device.link({
-            ...toServerOptions(options),
-            signal: interruption.signal,
-            onRequest: ({ text: request, deviceFingerprint }) => {
-              const text = [
-                'On a device that you already have, type:',
-                '',
-                '  npx valise approve REQUEST',
-                '',
-                'with this line for REQUEST:',
-                '',
-                request,
-                '',
-                `It must show this fingerprint:  ${deviceFingerprint}`,
-                'Waiting for the approval …',
-              ]
-              output.result(text.join('\n'), {
-                type: 'request',
-                request,
-                device_fingerprint: deviceFingerprint,
-              })
-            },
-          })
-          output.result(`Approved. This device, "${account.name}", now belongs to user ${toHex(account.userId)}.`, {
-            type: 'linked',
-            ...describeAccount(account, homeDir),
-          })
-          return EXIT.success
+      const signal = watchInterruption(output)
+      return withNewHome(homeDir, async (device) => {
+        const account = await device.link({
+          ...toServerOptions(options),
+          signal,
+          onRequest: ({ text: request, deviceFingerprint }) => {
+            const text = [
+              'On a device that you already have, type:',
+              '',
+              '  npx valise approve REQUEST',
+              '',
+              'with this line for REQUEST:',
+              '',
+              request,
+              '',
+              `It must show this fingerprint:  ${deviceFingerprint}`,
+              'Waiting for the approval …',
+            ]
+            output.result(text.join('\n'), {
+              type: 'request',
+              request,
+              device_fingerprint: deviceFingerprint,
+            })
+          },
         })
-      } finally {
-        interruption.close()
-      }
+        output.result(`Approved. This device, "${account.name}", now belongs to user ${toHex(account.userId)}.`, {
+          type: 'linked',
+          ...describeAccount(account, homeDir),
+        })
+        return EXIT.success
+      })
     }),
   )
 }

@@ -49,10 +49,10 @@ async function send(
   streamName: string,
   whole: Piece | undefined,
 ): Promise<number> {
-  const interruption = watchInterruption(output)
+  const interrupted = watchInterruption(output)
   const client = device.client()
   const stopped = new AbortController()
-  const signal = AbortSignal.any([interruption.signal, stopped.signal])
+  const signal = AbortSignal.any([interrupted, stopped.signal])
   const gaveUp = new AbortController()
   let isInputKept = false
   let refusals = 0
@@ -95,14 +95,13 @@ async function send(
     await client.flush(signal)
   } catch (error) {
     throwIfStopped(client)
-    if (!interruption.signal.aborted) throw error
+    if (!interrupted.aborted) throw error
     // What was read is on its way to the disk, and arrives there at once unless the outbox is full.
     setTimeout(() => gaveUp.abort(), SETTLE_MS).unref()
     await window.settle().catch(() => {})
     return await tellKept(device, output, homeDir)
   } finally {
     for (const stop of stopListening) stop()
-    interruption.close()
     await client.close()
   }
   return refusals === 0 ? EXIT.success : EXIT.failure

@@ -44,7 +44,7 @@ async function watch(
   streamName: string,
   { from, count }: WatchOptions,
 ): Promise<number> {
-  const interruption = watchInterruption(output)
+  const signal = watchInterruption(output)
   const positionName = `watch ${streamName}`
   const saved = await device.position(positionName)
   const keeper = createPositionKeeper(saved, (userSeq) => device.setPosition(positionName, userSeq))
@@ -60,7 +60,6 @@ async function watch(
   ]
   try {
     client.start()
-    const { signal } = interruption
     let printed = 0
     for await (const event of client.events(streamName, { after: from === 'start' ? 0 : saved, signal })) {
       const bytes = output.isJson ? encodeUtf8(`${toJson(streamName, event)}\n`) : payloadOf(event.content)
@@ -71,7 +70,6 @@ async function watch(
     }
   } finally {
     for (const stop of stopListening) stop()
-    interruption.close()
     await keeper.close()
     await client.close()
   }

@@ -5,7 +5,7 @@ import { type Running, startValise } from './valise.ts'
 export interface TestServer {
   readonly url: string
   readonly fingerprint: string
-  /** By SIGINT; resolves when it has ended, with its exit code. */
+  /** By Ctrl-C; resolves when it has ended, with its exit code. */
   stop(): Promise<number | null>
   /** By SIGKILL. */
   kill(): Promise<void>
@@ -30,7 +30,7 @@ export async function startServer(folder: string, environment: Record<string, st
     url: String(greeting['url']),
     fingerprint: String(greeting['fingerprint']),
     stop: async () => {
-      process.signal('SIGINT')
+      process.interrupt()
       return (await process.ended()).exitCode
     },
     kill: async () => {

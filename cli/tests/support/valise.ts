@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { within } from './deadline.ts'
 
 const program = join(import.meta.dirname, '../../bin/valise.js')
-const DEADLINE_MS = 40_000
+const DEADLINE_MS = 55_000
 
 export interface Ended {
   readonly exitCode: number | null
@@ -22,6 +22,8 @@ export interface Running {
   /** Resolves as soon as the condition holds for what the process has printed; rejects when it ends before. */
   until(what: string, condition: (printed: { stdout: Buffer; stderr: string }) => boolean): Promise<void>
   signal(signal: NodeJS.Signals): void
+  /** Ctrl-C under npm or npx: the signal of the terminal, and the same passed on. */
+  interrupt(): void
   /** Reads no more of its standard output, and lets it wait. */
   pauseStdout(): void
   /** Takes the process's standard output away, as `head` does when it has enough. */
@@ -95,6 +97,10 @@ export function startValise(args: readonly string[], options: StartOptions = {})
       return within(DEADLINE_MS, `${args.join(' ')}: ${what}`, reached())
     },
     signal: (signal) => void child.kill(signal),
+    interrupt: () => {
+      child.kill('SIGINT')
+      child.kill('SIGINT')
+    },
     pauseStdout: () => void child.stdout.pause(),
     closeStdout: () => child.stdout.destroy(),
     ended: async () => {
