@@ -34,10 +34,10 @@ export async function runServer({ flags, print, printError, isJson }: ProcessPar
     for (const line of greeting(app, fingerprint, config.dataDir, config.redisUrl !== undefined)) print(line)
   }
 
-  const signal = await nextSignal()
+  const signals = watchSignals()
+  const signal = await signals.first
   if (!isJson) print(`${signal}: finishing what is in flight …`)
-  const forced = nextSignal(SAME_INTERRUPTION_MS).then(() => 'forced' as const)
-  const outcome = await Promise.race([app.close().then(() => 'closed' as const), forced])
+  const outcome = await Promise.race([app.close().then(() => 'closed' as const), signals.later])
   if (outcome === 'forced') return 130
   if (!isJson) print('Stopped. Everything acknowledged is stored.')
   return 0
@@ -79,18 +79,26 @@ function greeting(app: Started, fingerprint: string, dataDir: string, hasRedis: 
 /** Under npm one Ctrl-C arrives twice: from the terminal, and passed on by npm. */
 const SAME_INTERRUPTION_MS = 1000
 
-function nextSignal(ignoredForMs = 0): Promise<NodeJS.Signals> {
-  const sinceMs = performance.now() + ignoredForMs
-  return new Promise((resolve) => {
-    const onSignal = (signal: NodeJS.Signals): void => {
-      if (performance.now() < sinceMs) return
-      process.removeListener('SIGINT', onSignal)
-      process.removeListener('SIGTERM', onSignal)
-      resolve(signal)
-    }
-    process.on('SIGINT', onSignal)
-    process.on('SIGTERM', onSignal)
+/** Listens to the end of the process: a moment without a listener, and the second signal of one Ctrl-C would kill it. */
+function watchSignals() {
+  let firstAtMs: number | undefined
+  let onFirst: (signal: NodeJS.Signals) => void = () => {}
+  let onLater: (outcome: 'forced') => void = () => {}
+  const first = new Promise<NodeJS.Signals>((resolve) => {
+    onFirst = resolve
   })
+  const later = new Promise<'forced'>((resolve) => {
+    onLater = resolve
+  })
+  const onSignal = (signal: NodeJS.Signals): void => {
+    const nowMs = performance.now()
+    firstAtMs ??= nowMs
+    onFirst(signal)
+    if (nowMs - firstAtMs >= SAME_INTERRUPTION_MS) onLater('forced')
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  return { first, later }
 }
 
 function describe(error: unknown): string {
