@@ -24,6 +24,8 @@ export async function runServer({ flags, print, printError, isJson }: ProcessPar
     printError(`The server did not start: ${describe(error)}`)
     return error instanceof ConfigError ? 2 : 1
   }
+  // Before anything is printed: whoever waits for the greeting may signal at once.
+  const signals = watchSignals()
   const fingerprint = toBase64Url(app.fingerprint)
   if (isJson) {
     const { publicUrl, adminUrl, databaseKind } = app
@@ -34,7 +36,6 @@ export async function runServer({ flags, print, printError, isJson }: ProcessPar
     for (const line of greeting(app, fingerprint, config.dataDir, config.redisUrl !== undefined)) print(line)
   }
 
-  const signals = watchSignals()
   const signal = await signals.first
   if (!isJson) print(`${signal}: finishing what is in flight …`)
   const outcome = await Promise.race([app.close().then(() => 'closed' as const), signals.later])
