@@ -60,6 +60,8 @@ export interface TestServer {
   cut(code?: number, reason?: string): void
   push(message: ServerMessage): void
   append(entry: Uint8Array, boxes: readonly { device_id: DeviceId; box: Uint8Array }[], prevBox?: Uint8Array): void
+  /** What it keeps for a device. */
+  envelopes(deviceId: DeviceId): { boxes: Map<number, Uint8Array>; prevBoxes: Map<number, Uint8Array> }
   connections: number
 }
 
@@ -281,6 +283,10 @@ export function createTestServer(keySeed = 7): TestServer {
     distort: (message) => [message],
     isReachable: true,
     connections: 0,
+    envelopes: (deviceId) => ({
+      boxes: new Map(boxes.filter((box) => box.deviceId === toHex(deviceId)).map(({ epoch, box }) => [epoch, box])),
+      prevBoxes: new Map(prevBoxes.map(({ epoch, prev_box }) => [epoch, prev_box])),
+    }),
     cut: (code = 1006, reason = '') => {
       for (const close of cuts) close(code, reason)
       cuts.clear()

@@ -1,0 +1,244 @@
+// The receiver's checks (PROTOCOL E), each broken once: what an honest server delivers passes, and nothing else.
+
+import {
+  activeDevices,
+  buildRevoke,
+  buildRotate,
+  type DeviceLogState,
+  type ExpiredEvent,
+  parseEvent,
+  type StoredEvent,
+  toHex,
+  type UserId,
+} from '@valise/protocol'
+import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import fc from 'fast-check'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { type CheckOutcome, checkEvents, type KnownLog } from '../src/receive/check-events.ts'
+import { sealNextEpoch } from '../src/sealing/epoch-boxes.ts'
+import { createPublishedLog, expire, knowing, type PublishedLog } from './support/published-log.ts'
+import { authorOf, mustApply } from './support/sealed-account.ts'
+
+let log: PublishedLog
+let items: readonly StoredEvent[]
+beforeAll(async () => {
+  log = await createPublishedLog('reader', 'writer')
+  for (const [name, stream] of [
+    ['manager', 'a'],
+    ['writer', 'a'],
+    ['manager', 'b'],
+    ['writer', 'b'],
+    ['manager', 'a'],
+  ] as const) {
+    await log.publish(name, stream)
+  }
+  items = log.items
+})
+
+const check = (
+  events: readonly (StoredEvent | ExpiredEvent)[],
+  known: KnownLog = knowing(log.state),
+  through = events.at(-1)?.[0] ?? 0,
+): CheckOutcome => checkEvents({ crypto, known, ownDeviceId: log.deviceId('reader') }, { events, through })
+const codeOf = (outcome: CheckOutcome): string =>
+  outcome.type === 'alarm' || outcome.type === 'gap' ? `${outcome.type} ${outcome.alarm.code}` : outcome.type
+const at = (index: number): StoredEvent => items[index]!
+const withSeqs = (item: StoredEvent, userSeq: number, streamSeq = item[1]): StoredEvent => [
+  userSeq,
+  streamSeq,
+  item[2],
+  item[3],
+]
+
+describe('what an honest server delivers', () => {
+  test('ORD-5: passes in one message and in any division of it', () => {
+    const whole = check(items)
+    expect(whole).toMatchObject({ type: 'ok', batch: { progress: { cursor: 5 } } })
+    for (let cut = 1; cut < items.length; cut++) {
+      const first = check(items.slice(0, cut))
+      if (first.type !== 'ok') throw new Error(codeOf(first))
+      const { progress, deviceHeads, streamHeads } = first.batch
+      const second = check(items.slice(cut), knowing(log.state, { progress, deviceHeads, streamHeads }))
+      expect(codeOf(second)).toBe('ok')
+    }
+  })
+
+  test('ORD-5: expired events close the chain, wherever they stand', () => {
+    for (let index = 0; index < items.length; index++) {
+      const mixed = items.map((item, i) => (i === index ? expire(item) : item))
+      expect(codeOf(check(mixed))).toBe('ok')
+    }
+    expect(codeOf(check(items.map(expire)))).toBe('ok')
+  })
+
+  test('ORD-5: own events fill their places, and the cursor moves over those that adjoin it', () => {
+    const own = [6, 7].map((userSeq) => ({ userSeq, streamSeq: userSeq - 2, streamId: parseEvent(at(0)[3])!.streamId }))
+    const outcome = check(items, knowing(log.state, { ownAhead: own }))
+    expect(outcome).toMatchObject({ type: 'ok', batch: { progress: { cursor: 7, lastHole: 0 } } })
+    expect(check([], knowing(log.state, { progress: { cursor: 5 }, ownAhead: own.slice(1) }), 5)).toMatchObject({
+      batch: { progress: { cursor: 5 } },
+    })
+  })
+
+  test('ORD-5: through moves the cursor over what has no place here', () => {
+    expect(check([], knowing(log.state), 9)).toMatchObject({ batch: { progress: { cursor: 9, lastHole: 9 } } })
+    expect(check([], knowing(log.state, { progress: { cursor: 9 } }), 3)).toMatchObject({
+      batch: { progress: { cursor: 9 } },
+    })
+  })
+
+  test('where the server no longer holds everything, chains and streams begin anew', () => {
+    const known = knowing(log.state, { progress: { cursor: 2, floor: 3, lastHole: 2 } })
+    expect(codeOf(check(items.slice(2), known))).toBe('ok')
+  })
+})
+
+describe('what nobody may deliver', () => {
+  test('ORD-5: events out of order, twice, or beyond through', () => {
+    expect(codeOf(check([at(1), at(0)]))).toBe('alarm order_broken')
+    expect(codeOf(check([at(0), withSeqs(at(1), 1)]))).toBe('alarm order_broken')
+    expect(codeOf(check([at(0)], knowing(log.state, { progress: { cursor: 1 } })))).toBe('alarm order_broken')
+    expect(codeOf(check([at(0), at(1)], knowing(log.state), 1))).toBe('alarm through_inconsistent')
+  })
+
+  test('ORD-1: an event that is missing, that comes again, or that does not continue its chain', async () => {
+    expect(codeOf(check([at(0), at(1), at(4)]))).toBe('gap chain_gap')
+    expect(codeOf(check([at(0), withSeqs(at(0), 2, 2)]))).toBe('alarm chain_repeated')
+    const forked = await createPublishedLog('reader')
+    await forked.publish('manager', 'a')
+    await forked.publish('manager', 'a', { chainPrev: new Uint8Array(32).fill(9) })
+    const outcome = checkEvents(
+      { crypto, known: knowing(forked.state), ownDeviceId: undefined },
+      { events: forked.items, through: 2 },
+    )
+    expect(codeOf(outcome)).toBe('alarm chain_forked')
+  })
+
+  test('ORD-1: a leaf in place of an expired event that is not its own', () => {
+    const [userSeq, streamSeq, storedAtMs, deviceId, deviceSeq] = expire(at(0))
+    const forged: ExpiredEvent = [userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, new Uint8Array(32)]
+    expect(codeOf(check([forged, ...items.slice(1)]))).toBe('alarm chain_forked')
+  })
+
+  test('ORD-2: stream numbers that skip, repeat or run ahead', () => {
+    expect(codeOf(check([withSeqs(at(0), 1, 2)]))).toBe('alarm stream_order_broken')
+    expect(codeOf(check([at(0), withSeqs(at(1), 2, 1)]))).toBe('alarm stream_order_broken')
+    expect(codeOf(check([at(0), withSeqs(at(1), 2, 3)]))).toBe('alarm stream_order_broken')
+    expect(codeOf(check([withSeqs(at(0), 3, 4)]))).toBe('alarm stream_order_broken')
+  })
+
+  test('an own event, a foreign one, and bytes that are no event', async () => {
+    const parts = { crypto, known: knowing(log.state), ownDeviceId: log.deviceId('manager') }
+    expect(codeOf(checkEvents(parts, { events: [at(0)], through: 1 }))).toBe('alarm own_event')
+    const stranger = await createPublishedLog()
+    await stranger.publish('manager', 'a', { userId: new Uint8Array(32).fill(1) as UserId })
+    expect(codeOf(check([stranger.items[0]!]))).toBe('alarm foreign_event')
+    expect(codeOf(check([[1, 1, 1, at(0)[3].subarray(1)]]))).toBe('alarm malformed_event')
+    expect(codeOf(check([[1, 1, 1, new Uint8Array(15), 1, new Uint8Array(32)]]))).toBe('alarm malformed_event')
+  })
+
+  test('a signature by another key, under which nothing before it counts either', async () => {
+    const forged = await createPublishedLog('reader')
+    await forged.publish('manager', 'a')
+    await forged.publish('manager', 'a', {}, 'reader')
+    const known = knowing(forged.state)
+    const outcome = checkEvents({ crypto, known, ownDeviceId: undefined }, { events: forged.items, through: 2 })
+    expect(codeOf(outcome)).toBe('alarm signature_invalid')
+  })
+
+  test('every flipped bit of an event', () => {
+    const wire = at(0)[3]
+    fc.assert(
+      fc.property(fc.nat({ max: wire.length * 8 - 1 }), (bit) => {
+        const changed = wire.slice()
+        changed[bit >> 3]! ^= 1 << (bit & 7)
+        expect(check([[1, 1, 1, changed]]).type).not.toBe('ok')
+      }),
+      { numRuns: 300 },
+    )
+  })
+})
+
+describe('the device log behind the events', () => {
+  const rotated = async (state: DeviceLogState): Promise<DeviceLogState> => {
+    const members = activeDevices(state).map(({ record }) => record)
+    const epoch = await sealNextEpoch(crypto, state, members, log.account.epoch.secret)
+    return mustApply(state, await buildRotate(state, authorOf(log.account.manager), epoch.start))
+  }
+
+  test('DEV-1: an unknown device, and one that may not publish', async () => {
+    expect(codeOf(check(items, knowing(log.account.state)))).toBe('log_behind')
+    const early = await createPublishedLog('late')
+    await early.publish('late', 'a', { logSeq: 0 })
+    const known = knowing(early.account.state)
+    const outcome = checkEvents({ crypto, known, ownDeviceId: undefined }, { events: early.items, through: 1 })
+    expect(codeOf(outcome)).toBe('alarm unknown_device')
+    early.keysByName.set('recovery', early.account.recovery)
+    const byRecovery = await early.publish('recovery', 'b')
+    const verdict = checkEvents(
+      { crypto, known: knowing(early.state), ownDeviceId: undefined },
+      { events: [withSeqs(byRecovery, 1, 1)], through: 1 },
+    )
+    expect(codeOf(verdict)).toBe('alarm unknown_device')
+  })
+
+  test('DEV-1: an event from before its device was there, and a log_seq that goes back', async () => {
+    const wrong = await createPublishedLog('late')
+    await wrong.publish('late', 'a', { logSeq: 0 })
+    const parts = { crypto, known: knowing(wrong.state), ownDeviceId: undefined }
+    expect(codeOf(checkEvents(parts, { events: wrong.items, through: 1 }))).toBe('alarm log_seq_invalid')
+    const back = await createPublishedLog('other')
+    await back.publish('manager', 'a', { logSeq: 1 })
+    await back.publish('manager', 'a', { logSeq: 0 })
+    const known = knowing(back.state)
+    expect(codeOf(checkEvents({ ...parts, known }, { events: back.items, through: 2 }))).toBe('alarm log_seq_invalid')
+  })
+
+  test('DEV-2: an epoch that was not in force at the log_seq', async () => {
+    const state = await rotated(log.state)
+    const wrong = await createPublishedLog()
+    await wrong.publish('manager', 'a', { epoch: 2 })
+    const parts = { crypto, known: knowing(wrong.state), ownDeviceId: undefined }
+    expect(codeOf(checkEvents(parts, { events: wrong.items, through: 1 }))).toBe('alarm epoch_invalid')
+    expect(codeOf(check(items, knowing(state)))).toBe('ok')
+    const late = await log.publish('writer', 'c', { logSeq: state.seq, epoch: 1 })
+    expect(codeOf(check([...items.slice(0, 5), late], knowing(state)))).toBe('alarm epoch_invalid')
+  })
+
+  test('DEV-2: a revoked device ends at its cut, with the chain that the cut names', async () => {
+    const cutAt = async (lastSeq: number, chain: Uint8Array): Promise<DeviceLogState> => {
+      const members = activeDevices(log.state)
+        .map(({ record }) => record)
+        .filter(({ edPub }) => toHex(edPub) !== toHex(log.keysByName.get('writer')!.record.edPub))
+      const epoch = await sealNextEpoch(crypto, log.state, members, log.account.epoch.secret)
+      const devices = [{ deviceId: log.deviceId('writer'), lastSeq, chain }]
+      const parts = { devices, reason: 0, epoch: epoch.start }
+      return mustApply(log.state, await buildRevoke(log.state, authorOf(log.account.manager), parts))
+    }
+    const whole = check(items.slice(0, 5))
+    if (whole.type !== 'ok') throw new Error(codeOf(whole))
+    const chains = whole.batch.events.filter(({ deviceId }) => toHex(deviceId) === toHex(log.deviceId('writer')))
+    const five = items.slice(0, 5)
+    expect(codeOf(check(five, knowing(await cutAt(2, chains[1]!.chain))))).toBe('ok')
+    expect(codeOf(check(five, knowing(await cutAt(1, chains[0]!.chain))))).toBe('alarm beyond_cut')
+    expect(codeOf(check(five, knowing(await cutAt(2, chains[0]!.chain))))).toBe('alarm chain_forked')
+  })
+})
+
+test('no message makes a check throw', () => {
+  const counter = fc.nat({ max: 20 })
+  const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
+  const stored = fc.tuple(counter, counter, counter, fc.oneof(fc.uint8Array(), fc.constantFrom(...[0, 1, 2, 3, 4])))
+  const expired = fc.tuple(counter, counter, counter, bytes(16), counter, bytes(32))
+  fc.assert(
+    fc.property(fc.array(fc.oneof(stored, expired), { maxLength: 6 }), counter, (events, through) => {
+      const message = events.map((event): StoredEvent | ExpiredEvent =>
+        event.length === 6
+          ? event
+          : [event[0], event[1], event[2], typeof event[3] === 'number' ? at(event[3])[3] : event[3]],
+      )
+      expect(['ok', 'gap', 'alarm', 'log_behind']).toContain(check(message, knowing(log.state), through).type)
+    }),
+    { numRuns: 500 },
+  )
+})
