@@ -8,7 +8,7 @@ import { prepare } from './prepare.mjs'
 import { provideServices } from './services.mjs'
 
 const sources = join(root, 'backend/bench')
-const built = join(root, 'backend/dist-bench/bench')
+const built = join(root, 'backend/dist-bench/backend/bench')
 
 process.exitCode = await main(process.argv.slice(2))
 

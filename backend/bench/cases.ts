@@ -33,6 +33,7 @@ export interface CpuPerEvent {
 }
 
 export interface CaseResult extends LoadResult {
+  readonly eventsPerCommit: number | undefined
   readonly cpu: CpuPerEvent
 }
 
@@ -53,6 +54,7 @@ const BODY_BYTES = 256
 interface Snapshot {
   readonly atMs: number
   readonly events: number
+  readonly commits: number | undefined
   readonly serverMs: number
   readonly postgresMs: number | undefined
   readonly loadMs: number
@@ -74,15 +76,22 @@ export async function runCase(load: LoadCase, parts: CaseParts): Promise<CaseRes
     onWindow: async (_edge, received) => {
       const postgresMs = load.database === 'postgres' ? readPostgresCpuMs(parts.postmaster) : undefined
       const machineMs = readMachineCpuMs()
+      const commits = await parts.server.readCommits()
       const { cpuMs } = await parts.server.readUsage()
       const { user, system } = process.cpuUsage()
       const loadMs = (user + system) / 1000
-      snapshots.push({ atMs: performance.now(), events: received(), serverMs: cpuMs, postgresMs, loadMs, machineMs })
+      const events = received()
+      snapshots.push({ atMs: performance.now(), events, commits, serverMs: cpuMs, postgresMs, loadMs, machineMs })
     },
   })
   const [begin, end] = snapshots
   if (begin === undefined || end === undefined) throw new Error('the window was not measured')
-  return { ...result, cpu: compare(begin, end, parts.cores) }
+  const commits = difference(begin.commits, end.commits)
+  return {
+    ...result,
+    cpu: compare(begin, end, parts.cores),
+    eventsPerCommit: commits === undefined ? undefined : (end.events - begin.events) / commits,
+  }
 }
 
 function compare(begin: Snapshot, end: Snapshot, cores: number): CpuPerEvent {

@@ -1,7 +1,7 @@
 // What connections cost the server: CPU time until a session stands (socket, upgrade, handshake, device lookup), CPU time
 // of a resume that finds nothing new, and memory of a connected device that does nothing.
 
-import type { DeviceKeys } from '@valise/client'
+import type { DeviceKeys } from '../../client/src/sealing/device-keys.ts'
 import { connectPeer, type Peer } from './peer.ts'
 import type { ServerProcess } from './server-process.ts'
 import { type BenchUser, forEachAtOnce, identityOf } from './users.ts'

@@ -43,6 +43,7 @@ export function formatCases(measured: readonly MeasuredCase[]): string {
     'events/s',
     'p50 ms',
     'p99 ms',
+    'events a commit',
     'server µs/event',
     'PostgreSQL µs/event',
     'load µs/event',
@@ -59,6 +60,10 @@ export function formatCases(measured: readonly MeasuredCase[]): string {
       whole(of((result) => result.eventsPerSecond)),
       milliseconds(of((result) => result.p50Ms)),
       milliseconds(of((result) => result.p99Ms)),
+      optional(
+        ofOptional((result) => result.eventsPerCommit),
+        (value) => value.toFixed(1),
+      ),
       of((result) => result.cpu.serverUs).toFixed(1),
       optional(
         ofOptional((result) => result.cpu.postgresUs),

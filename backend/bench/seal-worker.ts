@@ -1,9 +1,10 @@
 // A thread that seals events ahead of a run: one device's chain a request, exactly as a client seals it.
 
 import { parentPort } from 'node:worker_threads'
-import { encodeContent, sealEvent } from '@valise/client'
 import { createEventId, toDeviceId, toStreamId, toUserId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { encodeContent } from '../../client/src/sealing/content.ts'
+import { sealEvent } from '../../client/src/sealing/event-seal.ts'
 import { encodeWireElement } from './messages.ts'
 
 export interface SealRequest {

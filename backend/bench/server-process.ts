@@ -14,6 +14,8 @@ export interface ServerProcess {
   readonly address: ServerAddress
   /** CPU time and memory so far; memory after a full garbage collection when asked. */
   readUsage(options?: { readonly isCollected: boolean }): Promise<Usage>
+  /** Transactions that stored events, so far; undefined when the metric has gone. */
+  readCommits(): Promise<number | undefined>
   /** Finishes as on SIGTERM, and removes the data folder. */
   close(): Promise<void>
 }
@@ -68,6 +70,11 @@ export async function startServer(options: {
       const usage = await nextReport(isCollected ? 'usage_after_collection' : 'usage')
       if (usage.type !== 'usage') throw new Error('the server answered something else')
       return usage
+    },
+    readCommits: async () => {
+      const metrics = await (await fetch(`${started.adminUrl}/metrics`)).text()
+      const count = /^valise_batch_events_count(?:\{[^}]*\})? (\d+)$/m.exec(metrics)?.[1]
+      return count === undefined ? undefined : Number(count)
     },
     close,
   }

@@ -13,7 +13,7 @@ export interface Usage {
 }
 
 export type ServerReport =
-  | { readonly type: 'listening'; readonly url: string; readonly fingerprint: string }
+  | { readonly type: 'listening'; readonly url: string; readonly adminUrl: string; readonly fingerprint: string }
   | { readonly type: 'failed'; readonly reason: string }
   | ({ readonly type: 'usage' } & Usage)
 
@@ -40,8 +40,8 @@ process.exitCode = await runServer({
   flags: { PORT: '0', ADMIN_PORT: '0' },
   isJson: true,
   print: (line) => {
-    const { url, fingerprint } = JSON.parse(line)
-    report({ type: 'listening', url, fingerprint })
+    const { url, admin_url: adminUrl, fingerprint } = JSON.parse(line)
+    report({ type: 'listening', url, adminUrl, fingerprint })
   },
   printError: (reason) => report({ type: 'failed', reason }),
 })

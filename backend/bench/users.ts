@@ -2,14 +2,6 @@
 // registered the way a client does it. X25519 boxes, because they are never opened here and X-Wing costs thrice as much.
 
 import {
-  createDeviceKeys,
-  type DeviceKeys,
-  eventKey,
-  sealBoxForNewDevice,
-  sealFirstEpoch,
-  streamIdOf,
-} from '@valise/client'
-import {
   applyEntry,
   buildAdd,
   buildGenesis,
@@ -24,6 +16,9 @@ import {
   type UserId,
 } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { createDeviceKeys, type DeviceKeys } from '../../client/src/sealing/device-keys.ts'
+import { eventKey, streamIdOf } from '../../client/src/sealing/epoch.ts'
+import { sealBoxForNewDevice, sealFirstEpoch } from '../../client/src/sealing/epoch-boxes.ts'
 import { connectPeer, type PeerParts, type ServerAddress } from './peer.ts'
 
 export interface BenchUser {
