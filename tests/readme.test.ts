@@ -8,7 +8,8 @@ const readme = readFileSync(join(import.meta.dirname, '../README.md'), 'utf8')
 
 it('DOC-1: the table of variables is the one the server reads, with its defaults and meanings', () => {
   const rows = [...variableMeanings()].map(
-    ([name, { fallback, meaning }]) => `| \`${name}\` | ${fallback === undefined ? '' : `\`${fallback}\``} | ${meaning} |`,
+    ([name, { fallback, meaning }]) =>
+      `| \`${name}\` | ${fallback === undefined ? '' : `\`${fallback}\``} | ${meaning} |`,
   )
   const written = readme.split('\n').filter((line) => /^\| `[A-Z_]+` \|/.test(line))
   expect(written.map(withoutSpaces)).toEqual(rows.map(withoutSpaces))

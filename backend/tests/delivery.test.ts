@@ -32,9 +32,9 @@ function createScene(options: { head: number; pageSize?: number; allowance?: num
   const behind: boolean[] = []
   const reads: { after: number; resolve: (page: Page) => void; reject: (error: Error) => void; max: number }[] = []
   const failures: unknown[] = []
-  const scene = {
-    head: options.head,
-    allowance: options.allowance ?? 10_000,
+  const bounds = { head: options.head, allowance: options.allowance ?? 10_000 }
+  return {
+    bounds,
     sent,
     throughs,
     caughtUp,
@@ -44,7 +44,7 @@ function createScene(options: { head: number; pageSize?: number; allowance?: num
     delivery: createDelivery({
       deviceId: OWN,
       readPage: (after, max) => new Promise((resolve, reject) => reads.push({ after, resolve, reject, max })),
-      allowance: () => scene.allowance,
+      allowance: () => bounds.allowance,
       send: (items, through) => {
         sent.push(...items.map((sentItem) => sentItem.userSeq))
         throughs.push(through)
@@ -62,12 +62,11 @@ function createScene(options: { head: number; pageSize?: number; allowance?: num
     step: async () => {
       const read = reads.shift()
       if (read === undefined) throw new Error('nothing is being read')
-      const last = Math.min(scene.head, read.after + Math.min(read.max, options.pageSize ?? 100))
+      const last = Math.min(bounds.head, read.after + Math.min(read.max, options.pageSize ?? 100))
       read.resolve({ items: range(read.after + 1, last).map((userSeq) => item(userSeq)), through: last })
       await settle()
     },
   }
-  return scene
 }
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -103,7 +102,7 @@ describe('ORD-5: every connection receives events in user_seq order, each once, 
     const scene = createScene({ head: 3 })
     scene.delivery.start(0, 3)
     await scene.step()
-    scene.head = 8
+    scene.bounds.head = 8
     scene.delivery.offer(batch(7, 8))
     expect(scene.sent).toEqual(range(1, 3))
     await scene.step()
@@ -118,7 +117,7 @@ describe('ORD-5: every connection receives events in user_seq order, each once, 
     scene.delivery.start(0, 5)
     scene.delivery.offer(batch(6, 7))
     await scene.step()
-    scene.head = 7
+    scene.bounds.head = 7
     await scene.step()
     expect(scene.sent).toEqual(range(1, 7))
     expect(scene.caughtUp).toEqual([7])
@@ -128,7 +127,7 @@ describe('ORD-5: every connection receives events in user_seq order, each once, 
     const scene = createScene({ head: 2 })
     scene.delivery.start(0, 2)
     await scene.step()
-    scene.head = 4
+    scene.bounds.head = 4
     scene.delivery.noteHead(4)
     await scene.step()
     expect(scene.sent).toEqual(range(1, 4))
@@ -163,13 +162,13 @@ describe('P5: nothing is kept in memory for a connection that takes no more', ()
     const scene = createScene({ head: 1 })
     scene.delivery.start(0, 1)
     await scene.step()
-    scene.allowance = 0
-    scene.head = 50
+    scene.bounds.allowance = 0
+    scene.bounds.head = 50
     scene.delivery.offer(batch(2, 30))
     scene.delivery.offer(batch(31, 50))
     expect(scene.behind).toEqual([true])
     expect(scene.reads).toEqual([])
-    scene.allowance = 10_000
+    scene.bounds.allowance = 10_000
     scene.delivery.resume()
     await scene.step()
     expect(scene.sent).toEqual(range(1, 50))
@@ -180,7 +179,7 @@ describe('P5: nothing is kept in memory for a connection that takes no more', ()
     const scene = createScene({ head: 20, allowance: 8 })
     scene.delivery.start(0, 20)
     expect(scene.reads[0]?.max).toBe(8)
-    scene.allowance = 5
+    scene.bounds.allowance = 5
     await scene.step()
     expect(scene.sent).toEqual(range(1, 5))
     await scene.step()

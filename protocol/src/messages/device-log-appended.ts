@@ -8,4 +8,3 @@ export const deviceLogAppended = z.strictObject({
   request_id: requestId,
   seq: counter,
 })
-export type DeviceLogAppended = z.infer<typeof deviceLogAppended>

@@ -4,7 +4,5 @@ import { z } from 'zod'
 import { u32 } from './fields.ts'
 
 export const ping = z.strictObject({ type: z.literal('ping'), id: u32 })
-export type Ping = z.infer<typeof ping>
 
 export const pong = z.strictObject({ type: z.literal('pong'), id: u32 })
-export type Pong = z.infer<typeof pong>

@@ -4,4 +4,3 @@ import { z } from 'zod'
 import { counter } from './fields.ts'
 
 export const unavailable = z.strictObject({ type: z.literal('unavailable'), retry_after_ms: counter })
-export type Unavailable = z.infer<typeof unavailable>
