@@ -28,8 +28,6 @@ export interface HomeOptions {
   readonly checkpointEvery: number
 }
 
-export type Home = Awaited<ReturnType<typeof openHome>>
-
 /** Rejects with a `DeviceHomeError`. */
 export async function openHome(dir: string, { log, checkpointEvery }: HomeOptions) {
   await mkdir(dir, { recursive: true, mode: 0o700 })

@@ -5,39 +5,26 @@ import {
   applyEntry,
   type ClientMessage,
   chainStart,
-  createServerHandshake,
-  createSessionChannel,
   DEFAULT_LIMITS,
   type DeviceId,
   type DeviceLogState,
-  decodeClientMessages,
-  encodeMessage,
-  encodeSessionEstablishedFrame,
   equalBytes,
   findDevice,
   leafHash,
   nextChain,
   parseEvent,
   type ServerMessage,
-  type SessionChannel,
   type StoredEvent,
   serverFingerprint,
   toHex,
 } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import type { Transport, TransportHandlers } from '../../src/transport.ts'
+import { acceptPeer, type Peer, SERVER_TIME_MS } from './test-peer.ts'
 
 export interface ServerEvent {
   readonly item: StoredEvent
   readonly deviceId: DeviceId
-}
-
-interface Peer {
-  readonly deviceId: DeviceId
-  send(message: ServerMessage): void
-  hint(): void
-  close(code: number, reason: string): void
-  isLive: boolean
 }
 
 export interface TestServer {
@@ -65,7 +52,7 @@ export interface TestServer {
   connections: number
 }
 
-const NOW_MS = 1_700_000_000_000
+const NOW_MS = SERVER_TIME_MS
 
 export function createTestServer(keySeed = 7): TestServer {
   const signer = crypto.createSigner(new Uint8Array(32).fill(keySeed))
@@ -179,47 +166,17 @@ export function createTestServer(keySeed = 7): TestServer {
     }
   }
 
+  const cuts = new Set<(code: number, reason: string) => void>()
   const accept = (handlers: TransportHandlers) => {
-    const handshake = createServerHandshake({
-      crypto,
+    server.connections += 1
+    const connection = acceptPeer(handlers, {
       signer,
-      policy: () => ({ timeMs: NOW_MS, softEvents: 800, hardEvents: 1000, maxAgeS: 86_400, maxFrame: 1_048_576 }),
-    })
-    let channel: SessionChannel | undefined
-    let peer: Peer | undefined
-    let isOpen = true
-    let isGreeted = false
-    const later = (task: () => void): void => queueMicrotask(() => isOpen && task())
-    const toClient = (data: string | Uint8Array): void => later(() => handlers.onMessage(data))
-    const close = (code: number, reason: string): void => {
-      later(() => {
-        isOpen = false
-        if (peer !== undefined) server.peers.delete(peer)
-        handlers.onClose(code, reason)
-      })
-    }
-
-    const authenticate = (text: string): void => {
-      const auth = handshake.receiveAuth(text)
-      if (!auth.ok) return close(4401, '')
-      const { claim } = auth
-      const device = server.state && findDevice(server.state, claim.deviceId)
-      const secrets = auth.verify(claim.mode === 'register' ? claim.publicKey : device?.record.edPub)
-      if (secrets === undefined) return close(4401, '')
-      const { sessionId } = secrets
-      const opened = createSessionChannel({ crypto, role: 'server', secrets })
-      channel = opened
-      peer = {
-        deviceId: claim.deviceId,
-        isLive: false,
-        send: (message) => {
-          for (const told of server.distort(message)) toClient(opened.seal(encodeMessage(told)))
-        },
-        hint: () => toClient(opened.sealRekeyHint()),
-        close,
-      }
-      server.peers.add(peer)
-      const established: ServerMessage = {
+      isReachable: server.isReachable,
+      publicKeyOf: (claim) => {
+        if (claim.mode === 'register') return claim.publicKey
+        return server.state && findDevice(server.state, claim.deviceId)?.record.edPub
+      },
+      greet: (claim, sessionId) => ({
         type: 'session_established',
         session_id: sessionId,
         user_id: claim.userId,
@@ -233,41 +190,15 @@ export function createTestServer(keySeed = 7): TestServer {
         log_epoch: server.logEpoch,
         last_device_seq: lastByDevice.get(toHex(claim.deviceId))?.seq ?? 0,
         head: server.events.length,
-      }
-      for (const told of server.distort(established)) {
-        const frame = opened.seal(encodeMessage(told))
-        if (isGreeted) toClient(frame)
-        else toClient(encodeSessionEstablishedFrame(frame))
-        isGreeted = true
-      }
-    }
-
-    const receive = async (data: string | Uint8Array): Promise<void> => {
-      if (typeof data !== 'string') {
-        const received = channel?.receive(data)
-        if (received?.type === 'rekey') for (const reply of received.replies) toClient(reply)
-        if (received?.type !== 'application' || peer === undefined) return
-        const decoded = decodeClientMessages(received.payload)
-        if (!decoded.ok) throw new Error('the client sent what no server reads')
-        for (const message of decoded.messages) answer(peer, message)
-      } else if (data.includes('client_hello')) {
-        const hello = await handshake.receiveHello(data)
-        if (hello.ok) toClient(hello.reply)
-        else close(4401, '')
-      } else authenticate(data)
-    }
-
-    server.connections += 1
-    if (server.isReachable) later(handlers.onOpen)
-    else close(1006, '')
-    cuts.add(close)
-    return {
-      send: (data: string | Uint8Array) => later(() => void receive(typeof data === 'string' ? data : data.slice())),
-      close: (code: number, reason: string) => close(code, reason),
-      bufferedAmount: 0,
-    }
+      }),
+      distort: (message) => server.distort(message),
+      onOpen: (peer) => server.peers.add(peer),
+      onMessage: answer,
+      onClose: (peer) => server.peers.delete(peer),
+    })
+    cuts.add(connection.cut)
+    return connection
   }
-  const cuts = new Set<(code: number, reason: string) => void>()
 
   const server: TestServer = {
     transport: { connect: (_url, handlers) => accept(handlers) },

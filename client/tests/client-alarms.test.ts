@@ -1,0 +1,157 @@
+// Every reason for a client to stop or to ask again, and that it keeps what it has.
+
+import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { describe, expect, test } from 'vitest'
+import { verifyDevice } from '../src/verify.ts'
+import { createPair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
+import { createFirstDevice, take } from './support/test-device.ts'
+import { createTestServer } from './support/test-server.ts'
+import { until } from './support/until.ts'
+
+describe('reasons to stop', () => {
+  test('SES-1: another server key is terminal, and says what to do', async () => {
+    const server = createTestServer()
+    const device = await createFirstDevice(server)
+    const { client } = device
+    const impostor = createTestServer(8)
+    server.transport.connect = impostor.transport.connect
+    client.start()
+    expect(await waitForStop(client)).toBe('wrong_server_key')
+    await expect(client.flush()).resolves.toBeUndefined()
+    await expect(client.whenLive()).rejects.toThrow(/Compare the fingerprint/)
+  })
+
+  test('DEV-1: a shorter and a different device log stop the client', async () => {
+    for (const [code, seq, head] of [
+      ['device_log_shorter', 0, 9],
+      ['device_log_forked', 1, 9],
+    ] as const) {
+      const { server, first } = await createPair()
+      first.client.start()
+      await first.client.whenLive()
+      await first.restart()
+      server.distort = (message) =>
+        message.type === 'session_established'
+          ? [{ ...message, device_log_seq: seq, device_log_head: new Uint8Array(32).fill(head) }]
+          : [message]
+      first.client.start()
+      expect(await waitForStop(first.client)).toBe(code)
+    }
+  })
+
+  test('another log epoch and a cursor beyond the head stop the client, the outbox stays', async () => {
+    for (const code of ['log_epoch_changed', 'cursor_beyond_head'] as const) {
+      const { server, first, second } = await createPair()
+      for (const { client } of [first, second]) client.start()
+      await publishAll(first.client, ['a'])
+      await take(second.client, 'notes', 1)
+      await second.restart()
+      await publishAll(second.client, ['kept'])
+      server.distort = (message) => {
+        if (message.type !== 'session_established') return [message]
+        if (code === 'cursor_beyond_head') return [{ ...message, head: 0 }]
+        return [{ ...message, log_epoch: new Uint8Array(16).fill(2) }]
+      }
+      second.client.start()
+      expect(await waitForStop(second.client)).toBe(code)
+      expect(second.client.device.outbox.count).toBe(1)
+    }
+  })
+
+  test('P4: events of this device that it never sealed, and confirmed ones that are gone, stop it', async () => {
+    for (const [code, last] of [
+      ['device_cloned', 5],
+      ['receipts_withdrawn', 0],
+    ] as const) {
+      const server = createTestServer()
+      const device = await createFirstDevice(server)
+      device.client.start()
+      await publishAll(device.client, ['a'])
+      await device.client.flush()
+      await device.restart()
+      server.distort = (message) =>
+        message.type === 'session_established' ? [{ ...message, last_device_seq: last }] : [message]
+      device.client.start()
+      expect(await waitForStop(device.client)).toBe(code)
+    }
+  })
+
+  test('ORD-1: a conflict and a chain that does not fit stop the client', async () => {
+    for (const [refusal, code] of [
+      ['device_seq_conflict', 'device_cloned'],
+      ['chain_mismatch', 'chain_forked'],
+    ] as const) {
+      const server = createTestServer()
+      const { client } = await createFirstDevice(server)
+      server.intercept = (message, peer) => {
+        if (message.type === 'publish') peer.send({ type: 'refused', device_seq: 1, code: refusal })
+        return message.type === 'publish'
+      }
+      client.start()
+      await publishAll(client, ['a'])
+      await expect(client.flush()).rejects.toThrow(/ALARM/)
+      expect(stopCode(client)).toBe(code)
+    }
+  })
+
+  test('ORD-5: missing events are asked for once, then they are an alarm', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c'])
+    await first.client.flush()
+    server.distort = (message) =>
+      message.type === 'events' ? [{ ...message, events: message.events.filter(([seq]) => seq !== 2) }] : [message]
+    second.client.start()
+    await until(() => second.client.state().type === 'offline', 'the first session to be given up')
+    second.clock.advance(1000)
+    expect(await waitForStop(second.client)).toBe('chain_gap')
+    expect(second.client.cursor()).toBe(0)
+  })
+
+  test('ORD-5: missing events that come when asked for are no alarm', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c'])
+    await first.client.flush()
+    server.distort = (message) =>
+      message.type === 'events' ? [{ ...message, events: message.events.filter(([seq]) => seq !== 2) }] : [message]
+    second.client.start()
+    await until(() => second.client.state().type === 'offline', 'the first session to be given up')
+    server.distort = (message) => [message]
+    second.clock.advance(1000)
+    expect(await take(second.client, 'notes', 3)).toEqual(['a', 'b', 'c'])
+  })
+
+  test('a range that the server no longer holds is told, and chains begin anew after it', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c', 'd'])
+    await first.client.flush()
+    const ranges: number[][] = []
+    second.client.onResync(({ from, to }) => ranges.push([from, to]))
+    server.intercept = (message, peer) => {
+      if (message.type !== 'resume' || message.cursor >= 2) return false
+      peer.send({ type: 'resync_required', reason: 'retention', from: 3, to: 4 })
+      return true
+    }
+    second.client.start()
+    expect(await take(second.client, 'notes', 2)).toEqual(['c', 'd'])
+    expect(ranges).toEqual([[3, 4]])
+    expect(await verifyDevice(crypto, second.client.device)).toMatchObject({ isSound: true, events: 2 })
+  })
+
+  test('a revoked device and a deleted account are told so and stay stopped', async () => {
+    for (const [close, code] of [
+      [4403, 'device_revoked'],
+      [4410, 'account_deleted'],
+      [4405, 'session_superseded'],
+    ] as const) {
+      const server = createTestServer()
+      const { client } = await createFirstDevice(server)
+      client.start()
+      await client.whenLive()
+      server.cut(close)
+      expect(await waitForStop(client)).toBe(code)
+    }
+  })
+})
