@@ -1,0 +1,265 @@
+// Events that the server can tell are wrong without a key (PROTOCOL E): each is refused by its code, stops none of its
+// neighbours, and the device's next right event is stored as if nothing had been (ORD-1, ORD-6).
+
+import { createEventId, ERRORS, MAX_TTL_S, toHex } from '@valise/protocol'
+import { nodeCrypto } from '@valise/protocol/node-crypto'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { appendEntry, authorOf, sealRotate } from './bad-input/entries.ts'
+import { flipByte, indexes, within } from './bad-input/handshake-steps.ts'
+import { createAccount, type PublishedEvent, type TestAccount, type TestDevice } from './support/account.ts'
+import type { RawSession } from './support/raw-device.ts'
+import { startTestServer, type TestServer } from './support/server.ts'
+
+const HOUR_MS = 3_600_000
+const MAX_PAYLOAD = 1024
+const MAX_STREAMS = 8
+
+const patch = (wire: Uint8Array, at: number, bytes: readonly number[]): Uint8Array => {
+  const patched = wire.slice()
+  patched.set(bytes, at)
+  return patched
+}
+/** Where fields of the header begin (PROTOCOL E). */
+const AT = { version: 0, deviceSeq: 49, eventId: 105, epoch: 121, logSeq: 125, ttlS: 133, flags: 137, length: 162 }
+const deviceSeqOf = (wire: Uint8Array): number => Number(Buffer.from(wire).readBigUInt64BE(AT.deviceSeq))
+const u32 = (value: number): number[] => [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff)
+
+/** Publishes and resolves when each event has its answer. */
+async function publish(session: RawSession, ...wires: readonly Uint8Array[]): Promise<void> {
+  const answered = session.receipts.length + session.refusals.length + wires.length
+  session.publish(wires)
+  await session.until('the answers', () => session.receipts.length + session.refusals.length === answered)
+}
+
+const deviceSeqs = (session: RawSession): number[] => session.receipts.map(([deviceSeq]) => deviceSeq)
+
+describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
+  let server: TestServer
+  let account: TestAccount
+  let device: TestDevice
+  let sibling: TestDevice
+  let stranger: TestDevice
+  let session: RawSession
+  let receiver: RawSession
+
+  beforeAll(async () => {
+    const flags = { VALISE_MAX_PAYLOAD_BYTES: String(MAX_PAYLOAD), VALISE_MAX_STREAMS: String(MAX_STREAMS) }
+    server = await startTestServer({ database, flags })
+    stranger = (await createAccount(server)).devices[0]!
+  })
+  afterAll(() => server?.close())
+
+  /** Connects the two devices of `account`; the result disconnects them. */
+  const enter = async (): Promise<() => void> => {
+    ;[device, sibling] = account.devices as [TestDevice, TestDevice]
+    session = await device.connect(server)
+    receiver = await sibling.connect(server)
+    const { head } = session.established
+    receiver.send({ type: 'resume', cursor: head, log_epoch: null })
+    await receiver.until('the replay', () => receiver.isCaughtUp)
+    return () => {
+      session.drop()
+      receiver.drop()
+    }
+  }
+
+  /** The sibling gets exactly these since the test began, in this order. */
+  async function expectReceived(events: readonly PublishedEvent[]): Promise<void> {
+    await receiver.until('the events', () => receiver.events.length >= events.length)
+    expect(receiver.events.map(({ eventId }) => eventId)).toEqual(events.map(({ eventId }) => toHex(eventId)))
+  }
+
+  /** The number of the device's next event, plus `ahead`. */
+  const numberAhead = async (ahead: number): Promise<number> => (await device.sealAside('notes')).deviceSeq + ahead
+
+  interface Wrong {
+    readonly seal: () => Promise<Uint8Array>
+    readonly code: string
+    /** True when it is answered under the number 0. */
+    readonly isUnreadable?: boolean
+    /** True when the answer says which number continues. */
+    readonly isGap?: boolean
+  }
+  const wrong: Record<string, Wrong> = {
+    'another user': {
+      seal: async () => (await device.sealAside('notes', { header: { userId: stranger.userId } })).wire,
+      code: 'foreign_event',
+    },
+    'another device of the user': {
+      seal: async () => (await sibling.sealAside('notes', { header: { deviceSeq: await numberAhead(0) } })).wire,
+      code: 'foreign_event',
+    },
+    'a chain that is not stored': {
+      seal: async () => (await device.sealAside('notes', { header: { chainPrev: nodeCrypto.randomBytes(32) } })).wire,
+      code: 'chain_mismatch',
+    },
+    'a gap of one': {
+      seal: async () => (await device.sealAside('notes', { header: { deviceSeq: await numberAhead(1) } })).wire,
+      code: 'device_seq_gap',
+      isGap: true,
+    },
+    'the highest number': {
+      seal: async () => (await device.sealAside('notes', { header: { deviceSeq: Number.MAX_SAFE_INTEGER } })).wire,
+      code: 'device_seq_gap',
+      isGap: true,
+    },
+    'more than max_payload': {
+      seal: async () => (await device.sealAside('notes', { data: new Uint8Array(2 * MAX_PAYLOAD) })).wire,
+      code: 'payload_too_large',
+    },
+    'a lifetime that is over': {
+      seal: async () => {
+        const eventId = createEventId(Date.now() - HOUR_MS, nodeCrypto.randomBytes(10))
+        return (await device.sealAside('notes', { header: { eventId, ttlS: 3599 } })).wire
+      },
+      code: 'event_expired',
+    },
+    'one byte': { seal: async () => Uint8Array.of(1), code: 'invalid_event', isUnreadable: true },
+    'random bytes': { seal: async () => nodeCrypto.randomBytes(400), code: 'invalid_event', isUnreadable: true },
+    'a megabyte of zeros': { seal: async () => new Uint8Array(1_000_000), code: 'invalid_event', isUnreadable: true },
+    ...Object.fromEntries(
+      Object.entries({
+        'cut by a byte': (wire: Uint8Array) => wire.subarray(0, -1),
+        'a byte too long': (wire: Uint8Array) => Buffer.concat([wire, Buffer.of(0)]),
+        'a length that is not its own': (wire: Uint8Array) => patch(wire, AT.length, u32(0xffff_ffff)),
+        'another version': (wire: Uint8Array) => patch(wire, AT.version, [2]),
+        'an unknown flag': (wire: Uint8Array) => patch(wire, AT.flags, [2]),
+        'the number 0': (wire: Uint8Array) => patch(wire, AT.deviceSeq, [0, 0, 0, 0, 0, 0, 0, 0]),
+        'a number above 2^53': (wire: Uint8Array) => patch(wire, AT.deviceSeq, [0, 32, 0, 0, 0, 0, 0, 0]),
+        'a log_seq above 2^53': (wire: Uint8Array) => patch(wire, AT.logSeq, [255]),
+        'the epoch 0': (wire: Uint8Array) => patch(wire, AT.epoch, [0, 0, 0, 0]),
+        'a lifetime beyond the bound': (wire: Uint8Array) => patch(wire, AT.ttlS, u32(MAX_TTL_S + 1)),
+        'an event_id that is no UUIDv7': (wire: Uint8Array) => patch(wire, AT.eventId + 6, [0x40]),
+      }).map(([name, spoil]) => [
+        name,
+        { seal: async () => spoil((await device.sealAside('notes')).wire), code: 'invalid_event', isUnreadable: true },
+      ]),
+    ),
+  }
+
+  describe('one by one', () => {
+    beforeAll(async () => {
+      account = await createAccount(server, { devices: 2 })
+    })
+    beforeEach(enter)
+
+    test.each(Object.entries(wrong))('ORD-6: %s is refused; the next right event is stored', async (_name, wrong) => {
+      const first = await device.seal('notes')
+      await publish(session, first.wire)
+      const spoilt = await wrong.seal()
+      await publish(session, spoilt)
+      expect(session.refusals).toEqual([
+        {
+          type: 'refused',
+          device_seq: wrong.isUnreadable ? 0 : deviceSeqOf(spoilt),
+          code: wrong.code,
+          ...(wrong.isGap ? { expected: first.deviceSeq + 1 } : {}),
+        },
+      ])
+      // Once more, between two right ones in one message.
+      const second = await device.seal('notes')
+      const between = await wrong.seal()
+      const third = await device.seal('notes')
+      await publish(session, second.wire, between, third.wire)
+      expect(session.refusals.length).toBe(2)
+      expect(deviceSeqs(session)).toEqual([first, second, third].map(({ deviceSeq }) => deviceSeq))
+      await expectReceived([first, second, third])
+    })
+  })
+
+  describe('each on a new account', () => {
+    beforeEach(async () => {
+      account = await createAccount(server, { devices: 2 })
+      return enter()
+    })
+
+    test('ORD-1: another event at a number that is taken → 4409; the right ones go on in a new session', async () => {
+      const twin = await device.sealAside('notes')
+      const [first, second] = await device.sealMany('notes', 2)
+      await publish(session, first!.wire)
+      await publish(session, twin.wire)
+      expect(session.refusals).toEqual([{ type: 'refused', device_seq: 1, code: 'device_seq_conflict' }])
+      const { close: code, text: reason } = ERRORS.device_seq_conflict
+      expect(await within('the close', session.closed)).toEqual({ code, reason })
+
+      const again = await device.connect(server)
+      expect(again.established.last_device_seq).toBe(1)
+      await publish(again, first!.wire, second!.wire)
+      expect(again.receipts.map(([deviceSeq, , , , isDuplicate]) => [deviceSeq, isDuplicate])).toEqual([
+        [1, true],
+        [2, false],
+      ])
+      await expectReceived([first!, second!])
+      again.drop()
+    })
+
+    test('ORD-1: a conflict among many: what stands around it is answered or found again, and the sibling is not touched', async () => {
+      const events = await device.sealMany('notes', 3)
+      await publish(session, events[0]!.wire)
+      const twin = { header: { deviceSeq: 1, chainPrev: nodeCrypto.randomBytes(32) } }
+      const others = await sibling.sealMany('notes', 20)
+      session.publish([events[1]!.wire, (await device.sealAside('notes', twin)).wire, events[2]!.wire])
+      await publish(receiver, ...others.map(({ wire }) => wire))
+      expect(deviceSeqs(receiver)).toEqual(indexes(20).map((index) => index + 1))
+      expect((await within('the close', session.closed)).code).toBe(4409)
+      const again = await device.connect(server)
+      await publish(again, ...events.map(({ wire }) => wire))
+      expect(deviceSeqs(again)).toEqual([1, 2, 3])
+      again.drop()
+    })
+
+    test('DEV-2: under an older log than the newest epoch → stale_epoch, and a gap behind it; sealed anew it is stored', async () => {
+      const first = await device.seal('notes')
+      await publish(session, first.wire)
+      const stale = await device.sealAside('notes')
+      const behind = await device.sealAside('notes', { header: { deviceSeq: 3, chainPrev: stale.chain } })
+      await appendEntry(account, session, await sealRotate(account, authorOf(device)))
+      await publish(session, stale.wire, behind.wire)
+      expect(session.refusals).toEqual([
+        { type: 'refused', device_seq: 2, code: 'stale_epoch' },
+        { type: 'refused', device_seq: 3, code: 'device_seq_gap', expected: 2 },
+      ])
+      const anew = await device.sealMany('notes', 2)
+      await publish(session, ...anew.map(({ wire }) => wire))
+      expect(deviceSeqs(session)).toEqual([1, 2, 3])
+      await expectReceived([first, ...anew])
+    })
+
+    test('P5: a stream too many is refused; streams that stand go on, and its number is free', async () => {
+      const names = indexes(MAX_STREAMS).map((index) => `stream ${index}`)
+      const events: PublishedEvent[] = []
+      for (const name of names) events.push(await device.seal(name))
+      await publish(session, ...events.map(({ wire }) => wire))
+      await publish(session, (await device.sealAside('one too many')).wire)
+      expect(session.refusals).toEqual([{ type: 'refused', device_seq: MAX_STREAMS + 1, code: 'stream_limit_reached' }])
+      const tombstone = await device.seal(names[0]!, { data: new Uint8Array(0) })
+      const next = await device.seal(names[1]!)
+      await publish(session, tombstone.wire, next.wire)
+      expect(deviceSeqs(session)).toEqual(indexes(MAX_STREAMS + 2).map((index) => index + 1))
+      await expectReceived([...events, tombstone, next])
+    })
+
+    test('P4: the same event five times is stored once', async () => {
+      const event = await device.seal('notes')
+      await publish(session, event.wire, event.wire, event.wire)
+      await publish(session, event.wire, event.wire)
+      const [first, ...others] = session.receipts
+      expect(first![4]).toBe(false)
+      for (const other of others) expect(other).toEqual([...first!.slice(0, 4), true])
+      const next = await device.seal('notes')
+      await publish(session, next.wire)
+      await expectReceived([event, next])
+    })
+
+    test('MSG-2: every byte of an event flipped: a code each, and nothing stored', async () => {
+      const { wire } = await device.sealAside('notes', { header: { deviceSeq: 2 ** 40 } })
+      await publish(session, ...indexes(wire.length).map((at) => flipByte(wire, at)))
+      expect(session.refusals.length).toBe(wire.length)
+      const codes = new Set(session.refusals.map(({ code }) => code))
+      expect([...codes].sort()).toEqual(['device_seq_gap', 'foreign_event', 'invalid_event'])
+      const right = await device.seal('notes')
+      await publish(session, right.wire)
+      await expectReceived([right])
+    })
+  })
+})
