@@ -125,6 +125,8 @@ export function createConnection(parts: ConnectionParts): Connection {
           if (!received.isComplete) return rotation.restartDelivered()
           rotation.restartPublished()
           exhaustedSinceMs = undefined
+          // What was delivered since the answer to the client's first half counts under the new keys.
+          hintWhenDue()
           return parts.onRekeyed()
         case 'close_notify':
           isClosed = true
