@@ -129,6 +129,8 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     let device: DeviceForSession
     try {
       device = await admit(deviceId, userId)
+      // Its socket is gone, or a newer session of the device began: word of this one would end the newer.
+      if (connection.isClosed) throw new SessionRefused('session_superseded')
     } catch (error) {
       await leave()
       throw error

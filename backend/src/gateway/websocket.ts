@@ -34,7 +34,7 @@ export interface WebSocketGateway {
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
   /** Stops or resumes reading from all sockets, so that TCP pushes back (P5). */
   setPaused(isPaused: boolean): void
-  /** Closes every socket with the code and resolves when all are gone. */
+  /** Closes every socket with the code, takes no new ones, and resolves when all are gone. */
   closeAll(code: ClosingErrorCode): Promise<void>
   readonly connectionCount: number
 }
@@ -64,6 +64,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
   })
   const sockets = new Map<WebSocket, { tick(): void; close(code: ClosingErrorCode): void }>()
   let isPaused = false
+  let isClosing = false
   let onEmpty: (() => void) | undefined
 
   const ticking = setInterval(() => {
@@ -73,6 +74,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
   const accept = (socket: WebSocket, transport: Duplex): void => {
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
+    /** While its session is being opened: it must learn that its socket is gone. */
+    let opening: Connection | undefined
     const openedAtMs = now()
 
     const peerSocket: PeerSocket = {
@@ -99,6 +102,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     const leave = (): void => {
       const left = stage
       stage = { type: 'closed' }
+      opening?.end()
       if (left.type === 'established') {
         left.connection.end()
         left.service.end()
@@ -148,7 +152,9 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
           service?.onWritable()
         },
       })
+      opening = connection
       service = await parts.service.begin(result, connection, openedAtMs)
+      opening = undefined
       if (stage.type === 'closed' || connection.isClosed) {
         connection.end()
         return service.end()
@@ -237,7 +243,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
   return {
     handleUpgrade: (request, socket, head) => {
-      if (sockets.size >= parts.maxConnections) {
+      if (isClosing || sockets.size >= parts.maxConnections) {
         socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n')
         return
       }
@@ -251,6 +257,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       }
     },
     closeAll: async (code) => {
+      isClosing = true
       clearInterval(ticking)
       const emptied = new Promise<void>((resolve) => {
         onEmpty = resolve
