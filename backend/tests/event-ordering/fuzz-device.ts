@@ -18,7 +18,10 @@ export interface FuzzDevice {
   readonly log: readonly LogRecord[]
   /** Seals events and sends them if it can; without a receipt they are sent again. */
   publish(streamNames: readonly string[]): Promise<void>
-  /** A newer session supersedes an older one that is still open. False when the node cannot be reached. */
+  /**
+   * A newer session supersedes an older one that is still open; a handshake under way is cut off. False when the node
+   * cannot be reached.
+   */
   connect(target: SessionTarget): Promise<boolean>
   drop(): void
   pause(): void
@@ -41,7 +44,8 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
   let mustResend = false
   let cursor = 0
   let session: RawSession | undefined
-  let isConnecting = false
+  let dialling: AbortController | undefined
+  let connecting: Promise<boolean> | undefined
 
   const note = (rule: string, what: string): void => {
     problems.push(`${rule}: ${name} ${what}`)
@@ -120,26 +124,36 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
     void newest.closed.then(({ code }) => {
       if (session !== newest) return
       session = undefined
-      if (code === 4405 && !isConnecting) note('SES-3', 'was superseded although its session was the newest')
+      if (code === 4405 && dialling === undefined) note('SES-3', 'was superseded although its session was the newest')
     })
     newest.send({ type: 'resume', cursor, log_epoch: null })
     resend()
   }
 
-  const connect = async (target: SessionTarget): Promise<boolean> => {
-    isConnecting = true
+  const dialNode = async (target: SessionTarget): Promise<boolean> => {
+    dialling?.abort()
+    const dialled = new AbortController()
+    dialling = dialled
+    session?.socket.resume()
     try {
       // An older session goes on until the new one stands; then nothing it says counts any more.
       let connected: RawSession | undefined
       const onMessage = (message: ServerMessage): unknown => session === connected && take(message)
-      connected = await device.connect(target, { onMessage })
+      connected = await device.connect(target, { onMessage, signal: dialled.signal })
+      if (dialling !== dialled) return false
+      dialling = undefined
       adopt(connected)
       return true
     } catch {
+      if (dialling === dialled) dialling = undefined
       return false
-    } finally {
-      isConnecting = false
     }
+  }
+
+  const connect = (target: SessionTarget): Promise<boolean> => {
+    const dialled = dialNode(target)
+    connecting = dialled
+    return dialled
   }
 
   return {
@@ -162,13 +176,19 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
     },
     connect,
     drop: () => {
+      dialling?.abort()
+      dialling = undefined
       session?.drop()
       session = undefined
     },
-    pause: () => session?.socket.pause(),
+    pause: () => {
+      // A session that is being superseded is left to answer its close.
+      if (dialling === undefined) session?.socket.pause()
+    },
     resume: () => session?.socket.resume(),
     settle: async (targets, total) => {
       const endAtMs = performance.now() + SETTLE_MS
+      await connecting
       session?.socket.resume()
       mustResend = true
       while (outbox.length > 0 || logBySeq.size < total) {
@@ -180,7 +200,8 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
             return outbox.length === 0 && logBySeq.size >= total
           })
           .catch((error: unknown) => {
-            if (session !== undefined) throw error
+            // Closed: the next round comes back. Silent until the deadline: something is lost.
+            if (performance.now() > endAtMs) throw error
           })
       }
     },

@@ -60,6 +60,7 @@ export interface ConnectOptions {
   readonly cursor?: number
   readonly canRekey?: boolean
   readonly onMessage?: (message: ServerMessage) => void
+  readonly signal?: AbortSignal
 }
 
 export interface TestAccount {
@@ -189,12 +190,13 @@ function createTestDevice(account: TestAccount, keys: DeviceKeys): TestDevice {
       return events
     },
     connect: async (target, options = {}) => {
-      const { canRekey = true, cursor, onMessage } = options
+      const { canRekey = true, cursor, onMessage, signal } = options
       const identity = { ...deviceIdentity(account, keys), canRekey }
       const session = await openSession(target, {
         identity,
         signer: keys.signer,
         ...(onMessage === undefined ? {} : { onMessage }),
+        ...(signal === undefined ? {} : { signal }),
       })
       if (cursor !== undefined) session.send({ type: 'resume', cursor, log_epoch: null })
       return session

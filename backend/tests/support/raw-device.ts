@@ -37,8 +37,9 @@ export interface RawSocket {
 }
 
 /** Opens a socket and nothing more: for whoever speaks the handshake by hand. */
-export async function dial(url: string): Promise<RawSocket> {
+export async function dial(url: string, signal?: AbortSignal): Promise<RawSocket> {
   const socket = new WebSocket(url, { perMessageDeflate: false })
+  signal?.addEventListener('abort', () => socket.terminate())
   const texts: string[] = []
   let take: (() => void) | undefined
   let isClosed = false
@@ -117,12 +118,14 @@ export interface OpenSessionParts {
   readonly signer: Signer
   /** Called for each message before anything else sees it. */
   readonly onMessage?: (message: ServerMessage) => void
+  /** Cuts the connection, in the middle of the handshake too. */
+  readonly signal?: AbortSignal
 }
 
 /** Shakes hands; rejects with the close code when the server refuses. */
 export async function openSession(target: SessionTarget, parts: OpenSessionParts): Promise<RawSession> {
   const { identity, signer } = parts
-  const { socket, nextText, closed } = await dial(target.url)
+  const { socket, nextText, closed } = await dial(target.url, parts.signal)
   const handshake = createClientHandshake({
     crypto: nodeCrypto,
     signer,
