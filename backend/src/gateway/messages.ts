@@ -141,8 +141,9 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       case 'refused':
         return fail('device_log_refused', message.request_id, outcome.rule)
       case 'appended': {
-        const { seq } = outcome.state
+        const { seq, isClosed } = outcome.state
         connection.send({ type: 'device_log_appended', request_id: message.request_id, seq })
+        if (isClosed) return parts.announce({ type: 'account_deleted', userId: session.userId })
         parts.announce({ type: 'device_log', userId: session.userId, seq })
         for (const deviceId of outcome.revoked) {
           parts.announce({ type: 'device_revoked', userId: session.userId, deviceId })

@@ -8,6 +8,7 @@ import {
   buildGenesis,
   buildRevoke,
   buildRotate,
+  type ClientIdentity,
   chainStart,
   type DeviceLogState,
   type EntryAuthor,
@@ -47,20 +48,20 @@ export async function sealGenesis(manager: DeviceKeys, recovery?: DeviceKeys): P
   return { type: 'register', entry, boxes: toSealedBoxes(epoch) }
 }
 
+export const registrationIdentity = (keys: DeviceKeys): ClientIdentity => ({
+  mode: 'register',
+  userId: noUserId(),
+  deviceId: keys.deviceId,
+  publicKey: keys.record.edPub,
+  logSeq: 0,
+  logHead: new Uint8Array(32),
+  canRekey: true,
+  clientInfo: 'test',
+})
+
 /** A session in which nothing but `register` is accepted. */
-export function openRegistration(target: SessionTarget, keys: DeviceKeys): Promise<RawSession> {
-  const identity = {
-    mode: 'register' as const,
-    userId: noUserId(),
-    deviceId: keys.deviceId,
-    publicKey: keys.record.edPub,
-    logSeq: 0,
-    logHead: new Uint8Array(32),
-    canRekey: true,
-    clientInfo: 'test',
-  }
-  return openSession(target, { identity, signer: keys.signer })
-}
+export const openRegistration = (target: SessionTarget, keys: DeviceKeys): Promise<RawSession> =>
+  openSession(target, { identity: registrationIdentity(keys), signer: keys.signer })
 
 /** Sends `register` and resolves with what the server says to it. */
 export async function register(session: RawSession, message: Register): Promise<ServerMessage> {
@@ -123,8 +124,8 @@ export async function sealRevoke(
   return withEpoch(await buildRevoke(account.log, author, { devices, reason: 0, epoch: epoch.start }), epoch)
 }
 
-export const sealClose = async (account: TestAccount, author: EntryAuthor): Promise<SealedEntry> => ({
-  entry: await buildClose(account.log, author),
+export const sealClose = async (log: DeviceLogState, author: EntryAuthor): Promise<SealedEntry> => ({
+  entry: await buildClose(log, author),
   boxes: [],
   prev_box: null,
 })
