@@ -1,6 +1,7 @@
 // `valise send`: publishes standard input line by line, or a file as one event, and prints a receipt for each. Holds a
 // bounded part of the input at a time; what was read is durable, and what has no receipt yet is sent the next time.
 
+import { setMaxListeners } from 'node:events'
 import { readFile, stat } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { type Client, ClientStoppedError, type PublishReceipt } from '@valise/client'
@@ -54,6 +55,8 @@ async function send(
   const stopped = new AbortController()
   const signal = AbortSignal.any([interrupted, stopped.signal])
   const gaveUp = new AbortController()
+  // Every publish that waits for room in the outbox listens to it; the window bounds them.
+  setMaxListeners(0, gaveUp.signal)
   let isInputKept = false
   let refusals = 0
   const tellRefused = (code: string, text: string, fields: JsonFields): void => {
