@@ -1,84 +1,170 @@
-// What connections cost the server: CPU time until a session stands (socket, upgrade, handshake, device lookup), CPU time
-// of a resume that finds nothing new, and memory of a connected device that does nothing.
+// `npm run bench -- connections [--devices 10000] [--rest-seconds 10]`: one node with PostgreSQL and Redis, and as many
+// idle devices as asked for. Prints what one of them costs in memory, what all of them cost in CPU time at rest, how many
+// connections to Redis the node needs, and how all of them come back when the node is deployed anew: it gets SIGTERM,
+// and a new one starts on the same port when it has ended. They come back at once, with jittered backoff on failure.
 
-import type { DeviceKeys } from '../../client/src/sealing/device-keys.ts'
-import { connectPeer, type Peer } from './peer.ts'
-import type { ServerProcess } from './server-process.ts'
-import { type BenchUser, forEachAtOnce, identityOf } from './users.ts'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { createClient } from '@redis/client'
+import { createTestDatabase } from '../tests/support/database.ts'
+import { connectIdle, createIdleDevices, type IdleDevice } from './idle-devices.ts'
+import type { Peer } from './peer.ts'
+import { table, whole } from './report.ts'
+import { type ServerProcess, startServer } from './server-process.ts'
+import { forEachAtOnce } from './users.ts'
 
-export interface ConnectionsResult {
-  readonly devices: number
-  readonly cpuMsPerHandshake: number
-  readonly handshakesPerCpuSecond: number
-  readonly cpuMsPerResume: number
-  /** Resident memory of the server after a garbage collection, with the devices less without, a device. */
-  readonly rssBytesPerDevice: number
-  /** JavaScript heap and buffers of the same. */
-  readonly heapBytesPerDevice: number
+const HANDSHAKES_AT_ONCE = 32
+const REHEARSAL_DEVICES = 500
+const RETRY_MS = { first: 100, most: 5000 }
+const STORM_DEADLINE_MS = 120_000
+
+const { values: flags } = parseArgs({
+  options: {
+    devices: { type: 'string', default: '10000' },
+    'rest-seconds': { type: 'string', default: '10' },
+  },
+})
+const deviceCount = Number(flags.devices)
+const restMs = Number(flags['rest-seconds']) * 1000
+const redisUrl = process.env['VALISE_TEST_REDIS_URL']
+if (redisUrl === undefined) throw new Error('VALISE_TEST_REDIS_URL is not set: run `npm run bench -- connections`')
+
+const rows: string[][] = []
+const database = await createTestDatabase()
+const identityFolder = await mkdtemp(join(tmpdir(), 'valise-bench-'))
+const environment = {
+  REDIS_URL: redisUrl,
+  PORT: String(await findFreePort()),
+  VALISE_IDENTITY_FILE: join(identityFolder, 'identity.key'),
+  VALISE_LOG_LEVEL: 'warn',
+}
+const start = (): Promise<ServerProcess> => startServer({ databaseUrl: database.url, environment })
+const peers = new Map<IdleDevice, Peer>()
+/** Called with each device whose connection ended. */
+let onLost = (_device: IdleDevice): void => undefined
+let server = await start()
+try {
+  const devices = await createIdleDevices(database.url, deviceCount)
+  await rehearse(devices.slice(0, REHEARSAL_DEVICES))
+  await measureIdle(devices)
+  await measureStorm(devices)
+} finally {
+  onLost = () => undefined
+  await Promise.all([...peers.values()].map((peer) => peer.close()))
+  await server.close()
+  await database.drop()
+  await rm(identityFolder, { recursive: true, force: true })
+}
+const [processor] = cpus()
+console.log(
+  `\nNode ${process.versions.node}, ${cpus().length} × ${processor?.model}, ${process.platform} ${process.arch}\n`,
+)
+console.log(table([`${whole(deviceCount)} idle devices, one node, Redis`, ''], rows))
+
+/** Code gets compiled, and pools and heap take their size, before anything is measured. */
+async function rehearse(devices: readonly IdleDevice[]): Promise<void> {
+  await connectAll(devices)
+  await Promise.all([...peers.values()].map((peer) => peer.close()))
+  peers.clear()
 }
 
-const REQUESTS_AT_ONCE = 8
-
-interface Device {
-  readonly user: BenchUser
-  readonly keys: DeviceKeys
-}
-
-export async function measureConnections(
-  server: ServerProcess,
-  users: readonly BenchUser[],
-): Promise<ConnectionsResult> {
-  const devices = users.flatMap((user): Device[] => [
-    { user, keys: user.publisher },
-    { user, keys: user.receiver },
-  ])
-  // Once through before anything is measured: code gets compiled, and pools and heap take their size.
-  const rehearsed = await connectAll(server, devices)
-  await resumeAll(rehearsed)
-  await closeAll(rehearsed)
+async function measureIdle(devices: readonly IdleDevice[]): Promise<void> {
   const without = await server.readUsage({ isCollected: true })
-  const peers = await connectAll(server, devices)
-  const connected = await server.readUsage()
-  await resumeAll(peers)
-  const resumed = await server.readUsage()
+  await connectAll(devices)
   const idle = await server.readUsage({ isCollected: true })
-  await closeAll(peers)
-  const cpuMsPerHandshake = (connected.cpuMs - without.cpuMs) / devices.length
-  return {
-    devices: devices.length,
-    cpuMsPerHandshake,
-    handshakesPerCpuSecond: 1000 / cpuMsPerHandshake,
-    cpuMsPerResume: (resumed.cpuMs - connected.cpuMs) / devices.length,
-    rssBytesPerDevice: (idle.rssBytes - without.rssBytes) / devices.length,
-    heapBytesPerDevice: (idle.heapBytes - without.heapBytes) / devices.length,
-  }
+  const perDevice = (read: (usage: typeof idle) => number): string =>
+    `${((read(idle) - read(without)) / devices.length / 1000).toFixed(1)} KB`
+  rows.push(['resident memory a device', perDevice(({ rssBytes }) => rssBytes)])
+  rows.push(['  of it JavaScript heap and buffers', perDevice(({ heapBytes }) => heapBytes)])
+  rows.push(['resident memory of the whole server', `${whole(idle.rssBytes / 1e6)} MB`])
+  const connections = await readRedisConnections()
+  const subscribers = connections.filter(({ name }) => name.includes('subscriber'))
+  rows.push(['connections of the server to Redis', String(connections.length)])
+  rows.push(['  of them subscribers', String(subscribers.length)])
+  rows.push(['  channels they listen on', whole(subscribers.reduce((sum, { channels }) => sum + channels, 0))])
+  rows.push(['redis_subscribers_active', whole((await server.readMetric('redis_subscribers_active')) ?? Number.NaN)])
+  const begun = await server.readUsage()
+  const begunAtMs = performance.now()
+  await new Promise((resolve) => setTimeout(resolve, restMs))
+  const share = ((await server.readUsage()).cpuMs - begun.cpuMs) / (performance.now() - begunAtMs)
+  rows.push(['CPU at rest, of one core', `${(share * 100).toFixed(1)} %`])
 }
 
-async function connectAll(server: ServerProcess, devices: readonly Device[]): Promise<Peer[]> {
-  const peers: Peer[] = []
-  let failure: Error | undefined
-  await forEachAtOnce(devices, REQUESTS_AT_ONCE, async ({ user, keys }) => {
-    const peer = await connectPeer({
-      server: server.address,
-      identity: identityOf(user, keys),
-      signer: keys.signer,
-      onLost: (error) => {
-        failure ??= error
-      },
-    })
-    peers.push(peer)
+async function measureStorm(devices: readonly IdleDevice[]): Promise<void> {
+  let failedAttempts = 0
+  let listensAtMs = Number.NaN
+  const backAfterMs: number[] = []
+  const allBack = new Promise<void>((resolve) => {
+    const comeBack = async (device: IdleDevice): Promise<void> => {
+      for (let failures = 0; performance.now() - signalledAtMs < STORM_DEADLINE_MS; failures++) {
+        try {
+          peers.set(device, await connectIdle(server.address, device, () => onLost(device)))
+          backAfterMs.push(performance.now() - listensAtMs)
+          break
+        } catch {
+          // While no server listens, attempts are free of charge.
+          if (!Number.isNaN(listensAtMs)) failedAttempts++
+          const mostMs = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** failures)
+          await new Promise((later) => setTimeout(later, Math.random() * mostMs))
+        }
+      }
+      if (--left === 0) resolve()
+    }
+    let left = devices.length
+    onLost = (device) => {
+      peers.delete(device)
+      void comeBack(device)
+    }
   })
-  if (failure !== undefined) throw failure
-  return peers
+  const signalledAtMs = performance.now()
+  await server.close()
+  const endedAtMs = performance.now()
+  server = await start()
+  listensAtMs = performance.now()
+  await allBack
+  const usage = await server.readUsage()
+  const active = await server.readMetric('redis_subscribers_active')
+  backAfterMs.sort((a, b) => a - b)
+  const after = (share: number): string =>
+    `${((backAfterMs[Math.ceil(share * devices.length) - 1] ?? Number.NaN) / 1000).toFixed(1)} s`
+  rows.push(['SIGTERM until the node had ended', `${((endedAtMs - signalledAtMs) / 1000).toFixed(1)} s`])
+  rows.push(['until the new one listened', `${((listensAtMs - endedAtMs) / 1000).toFixed(1)} s`])
+  rows.push(['back, of all', `${whole(backAfterMs.length)} of ${whole(devices.length)}`])
+  rows.push(['  half, 99 %, all of them after', `${after(0.5)}, ${after(0.99)}, ${after(1)}`])
+  rows.push(['  attempts that failed meanwhile', whole(failedAttempts)])
+  rows.push(['  CPU of the new node until then, a device', `${(usage.cpuMs / devices.length).toFixed(2)} ms`])
+  rows.push(['redis_subscribers_active', whole(active ?? Number.NaN)])
 }
 
-const resumeAll = (peers: readonly Peer[]): Promise<void> =>
-  forEachAtOnce(peers, REQUESTS_AT_ONCE, async (peer) => {
-    const caughtUp = peer.next('caught_up')
-    peer.send({ type: 'resume', cursor: 0, log_epoch: null })
-    await caughtUp
+async function connectAll(devices: readonly IdleDevice[]): Promise<void> {
+  await forEachAtOnce(devices, HANDSHAKES_AT_ONCE, async (device) => {
+    peers.set(device, await connectIdle(server.address, device, () => onLost(device)))
   })
+}
 
-async function closeAll(peers: readonly Peer[]): Promise<void> {
-  await Promise.all(peers.map((peer) => peer.close()))
+async function readRedisConnections(): Promise<{ name: string; channels: number }[]> {
+  const client = createClient({ url: redisUrl ?? '', RESP: 2, socket: { reconnectStrategy: false } })
+  await client.connect()
+  const lines = String(await client.sendCommand(['CLIENT', 'LIST'])).split('\n')
+  client.destroy()
+  return lines
+    .map((line) => ({
+      name: / name=(\S*)/.exec(line)?.[1] ?? '',
+      channels: Number(/ sub=(\d+)/.exec(line)?.[1] ?? 0),
+    }))
+    .filter(({ name }) => name.startsWith('valise-'))
+}
+
+async function findFreePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const address = probe.address()
+  probe.close()
+  await once(probe, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  return address.port
 }

@@ -25,6 +25,8 @@ export interface PeerParts {
   readonly server: ServerAddress
   readonly identity: ClientIdentity
   readonly signer: Signer
+  /** Where the connection comes from, on a machine with several addresses. */
+  readonly localAddress?: string
   onEvent?(userSeq: number, wire: Uint8Array): void
   onReceipt?(deviceSeq: number, userSeq: number): void
   /** A close or a failure that this side did not ask for. */
@@ -49,7 +51,12 @@ interface Waiter {
 
 /** Resolves when the session is established. */
 export async function connectPeer(parts: PeerParts): Promise<Peer> {
-  const socket = new WebSocket(parts.server.url, { perMessageDeflate: false, skipUTF8Validation: true })
+  const { localAddress } = parts
+  const socket = new WebSocket(parts.server.url, {
+    perMessageDeflate: false,
+    skipUTF8Validation: true,
+    ...(localAddress === undefined ? {} : { localAddress }),
+  })
   const gone = once(socket, 'close').catch(() => undefined)
   const inbox = createInbox(socket)
   await once(socket, 'open')

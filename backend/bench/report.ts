@@ -2,9 +2,9 @@
 
 import type { BaselineResult } from './baseline.ts'
 import type { CaseResult, LoadCase } from './cases.ts'
-import type { ConnectionsResult } from './connections.ts'
+import type { ConnectionsResult } from './session-costs.ts'
 
-const whole = (value: number): string => Math.round(value).toLocaleString('en-US').replaceAll(',', ' ')
+export const whole = (value: number): string => Math.round(value).toLocaleString('en-US').replaceAll(',', ' ')
 const milliseconds = (value: number): string => value.toFixed(value < 10 ? 2 : 0)
 const optional = (value: number | undefined, format: (value: number) => string): string =>
   value === undefined ? '–' : format(value)
@@ -16,7 +16,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)))
   const line = (cells: readonly string[]): string =>
     `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(' | ')} |`

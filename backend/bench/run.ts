@@ -10,11 +10,11 @@ import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { type BaselineResult, measureBaseline } from './baseline.ts'
 import { LOAD_CASES, type LoadCase, runCase } from './cases.ts'
-import { type ConnectionsResult, measureConnections } from './connections.ts'
 import { findPostmaster } from './cpu.ts'
 import { formatBaselines, formatCases, formatConnections, formatRun, type MeasuredCase } from './report.ts'
 import { createSealing, type Sealing } from './sealing.ts'
 import { type ServerProcess, startServer } from './server-process.ts'
+import { type ConnectionsResult, measureConnections } from './session-costs.ts'
 import { type BenchUser, createUser, registerUsers } from './users.ts'
 
 const USAGE = `npm run bench [-- --runs N] [--seconds N] [--only NAME,NAME…] [--profile FOLDER]

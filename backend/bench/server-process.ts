@@ -14,16 +14,22 @@ export interface ServerProcess {
   readonly address: ServerAddress
   /** CPU time and memory so far; memory after a full garbage collection when asked. */
   readUsage(options?: { readonly isCollected: boolean }): Promise<Usage>
+  /** The first sample of that name; undefined when there is none. */
+  readMetric(name: string): Promise<number | undefined>
   /** Transactions that stored events, so far; undefined when the metric has gone. */
   readCommits(): Promise<number | undefined>
   /** Finishes as on SIGTERM, and removes the data folder. */
   close(): Promise<void>
 }
 
-/** Without `databaseUrl` with the embedded database. `profileDir` gets a CPU profile at the end. */
+/**
+ * Without `databaseUrl` with the embedded database. `profileDir` gets a CPU profile at the end. `environment` has any
+ * other variable of the configuration; ports are free ones unless it says so.
+ */
 export async function startServer(options: {
   readonly databaseUrl: string | undefined
-  readonly profileDir: string | undefined
+  readonly profileDir?: string | undefined
+  readonly environment?: Readonly<Record<string, string>>
 }): Promise<ServerProcess> {
   const dataDir = mkdtempSync(join(tmpdir(), 'valise-bench-'))
   const outputFile = join(dataDir, 'output')
@@ -34,7 +40,10 @@ export async function startServer(options: {
       ...inherited,
       NODE_ENV: 'production',
       VALISE_DATA_DIR: dataDir,
+      PORT: '0',
+      ADMIN_PORT: '0',
       ...(options.databaseUrl === undefined ? {} : { DATABASE_URL: options.databaseUrl }),
+      ...options.environment,
     },
     execArgv: options.profileDir === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${options.profileDir}`],
     stdio: ['ignore', output, output, 'ipc'],
@@ -64,6 +73,11 @@ export async function startServer(options: {
     await close()
     throw new Error(started.type === 'failed' ? started.reason : 'the server did not say where it listens')
   }
+  const readMetric = async (name: string): Promise<number | undefined> => {
+    const metrics = await (await fetch(`${started.adminUrl}/metrics`)).text()
+    const value = new RegExp(`^${name}(?:\\{[^}]*\\})? ([0-9.e+-]+)$`, 'm').exec(metrics)?.[1]
+    return value === undefined ? undefined : Number(value)
+  }
   return {
     address: { url: started.url, fingerprint },
     readUsage: async ({ isCollected } = { isCollected: false }) => {
@@ -71,11 +85,8 @@ export async function startServer(options: {
       if (usage.type !== 'usage') throw new Error('the server answered something else')
       return usage
     },
-    readCommits: async () => {
-      const metrics = await (await fetch(`${started.adminUrl}/metrics`)).text()
-      const count = /^valise_batch_events_count(?:\{[^}]*\})? (\d+)$/m.exec(metrics)?.[1]
-      return count === undefined ? undefined : Number(count)
-    },
+    readMetric,
+    readCommits: () => readMetric('valise_batch_events_count'),
     close,
   }
 }

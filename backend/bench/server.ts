@@ -37,7 +37,7 @@ process.on('message', (question: ServerQuestion) => {
 process.on('disconnect', () => process.kill(process.pid, 'SIGTERM'))
 
 process.exitCode = await runServer({
-  flags: { PORT: '0', ADMIN_PORT: '0' },
+  flags: {},
   isJson: true,
   print: (line) => {
     const { url, admin_url: adminUrl, fingerprint } = JSON.parse(line)
