@@ -58,6 +58,11 @@ export interface Client {
   cursor(): number
   /** Signs another device into the account, once a session is up. The seq of the entry. */
   addDevice(device: NewDeviceProof, signal?: AbortSignal): Promise<number>
+  /**
+   * The machine woke up, or its network changed: asks the server at once whether it is still there, with a deadline of
+   * five seconds, and comes back at once if the client waits to do so.
+   */
+  checkLiveness(): void
   /** Tells the user's other devices this one's name and platform. */
   publishProfile(): Promise<void>
   /** Leaves the outbox as it is. */

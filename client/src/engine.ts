@@ -14,6 +14,7 @@ import { AlarmError, refusedFor, type StopCause } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
 import type { Connector } from './connection/connector.ts'
+import { createHandover } from './connection/handover.ts'
 import { createRequests, RequestRefusedError, type Requests, SessionLostError } from './connection/requests.ts'
 import type { Session } from './connection/session.ts'
 import type { DeviceParts } from './device-parts.ts'
@@ -24,6 +25,8 @@ export interface EngineParts {
   readonly device: DeviceParts
   readonly clock: Clock
   readonly log: ClientLog
+  /** Uniform in [0, 1). */
+  readonly random: () => number
   connector(): Connector
   onReplaying(head: number): void
   onLive(): void
@@ -56,7 +59,7 @@ export function createEngine(parts: EngineParts): Engine {
   const { device, clock, log } = parts
   const { book, epochKeys, publisher, receiver, localLog, identity } = device
   const lane = createLane()
-  let current: { session: Session; requests: Requests } | undefined
+  let current: { session: Session; requests: Requests; serverAheadMs: number } | undefined
   let queuedBytes = 0
   let isWakeQueued = false
 
@@ -99,6 +102,17 @@ export function createEngine(parts: EngineParts): Engine {
       return publisher.pump()
     }).catch(() => {})
   }
+
+  /**
+   * The new session opens in a turn of the lane: meanwhile nothing the old one brings is worked on and nothing is asked,
+   * so the new one finds this device where it stood when it began. What waits is dropped if it begins, for it will be
+   * told again: events after the cursor, receipts as duplicates (P4).
+   */
+  const handover = createHandover({
+    clock,
+    random: parts.random,
+    attempt: () => guard(() => parts.connector().handOver()),
+  })
 
   const checkDeviceLog = async (requests: Requests, message: SessionEstablished): Promise<void> => {
     const position = { seq: message.device_log_seq, head: message.device_log_head }
@@ -188,6 +202,10 @@ export function createEngine(parts: EngineParts): Engine {
         return readEpochKeys(requests.ask, book, epochKeys)
       case 'error':
         return onError(session, message)
+      case 'session_expiring':
+        return handover.before(message.expires_at - clock.now() - (current?.serverAheadMs ?? 0))
+      case 'draining':
+        return handover.after(message.reconnect_after_ms)
       case 'session_established':
       case 'registered':
         throw new AlarmError('malformed_message', { message: message.type })
@@ -214,6 +232,13 @@ export function createEngine(parts: EngineParts): Engine {
     }).catch(() => {})
   }
 
+  const end = (): void => {
+    handover.cancel()
+    current?.requests.close()
+    current = undefined
+    publisher.end()
+  }
+
   return {
     lane,
     get requests() {
@@ -225,7 +250,8 @@ export function createEngine(parts: EngineParts): Engine {
         send: session.send,
         onOverdue: () => session.abandon({ type: 'silent' }),
       })
-      current = { session, requests }
+      end()
+      current = { session, requests, serverAheadMs: message.server_time - clock.now() }
       run(session, () => begin(session, requests, message))
     },
     onMessage: (session, message, frameBytes) => {
@@ -240,11 +266,7 @@ export function createEngine(parts: EngineParts): Engine {
       if (isAnswer && requests.settle(message)) return
       queue(session, frameBytes, () => handle(session, requests, message))
     },
-    onGone: () => {
-      current?.requests.close()
-      current = undefined
-      publisher.end()
-    },
+    onGone: end,
     wake,
     guard,
   }

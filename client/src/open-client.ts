@@ -116,14 +116,18 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     device,
     clock,
     log,
+    random: parts.random,
     connector: () => connector,
     onReplaying: (head) => {
+      // The new session of a live client only goes on where the one before it stood.
+      if (phase?.type === 'live') return
       phase = { type: 'replaying', head }
       noteState()
     },
     onLive: () => {
-      phase = { type: 'live' }
       backoff.reset()
+      if (phase?.type === 'live') return
+      phase = { type: 'live' }
       noteState()
     },
     onResync: (range) => resyncListeners.emit({ reason: 'retention', ...range }),
@@ -205,6 +209,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
         return addDevice({ crypto, clock, identity, book: device.book, epochKeys }, requests.ask, newDevice)
       })
     },
+    checkLiveness: connector.checkLiveness,
     publishProfile: () => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(identity)),
     close: async () => {
       connector.stop({ type: 'closed' })

@@ -1,11 +1,12 @@
 // Keeps one session alive: opens it, and after each end stops for good or comes back as the policy says, with full
-// jitter. It knows nothing of events; it says when a session is up and when it is gone.
+// jitter. A session that is to end is replaced before it ends: make before break (SES-2). It knows nothing of events;
+// it says when a session is up and when it is gone.
 
 import type { ServerMessage, SessionEstablished } from '@valise/protocol'
 import type { StopCause } from '../alarm.ts'
 import type { Backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
-import { decideAfterEnd } from './reconnect-policy.ts'
+import { type AfterEnd, decideAfterEnd } from './reconnect-policy.ts'
 import type { Session, SessionEnd, SessionHandlers } from './session.ts'
 
 export type ConnectorState =
@@ -19,10 +20,11 @@ export interface ConnectorParts {
   readonly clock: Clock
   readonly backoff: Backoff
   openSession(handlers: SessionHandlers): Session
+  /** A session is up: the first after `onGone`, or the one that takes the place of the one before. */
   onEstablished(session: Session, message: SessionEstablished): void
   onMessage(session: Session, message: ServerMessage, frameBytes: number): void
   onRekeyed(): void
-  /** The session that was established is gone. */
+  /** The session that was established is gone, and none has taken its place. */
   onGone(): void
   onState(state: ConnectorState): void
 }
@@ -31,6 +33,10 @@ export interface Connector {
   start(): void
   /** Ends the session and never opens another. */
   stop(cause: StopCause): void
+  /** Opens a new session beside the one that is up and puts it in its place. Resolves when that is done or has failed. */
+  handOver(): Promise<void>
+  /** The machine woke up: asks the server at once whether it is there, or comes back at once. */
+  checkLiveness(): void
   readonly session: Session | undefined
   readonly state: ConnectorState
 }
@@ -39,6 +45,8 @@ export function createConnector(parts: ConnectorParts): Connector {
   const { clock, backoff } = parts
   let state: ConnectorState = { type: 'offline', text: 'Not started', retryAtMs: undefined }
   let session: Session | undefined
+  /** Opens beside the session that is up, or was up a moment ago. */
+  let successor: Session | undefined
   let isStarted = false
   let cancelRetry = (): void => {}
 
@@ -50,16 +58,25 @@ export function createConnector(parts: ConnectorParts): Connector {
   const stop = (cause: StopCause): void => {
     if (state.type === 'stopped') return
     cancelRetry()
-    const last = session
+    const open = [session, successor]
+    // First forgotten, so that their ends are not taken for a reason to come back.
     session = undefined
-    // First the state, so that the session's end is not taken for a reason to come back.
+    successor = undefined
     state = { type: 'stopped', cause }
-    last?.close()
+    for (const each of open) each?.close()
     parts.onGone()
     parts.onState(state)
   }
 
+  const comeBack = (next: Exclude<AfterEnd, { type: 'stop' }>): void => {
+    const delayMs = next.when === 'now' ? 0 : backoff.next()
+    cancelRetry = clock.after(delayMs, connect)
+    parts.onGone()
+    setState({ type: 'offline', text: next.text, retryAtMs: clock.now() + delayMs })
+  }
+
   const connect = (): void => {
+    cancelRetry()
     let wasEstablished = false
     setState({ type: 'connecting' })
     const opened = parts.openSession({
@@ -70,24 +87,53 @@ export function createConnector(parts: ConnectorParts): Connector {
       },
       onRekeyed: parts.onRekeyed,
       onMessage: (message, frameBytes) => parts.onMessage(opened, message, frameBytes),
-      onEnd: (end) => afterEnd(end, wasEstablished),
+      onEnd: (end) => afterEnd(opened, end, wasEstablished),
     })
     session = opened
   }
 
-  const afterEnd = (end: SessionEnd, wasEstablished: boolean): void => {
-    if (state.type === 'stopped') return
+  /** The end of what is, or was, the session that is up. */
+  const afterEnd = (ended: Session, end: SessionEnd, wasEstablished: boolean): void => {
+    if (session !== ended) return
     session = undefined
     const next = decideAfterEnd(end, wasEstablished)
-    if (next.type === 'stop') {
-      stop(next.cause)
-      return
-    }
-    const delayMs = next.when === 'now' ? 0 : backoff.next()
-    cancelRetry = clock.after(delayMs, connect)
-    parts.onGone()
-    setState({ type: 'offline', text: next.text, retryAtMs: clock.now() + delayMs })
+    // The server ends the older session of a device when the newer begins (SES-3): here it is our own.
+    const isReplaced = end.type === 'closed_by_server' && end.code === 'session_superseded' && successor?.isProved
+    if (next.type === 'stop' && isReplaced !== true) return stop(next.cause)
+    // What becomes of the successor says what follows.
+    if (successor !== undefined) return
+    if (next.type === 'reconnect') comeBack(next)
   }
+
+  const afterFailedHandOver = (end: SessionEnd): void => {
+    successor = undefined
+    const next = decideAfterEnd(end, false)
+    if (next.type === 'stop') return stop(next.cause)
+    if (session === undefined) comeBack(next)
+  }
+
+  const handOver = (): Promise<void> =>
+    new Promise((resolve) => {
+      if (session === undefined || successor !== undefined || state.type !== 'connected') return resolve()
+      const opened = parts.openSession({
+        onEstablished: (message) => {
+          const old = session
+          session = opened
+          successor = undefined
+          parts.onEstablished(opened, message)
+          old?.close()
+          resolve()
+        },
+        onRekeyed: parts.onRekeyed,
+        onMessage: (message, frameBytes) => parts.onMessage(opened, message, frameBytes),
+        onEnd: (end) => {
+          if (successor === opened) afterFailedHandOver(end)
+          else afterEnd(opened, end, true)
+          resolve()
+        },
+      })
+      successor = opened
+    })
 
   return {
     start: () => {
@@ -96,6 +142,11 @@ export function createConnector(parts: ConnectorParts): Connector {
       connect()
     },
     stop,
+    handOver,
+    checkLiveness: () => {
+      if (state.type === 'connected') session?.checkLiveness()
+      else if (state.type === 'offline' && isStarted) connect()
+    },
     get session() {
       return session
     },

@@ -63,13 +63,18 @@ export interface Session {
   close(): void
   /** Ends the session as if it had been lost. */
   abandon(end: SessionEnd): void
+  /** Pings at once, with a short deadline: for when the machine was asleep. */
+  checkLiveness(): void
+  /** The proof of this device is out: the server may have begun the session. */
+  readonly isProved: boolean
   pause(): void
   resume(): void
 }
 
 const HANDSHAKE_TIMEOUT_MS = 10_000
-/** A silent server is pinged after this long and given up after as long again. */
+/** A silent server is pinged after this long and given up after as long again: within a minute in all (SES-4). */
 const SILENCE_MS = 20_000
+const LIVENESS_TIMEOUT_MS = 5000
 const CLOSE_NORMAL = 1000
 /** A client may not send the reserved codes; the server learns no more than that it is over. */
 const CLOSE_ABANDONED = 4400
@@ -86,6 +91,9 @@ export function openSession(parts: SessionParts): Session {
   const { crypto, clock, handlers, identity, signer, server } = parts
   let stage: Stage = { type: 'connecting' }
   let wasHeard = true
+  /** While nothing is read here, the server's silence says nothing. */
+  let isPaused = false
+  let isProved = false
   let pingId = 0
   /** Events in both directions under the present keys, and how many they may carry. */
   let eventCount = 0
@@ -100,22 +108,26 @@ export function openSession(parts: SessionParts): Session {
     stage = { type: 'ended' }
     cancelTimer()
     channel?.close()
+    // A paused connection would never see the close frame that answers.
+    connection.resume?.()
     connection.close(reason.type === 'closed_here' ? CLOSE_NORMAL : CLOSE_ABANDONED, '')
     handlers.onEnd(reason)
   }
 
-  const watchSilence = (): void => {
-    cancelTimer = clock.after(SILENCE_MS, () => {
-      if (stage.type !== 'established') return
-      if (!wasHeard) {
-        end({ type: 'silent' })
-        return
-      }
-      wasHeard = false
-      pingId += 1
-      send({ type: 'ping', id: pingId })
-      watchSilence()
+  /** Ends the session if the server is not heard in this time, and pings it if it was. */
+  const watchSilence = (timeoutMs: number): void => {
+    cancelTimer()
+    cancelTimer = clock.after(timeoutMs, () => {
+      if (!wasHeard && !isPaused) end({ type: 'silent' })
+      else ping(SILENCE_MS)
     })
+  }
+
+  const ping = (timeoutMs: number): void => {
+    wasHeard = false
+    pingId = (pingId + 1) % 2 ** 32
+    send({ type: 'ping', id: pingId })
+    watchSilence(timeoutMs)
   }
 
   const send = (message: ClientMessage): void => {
@@ -138,8 +150,7 @@ export function openSession(parts: SessionParts): Session {
       if (stage.type === 'awaiting_established') {
         if (message.type !== 'session_established') return end({ type: 'bad_frame' })
         stage = { type: 'established', channel: stage.channel }
-        cancelTimer()
-        watchSilence()
+        watchSilence(SILENCE_MS)
         handlers.onEstablished(message)
       } else if (message.type === 'ping') send({ type: 'pong', id: message.id })
       else if (message.type !== 'pong') {
@@ -179,6 +190,7 @@ export function openSession(parts: SessionParts): Session {
     if (!result.ok) return end({ type: result.reason })
     maxEvents = result.server.policy.hardEvents
     stage = { type: 'awaiting_established', channel: startChannel(result.secrets) }
+    isProved = true
     connection.send(result.authText)
   }
   const hasEnded = (): boolean => stage.type === 'ended'
@@ -225,7 +237,21 @@ export function openSession(parts: SessionParts): Session {
     },
     close: () => end({ type: 'closed_here' }),
     abandon: end,
-    pause: () => connection.pause?.(),
-    resume: () => connection.resume?.(),
+    checkLiveness: () => {
+      if (stage.type === 'established') ping(LIVENESS_TIMEOUT_MS)
+    },
+    get isProved() {
+      return isProved
+    },
+    pause: () => {
+      isPaused = connection.pause !== undefined
+      connection.pause?.()
+    },
+    resume: () => {
+      // What was sent while nothing was read is yet to come.
+      if (isPaused) wasHeard = true
+      isPaused = false
+      connection.resume?.()
+    },
   }
 }
