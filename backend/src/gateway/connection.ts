@@ -21,6 +21,10 @@ export interface PeerSocket {
   close(code: number, reason: string): void
   /** Bytes handed to `send` that the kernel has not taken. */
   readonly bufferedBytes: number
+  /** False while nothing the peer sends is looked at, so that its silence says nothing. */
+  readonly isRead: boolean
+  /** Bytes were taken: goes on reading when few enough are left. */
+  noteDrained(): void
 }
 
 export interface ConnectionParts {
@@ -47,6 +51,8 @@ export interface Connection {
   countPublished(events: number): void
   /** Events that may be delivered now; 0 while the socket is full or the keys are used up. */
   allowance(): number
+  /** False while the socket's buffer is above its bound. */
+  hasRoom(): boolean
   countDelivered(events: number): void
   readonly keyState: SessionKeyState
   /** True while a client that can rekey still has time to do so. */
@@ -71,7 +77,8 @@ export function createConnection(parts: ConnectionParts): Connection {
   let heardAtMs = now()
   let pingId = 0
   let pingedAtMs: number | undefined
-  let fullSinceMs: number | undefined
+  /** Since when the peer has taken nothing from a full buffer, and what was left in it then. */
+  let full: { readonly sinceMs: number; readonly bytes: number } | undefined
   let exhaustedSinceMs: number | undefined
   let invalidMessages = 0
 
@@ -86,12 +93,32 @@ export function createConnection(parts: ConnectionParts): Connection {
   const sendEncoded = (payload: Uint8Array): void => {
     if (isClosed) return
     socket.send(channel.seal(payload))
-    if (socket.bufferedBytes > parts.sendBufferBytes) fullSinceMs ??= now()
+    if (!hasRoom()) full ??= { sinceMs: now(), bytes: socket.bufferedBytes }
+  }
+
+  const hasRoom = (): boolean => socket.bufferedBytes <= parts.sendBufferBytes
+
+  /** The peer took some, or all: what is left has its full time again. */
+  const noteProgress = (nowMs: number): void => {
+    socket.noteDrained()
+    const bytes = socket.bufferedBytes
+    if (hasRoom()) full = undefined
+    else if (full !== undefined && bytes < full.bytes) full = { sinceMs: nowMs, bytes }
+  }
+
+  const ping = (): void => {
+    pingId = (pingId + 1) % 2 ** 32
+    sendEncoded(encodeMessage({ type: 'ping', id: pingId }))
   }
 
   const hintWhenDue = (): void => {
     if (parts.canRekey && rotation.takeHint()) socket.send(channel.sealRekeyHint())
     if (rotation.remaining === 0) exhaustedSinceMs ??= now()
+  }
+
+  const warnWhenExpiring = (): void => {
+    const expiresAtMs = rotation.takeExpiryNotice(parts.establishedAtMs, now())
+    if (expiresAtMs !== undefined) sendEncoded(encodeMessage({ type: 'session_expiring', expires_at: expiresAtMs }))
   }
 
   const receivePayload = (payload: Uint8Array): void => {
@@ -119,6 +146,7 @@ export function createConnection(parts: ConnectionParts): Connection {
       const received = channel.receive(frame)
       switch (received.type) {
         case 'application':
+          warnWhenExpiring()
           return receivePayload(received.payload)
         case 'rekey':
           for (const reply of received.replies) socket.send(reply)
@@ -142,7 +170,8 @@ export function createConnection(parts: ConnectionParts): Connection {
       rotation.countPublished(events)
       hintWhenDue()
     },
-    allowance: () => (isClosed || socket.bufferedBytes > parts.sendBufferBytes ? 0 : rotation.remaining),
+    allowance: () => (isClosed || !hasRoom() ? 0 : rotation.remaining),
+    hasRoom,
     countDelivered: (events) => {
       rotation.countDelivered(events)
       hintWhenDue()
@@ -150,24 +179,33 @@ export function createConnection(parts: ConnectionParts): Connection {
     get keyState() {
       return { establishedAtMs: parts.establishedAtMs, eventCount: rotation.eventCount }
     },
-    mayStillRekey: () =>
-      parts.canRekey &&
-      !rotation.isOverPublished &&
-      (exhaustedSinceMs === undefined || now() - exhaustedSinceMs < REKEY_GRACE_MS),
+    mayStillRekey: () => {
+      // What asks the client may still wait in the socket: its time begins when the socket is empty.
+      if (exhaustedSinceMs !== undefined && socket.bufferedBytes > 0) exhaustedSinceMs = now()
+      const isLate = exhaustedSinceMs !== undefined && now() - exhaustedSinceMs >= REKEY_GRACE_MS
+      return parts.canRekey && !rotation.isOverPublished && !isLate
+    },
     tick: () => {
       if (isClosed) return undefined
+      warnWhenExpiring()
       const nowMs = now()
-      if (fullSinceMs !== undefined && nowMs - fullSinceMs >= parts.slowConsumerMs) return 'slow_consumer'
+      noteProgress(nowMs)
+      if (full !== undefined && nowMs - full.sinceMs >= parts.slowConsumerMs) return 'slow_consumer'
+      if (!socket.isRead) {
+        // What it says waits in the socket. It shall hear that the server lives, twice as often as it would ask.
+        pingedAtMs = undefined
+        if (full !== undefined || nowMs - heardAtMs < parts.pingIntervalMs / 2) return undefined
+        heardAtMs = nowMs
+        ping()
+        return undefined
+      }
       if (pingedAtMs !== undefined) return nowMs - pingedAtMs >= 2 * parts.pingIntervalMs ? 'gone' : undefined
       if (nowMs - heardAtMs < parts.pingIntervalMs) return undefined
       pingedAtMs = nowMs
-      pingId = (pingId + 1) % 2 ** 32
-      sendEncoded(encodeMessage({ type: 'ping', id: pingId }))
+      ping()
       return undefined
     },
-    onDrained: () => {
-      if (socket.bufferedBytes <= parts.sendBufferBytes) fullSinceMs = undefined
-    },
+    onDrained: () => noteProgress(now()),
     close,
     end: () => {
       isClosed = true

@@ -34,6 +34,9 @@ export function shouldRotateKeys(state: SessionKeyState, limits: RotationLimits,
 /** Events at which the server asks for new keys: 80 % of the limit. */
 export const softEventLimit = (limits: RotationLimits): number => Math.floor(limits.maxEvents * 0.8)
 
+/** From this age on a capable client makes its new session, before this one ends: 20 h of 24. */
+export const expiryNoticeAgeMs = (limits: RotationLimits): number => Math.floor((limits.maxAgeMs * 20) / 24)
+
 export interface RotationCounter {
   readonly eventCount: number
   /** Events that may still be delivered under the present keys. */
@@ -46,6 +49,8 @@ export interface RotationCounter {
   restartPublished(): void
   /** True once, when the soft limit is passed under the present keys. */
   takeHint(): boolean
+  /** The Unix milliseconds at which the session ends, once, when its client is to be told. */
+  takeExpiryNotice(establishedAtMs: number, nowMs: number): number | undefined
   /** True when events published alone have passed the limit: a client that counts cannot do that. */
   readonly isOverPublished: boolean
 }
@@ -54,6 +59,7 @@ export function createRotationCounter(limits: RotationLimits): RotationCounter {
   let published = 0
   let delivered = 0
   let isHinted = false
+  let isExpiryTold = false
   return {
     get eventCount() {
       return published + delivered
@@ -78,6 +84,11 @@ export function createRotationCounter(limits: RotationLimits): RotationCounter {
       if (isHinted || published + delivered < softEventLimit(limits)) return false
       isHinted = true
       return true
+    },
+    takeExpiryNotice: (establishedAtMs, nowMs) => {
+      if (isExpiryTold || nowMs - establishedAtMs < expiryNoticeAgeMs(limits)) return undefined
+      isExpiryTold = true
+      return establishedAtMs + limits.maxAgeMs
     },
     get isOverPublished() {
       return published > limits.maxEvents
