@@ -55,9 +55,7 @@ export function createPublishWindow({ publish, onRefused }: PublishWindowParts):
     add: (piece) => {
       position++
       begin(piece, position)
-      // The first goes alone: with it the client notes the stream's name, and none may overtake it meanwhile.
-      const maxEvents = position === 1 ? 1 : MAX_IN_FLIGHT_EVENTS
-      return waitUntil(() => events < maxEvents && bytes < MAX_IN_FLIGHT_BYTES)
+      return waitUntil(() => events < MAX_IN_FLIGHT_EVENTS && bytes < MAX_IN_FLIGHT_BYTES)
     },
     settle: () => waitUntil(() => events === 0),
   }

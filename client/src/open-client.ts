@@ -178,9 +178,9 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       )
       const cause = stopCause()
       if (cause !== undefined) throw new PublishError('stopped', new ClientStoppedError(cause).message)
-      await rememberName(streamName)
       try {
-        await outbox.add(item, signal)
+        // Admitted in the order of the calls: nothing is waited for before the outbox has the item.
+        await Promise.all([outbox.add(item, signal), rememberName(streamName)])
       } catch (error) {
         if (signal?.aborted !== true) throw error
         throw new PublishError('aborted', 'Publishing was given up before the outbox had room.', { cause: error })

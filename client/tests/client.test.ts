@@ -42,6 +42,14 @@ describe('a device of its own', () => {
     await until(() => client.cursor() === 3, 'the cursor to pass the own events')
   })
 
+  test('ORD-4: events published without waiting for one another keep the order of the calls', async () => {
+    const { first, second } = await createPair()
+    for (const { client } of [first, second]) client.start()
+    const names = Array.from({ length: 40 }, (_, i) => `event ${i}`)
+    await Promise.all(names.map((name) => first.client.publish('a new stream', { type: 'text', body: text(name) })))
+    expect(await take(second.client, 'a new stream', 40)).toEqual(names)
+  })
+
   test('ORD-5: another device receives every event once, in order, also what came before it', async () => {
     const { first, second } = await createPair()
     first.client.start()

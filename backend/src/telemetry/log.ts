@@ -48,12 +48,14 @@ const SECRET_FIELDS = [
 /** The field itself, and one and two levels down. */
 const REDACTED_PATHS = SECRET_FIELDS.flatMap((name) => [name, `*.${name}`, `*.*.${name}`])
 const MAX_CAUSES = 4
+const STDERR = 2
 
 /** A stable short name for a public id: enough to follow one device through a log, useless for anything else. */
 export function hashForLog(id: Uint8Array): string {
   return createHash('sha256').update('valise log').update(id).digest('hex').slice(0, 16)
 }
 
+/** To standard error by default: standard output belongs to whoever started the process. */
 export function createLog(options: { level: LogLevel; stream?: DestinationStream }): Log {
   const settings = {
     level: options.level,
@@ -63,7 +65,7 @@ export function createLog(options: { level: LogLevel; stream?: DestinationStream
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
   }
-  return options.stream === undefined ? pino(settings) : pino(settings, options.stream)
+  return pino(settings, options.stream ?? pino.destination(STDERR))
 }
 
 function hideBytes(fields: Record<string, unknown>): Record<string, unknown> {
