@@ -23,6 +23,14 @@ export function publishInFrames(session: RawSession, events: readonly PublishedE
   }
 }
 
+/** Publishes and waits for the receipts, and for the new session keys if it was time for them. */
+export async function publishAll(session: RawSession, events: readonly PublishedEvent[]): Promise<void> {
+  const before = session.receipts.length
+  publishInFrames(session, events, before)
+  await haveReceipts(session, before + events.length)
+  await session.until('the new keys', () => !session.channel.isRekeying)
+}
+
 export const haveReceipts = (session: RawSession, count: number): Promise<void> =>
   session.until(`${count} receipts`, () => session.receipts.length >= count)
 
