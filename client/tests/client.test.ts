@@ -46,8 +46,16 @@ describe('a device of its own', () => {
     const { first, second } = await createPair()
     for (const { client } of [first, second]) client.start()
     const names = Array.from({ length: 40 }, (_, i) => `event ${i}`)
-    await Promise.all(names.map((name) => first.client.publish('a new stream', { type: 'text', body: text(name) })))
+    await Promise.all(names.map((name) => first.client.publish('a new stream', text(name))))
     expect(await take(second.client, 'a new stream', 40)).toEqual(names)
+  })
+
+  test('ORD-6: what no device could read is refused before it is queued', async () => {
+    const { client } = await createFirstDevice(createTestServer())
+    const body: unknown = 'a string'
+    await expect(client.publish('notes', { type: 'text', body: body as Uint8Array })).rejects.toMatchObject({
+      code: 'bad_content',
+    })
   })
 
   test('ORD-5: another device receives every event once, in order, also what came before it', async () => {

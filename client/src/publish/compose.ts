@@ -44,6 +44,8 @@ export function composeItem(
   if (type.length === 0 || type.length > MAX_CONTENT_TYPE_LENGTH) {
     throw new PublishError('bad_content', `A content's type has 1 to ${MAX_CONTENT_TYPE_LENGTH} characters.`)
   }
+  // A program without types could pass anything, and what no device can read would stop them all.
+  if (!(body instanceof Uint8Array)) throw new PublishError('bad_content', "A content's body is a Uint8Array.")
   const now = clock.now()
   const content = encodeContent({ type, atMs: now, body })
   if (content.length > maxPayload) {
