@@ -11,7 +11,7 @@ export interface AdminHttpParts {
 
 export function createAdminHttp(parts: AdminHttpParts) {
   const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const path = new URL(request.url ?? '/', 'http://valise.invalid').pathname
+    const path = request.url?.split('?', 1)[0]
     response.setHeader('Cache-Control', 'no-store')
     if (path === '/metrics') {
       response.setHeader('Content-Type', parts.metricsContentType)

@@ -19,6 +19,8 @@ export interface PublicHttpParts {
 export const MAX_MAILBOX_BODY_BYTES = 8192
 const MAX_WAIT_S = 25
 const WAIT_STEP_MS = 500
+/** So few bytes take no longer, unless somebody holds a socket open with them. */
+const BODY_TIMEOUT_MS = 10_000
 /** Long polls held open at once; above it a poll answers at once. */
 const MAX_WAITING = 256
 
@@ -46,22 +48,13 @@ export function createPublicHttp(parts: PublicHttpParts) {
   const refuse = (response: ServerResponse, status: number, code: string, expected: string): void =>
     answer(response, status, { code, expected })
 
-  const readBody = async (request: IncomingMessage): Promise<Uint8Array | undefined> => {
-    const chunks: Buffer[] = []
-    let length = 0
-    for await (const chunk of request) {
-      const bytes = Buffer.from(chunk)
-      length += bytes.length
-      if (length > MAX_MAILBOX_BODY_BYTES) return undefined
-      chunks.push(bytes)
-    }
-    return new Uint8Array(Buffer.concat(chunks))
-  }
-
   const putMailbox = async (request: IncomingMessage, response: ServerResponse, id: Uint8Array, slot: number) => {
     const body = await readBody(request)
-    if (body === undefined || body.length === 0) {
-      response.setHeader('Connection', 'close')
+    if (body === 'gone') return
+    // What else the peer sends of this request is not read.
+    if (body === 'late' || body === 'too_long') response.setHeader('Connection', 'close')
+    if (body === 'late') return refuse(response, 408, 'mailbox_message_late', `all of it within ${BODY_TIMEOUT_MS} ms`)
+    if (body === 'too_long' || body.length === 0) {
       return refuse(response, 413, 'mailbox_message_size', `1 to ${MAX_MAILBOX_BODY_BYTES} bytes`)
     }
     switch (await parts.mailboxes.post(id, slot, body)) {
@@ -99,16 +92,16 @@ export function createPublicHttp(parts: PublicHttpParts) {
   }
 
   const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const url = new URL(request.url ?? '/', 'http://valise.invalid')
-    if (url.pathname === '/.well-known/valise' && request.method === 'GET') {
+    const url = parseTarget(request.url)
+    if (url?.pathname === '/.well-known/valise' && request.method === 'GET') {
       return answer(response, 200, {
         server_id: toBase64Url(parts.publicKey),
         fingerprint: toBase64Url(parts.fingerprint),
       })
     }
-    const mailbox = MAILBOX_PATH.exec(url.pathname)
+    const mailbox = MAILBOX_PATH.exec(url?.pathname ?? '')
     const id = mailbox?.[1] === undefined ? undefined : fromHex(mailbox[1])
-    if (mailbox === null || id === undefined) {
+    if (url === undefined || mailbox === null || id === undefined) {
       return refuse(response, 404, 'not_found', 'a WebSocket, /.well-known/valise or /v1/mailboxes/<32 hex>/<0-7>')
     }
     const slot = Number(mailbox[2])
@@ -129,4 +122,32 @@ export function createPublicHttp(parts: PublicHttpParts) {
       refuse(response, 503, 'unavailable', 'try again')
     })
   }
+}
+
+/** `undefined` for a request target that is no path, as `//`. */
+function parseTarget(target = '/'): URL | undefined {
+  const base = 'http://valise.invalid'
+  return URL.canParse(target, base) ? new URL(target, base) : undefined
+}
+
+/** `gone` when the peer left before the end. */
+function readBody(request: IncomingMessage): Promise<Uint8Array | 'too_long' | 'late' | 'gone'> {
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = []
+    let length = 0
+    const settle = (body: Uint8Array | 'too_long' | 'late' | 'gone'): void => {
+      clearTimeout(deadline)
+      request.pause()
+      resolve(body)
+    }
+    const deadline = setTimeout(() => settle('late'), BODY_TIMEOUT_MS)
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length
+      if (length > MAX_MAILBOX_BODY_BYTES) settle('too_long')
+      else chunks.push(chunk)
+    })
+    request.once('end', () => settle(new Uint8Array(Buffer.concat(chunks))))
+    request.once('error', () => settle('gone'))
+    request.once('close', () => settle('gone'))
+  })
 }
