@@ -82,19 +82,37 @@ function createLiveBatch(from: number, to: number, items: readonly LogItem[]): L
 export function createHubs({ bus, readHeads, onFailure }: HubsParts): Hubs {
   const hubByUser = new Map<string, Hub>()
   let sweeping: Promise<void> | undefined
+  let isSweepDue = false
 
-  const offer = (hub: Hub, batch: LiveBatch): void => {
-    for (const member of hub.members) member.delivery.offer(batch)
+  /** A member that fails harms no other: all are served before the first failure is thrown. */
+  const forEachMember = (hub: Hub, serve: (member: Member) => void): void => {
+    const failures: unknown[] = []
+    for (const member of hub.members) {
+      try {
+        serve(member)
+      } catch (error) {
+        failures.push(error)
+      }
+    }
+    if (failures.length > 0) throw failures[0]
   }
 
-  const onAnnouncement = (hub: Hub, announcement: Announcement): void => {
-    if (announcement.type !== 'events') {
-      for (const member of [...hub.members]) member.onControl(announcement)
-      return
+  /** For what this node does on its own account: a member's failure must not reach the intake. */
+  const attempt = (work: () => void): void => {
+    try {
+      work()
+    } catch (error) {
+      onFailure(error)
     }
+  }
+
+  const offer = (hub: Hub, batch: LiveBatch): void => forEachMember(hub, ({ delivery }) => delivery.offer(batch))
+
+  const onAnnouncement = (hub: Hub, announcement: Announcement): void => {
+    if (announcement.type !== 'events') return forEachMember(hub, (member) => member.onControl(announcement))
     const { from, to, items } = announcement
     if (items !== undefined) return offer(hub, createLiveBatch(from, to, items))
-    for (const member of hub.members) member.delivery.noteHead(to)
+    forEachMember(hub, ({ delivery }) => delivery.noteHead(to))
   }
 
   const openHub = (userKey: string, userId: Uint8Array, context: { readonly deviceHash: string }): Hub => {
@@ -120,14 +138,24 @@ export function createHubs({ bus, readHeads, onFailure }: HubsParts): Hubs {
       for (const hub of hubs) {
         const head = headByUser.get(toHex(hub.userId))
         if (head === undefined) continue
-        for (const member of hub.members) {
-          member.delivery.noteHead(head)
-          member.delivery.resume()
-        }
+        attempt(() =>
+          forEachMember(hub, ({ delivery }) => {
+            delivery.noteHead(head)
+            delivery.resume()
+          }),
+        )
       }
     } catch (error) {
       onFailure(error)
     }
+  }
+
+  const sweepWhileDue = async (): Promise<void> => {
+    while (isSweepDue) {
+      isSweepDue = false
+      await sweep()
+    }
+    sweeping = undefined
   }
 
   return {
@@ -149,18 +177,18 @@ export function createHubs({ bus, readHeads, onFailure }: HubsParts): Hubs {
       const to = items.at(-1)?.userSeq
       if (from === undefined || to === undefined) return
       const hub = hubByUser.get(batch.userKey)
-      if (hub !== undefined) offer(hub, createLiveBatch(from, to, items))
+      if (hub !== undefined) attempt(() => offer(hub, createLiveBatch(from, to, items)))
       void bus.publish({ type: 'events', userId: batch.userId, from, to, items })
     },
     announce: (announcement) => {
       const hub = hubByUser.get(toHex(announcement.userId))
-      if (hub !== undefined) onAnnouncement(hub, announcement)
+      if (hub !== undefined) attempt(() => onAnnouncement(hub, announcement))
       void bus.publish(announcement)
     },
     sweep: () => {
-      sweeping ??= sweep().finally(() => {
-        sweeping = undefined
-      })
+      // One that runs may have read its heads before what is to be found was stored: another follows it.
+      isSweepDue = true
+      sweeping ??= sweepWhileDue()
       return sweeping
     },
     get userCount() {

@@ -1,0 +1,117 @@
+// The fan-out of one node by itself: whose failure is whose, and what a sweep of heads covers.
+
+import { toHex } from '@valise/protocol'
+import { describe, expect, test } from 'vitest'
+import { createLocalBus, createLocalExchange } from '../src/bus/local-bus.ts'
+import type { SubmittedEvent } from '../src/log/batch.ts'
+import { createDelivery } from '../src/log/delivery.ts'
+import { createHubs, type Member } from '../src/log/hub.ts'
+import type { StoredBatch } from '../src/log/intake.ts'
+import { createLog } from '../src/telemetry/log.ts'
+import { createMetrics } from '../src/telemetry/metrics.ts'
+
+const userId = new Uint8Array(32).fill(7)
+const context = { deviceHash: 'fedcba9876543210' }
+
+/** Live at the beginning of the log; writes down what it is given, or throws on all of it. */
+async function createMember(options: { isBroken?: boolean } = {}) {
+  const given: string[] = []
+  const take = (what: string): void => {
+    if (options.isBroken === true) throw new Error('a broken member')
+    given.push(what)
+  }
+  const delivery = createDelivery({
+    deviceId: new Uint8Array(16),
+    readPage: async (after) => ({ items: [], through: after }),
+    allowance: () => 100,
+    send: () => {},
+    sendEncoded: ({ from, to }) => take(`events ${from}–${to}`),
+    sendCaughtUp: () => {},
+    onBehind: () => {},
+    onCatchUp: () => take('catch-up'),
+    onFailure: () => {},
+  })
+  delivery.start(0, 0)
+  await expect.poll(() => delivery.state).toBe('live')
+  const member: Member = { delivery, onControl: ({ type }) => take(type) }
+  return { member, given }
+}
+
+function createNode(exchange = createLocalExchange()) {
+  const failures: unknown[] = []
+  const reads: ((head: number) => void)[] = []
+  const metrics = createMetrics()
+  const bus = createLocalBus({ log: createLog({ level: 'silent' }), metrics, exchange })
+  const hubs = createHubs({
+    bus,
+    readHeads: () => new Promise((resolve) => reads.push((head) => resolve(new Map([[toHex(userId), head]])))),
+    onFailure: (error) => failures.push(error),
+  })
+  return { hubs, failures, reads, metrics }
+}
+
+function storedBatch(userSeq: number): StoredBatch {
+  const event: SubmittedEvent = {
+    streamId: new Uint8Array(16),
+    eventId: new Uint8Array(16),
+    logSeq: 0,
+    ttlS: 0,
+    leaf: new Uint8Array(32),
+    chain: new Uint8Array(32),
+    wire: new Uint8Array(8),
+    deviceSeq: userSeq,
+    chainPrev: new Uint8Array(32),
+  }
+  const deviceId = new Uint8Array(16).fill(9)
+  const stored = { event, deviceId, userSeq, streamSeq: userSeq, storedAtMs: 1 }
+  return { userKey: toHex(userId), userId, events: [stored] }
+}
+
+describe('hubs', () => {
+  test('BUS-2: a member that fails keeps nothing from the others of its user, on its node and on the next', async () => {
+    const exchange = createLocalExchange()
+    const [here, there] = [createNode(exchange), createNode(exchange)]
+    const members = []
+    for (const [i, { hubs }] of [here, here, there, there].entries()) {
+      const member = await createMember({ isBroken: i % 2 === 0 })
+      await hubs.attach(userId, member.member, context)
+      members.push(member)
+    }
+    here.hubs.announceStored(storedBatch(1))
+    here.hubs.announce({ type: 'account_deleted', userId })
+    await Promise.resolve()
+    const expected = ['events 1–1', 'account_deleted']
+    expect(members.map(({ given }) => given)).toEqual([[], expected, [], expected])
+    expect(here.failures).toHaveLength(2)
+    expect(await there.metrics.read('valise_bus_announcements_total', { direction: 'in', result: 'failed' })).toBe(2)
+  })
+
+  test('BUS-3: a sweep asked for while one reads the heads reads them once more', async () => {
+    const { hubs, reads } = createNode()
+    const { member, given } = await createMember()
+    await hubs.attach(userId, member, context)
+    const running = hubs.sweep()
+    const asked = [hubs.sweep(), hubs.sweep()]
+    expect(reads).toHaveLength(1)
+    // These heads were read before the second one asked.
+    reads[0]?.(3)
+    await expect.poll(() => reads.length).toBe(2)
+    reads[1]?.(5)
+    await Promise.all([running, ...asked])
+    expect(given).toContain('catch-up')
+    expect(reads).toHaveLength(2)
+    void hubs.sweep()
+    expect(reads).toHaveLength(3)
+  })
+
+  test('BUS-3: a member that fails in a sweep keeps it from no other', async () => {
+    const { hubs, reads, failures } = createNode()
+    const [broken, sound] = [await createMember({ isBroken: true }), await createMember()]
+    for (const { member } of [broken, sound]) await hubs.attach(userId, member, context)
+    const sweeping = hubs.sweep()
+    reads[0]?.(9)
+    await sweeping
+    expect(sound.given[0]).toBe('catch-up')
+    expect(failures).toHaveLength(1)
+  })
+})
