@@ -39,6 +39,10 @@ export async function startServer(options: {
     env: {
       ...inherited,
       NODE_ENV: 'production',
+      // One machine plays all devices and addresses, as fast as it can.
+      VALISE_DEVICE_EVENTS_PER_S: '0',
+      VALISE_USER_EVENTS_PER_S: '0',
+      VALISE_HANDSHAKES_PER_MIN: '0',
       VALISE_DATA_DIR: dataDir,
       PORT: '0',
       ADMIN_PORT: '0',

@@ -21,8 +21,10 @@ import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from '
 import { readLogEpoch } from './db/queries/server-state.ts'
 import { findUser } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
+import { clientAddressOf } from './gateway/client-address.ts'
 import { createDeviceSessions } from './gateway/device-session.ts'
 import { createGatewayHandshake } from './gateway/handshake.ts'
+import { createRateLimits } from './gateway/rate-limits.ts'
 import { createConnectionService } from './gateway/service.ts'
 import { createSessionRegistry } from './gateway/session-registry.ts'
 import { softEventLimit } from './gateway/session-rotation.ts'
@@ -104,8 +106,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       observeBatch: (events, commitMs) => {
         metrics.log.observeBatchEvents(events)
         metrics.log.observeCommit(commitMs)
-        metrics.log.setIntakeBufferedBytes(intake.bufferedBytes)
       },
+      observeBuffered: metrics.log.setIntakeBufferedBytes,
       now: () => performance.now(),
       maxBatchEvents: config.limits.max_batch_events,
       maxBatchBytes: config.limits.max_frame,
@@ -113,6 +115,11 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       maxBatchesInFlight: MAX_BATCHES_IN_FLIGHT,
     })
 
+    const rateLimits = createRateLimits({
+      rules: config.rateLimits,
+      countLimited: metrics.gateway.countRateLimited,
+      now: () => performance.now(),
+    })
     const accounts = createAccounts({ crypto, db, maxDevices: config.limits.max_devices })
     const deviceSessions = createDeviceSessions({
       crypto,
@@ -120,6 +127,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       registry: createSessionRegistry(),
       hubs,
       intake,
+      rateLimits,
       store: {
         readHead: async (userId) => (await readHeads(db, [userId])).get(toHex(userId)) ?? 0,
         saveCursor: (userId, deviceId, cursor) => saveCursor(db, userId, deviceId, cursor),
@@ -149,6 +157,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       slowConsumerMs: config.slowConsumerMs,
       pingIntervalMs: config.pingIntervalMs,
       now,
+      refuseHandshake: (request) => rateLimits.refuseHandshake(clientAddressOf(request, config.trustedProxies)),
       createHandshake: () =>
         createGatewayHandshake({
           crypto,

@@ -5,6 +5,8 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_LIMITS, type Limits } from '@valise/protocol'
 import { z } from 'zod'
+import { parseTrustedProxies, type TrustedProxies } from './gateway/client-address.ts'
+import type { RateLimitRules } from './gateway/rate-limits.ts'
 
 const integer = (min: number, max: number, unit: string) =>
   z
@@ -17,6 +19,18 @@ const url = (protocols: readonly string[]) =>
   z
     .string()
     .refine((text) => protocols.some((protocol) => text.startsWith(protocol)), `expected ${protocols.join('… or ')}…`)
+
+/** Commas between the entries. */
+const proxies = z
+  .string()
+  .optional()
+  .transform((text, context): TrustedProxies => {
+    const entries = (text ?? '').split(',').map((entry) => entry.trim())
+    const parsed = parseTrustedProxies(entries.filter((entry) => entry !== ''))
+    if (parsed !== undefined) return parsed
+    context.addIssue('expected addresses or networks such as 10.0.0.0/8, with commas between')
+    return z.NEVER
+  })
 
 const DAY_MS = 86_400_000
 
@@ -110,6 +124,41 @@ const VARIABLES = {
     fallback: '20000',
     meaning: 'Silence after which a connection is pinged; after twice as long again it is gone',
   },
+  VALISE_DEVICE_EVENTS_PER_S: {
+    schema: integer(0, 1_000_000, 'events'),
+    fallback: '200',
+    meaning: 'Events a second that one device may publish; 0: as many as it likes',
+  },
+  VALISE_DEVICE_EVENTS_BURST: {
+    schema: integer(1, 10_000_000, 'events'),
+    fallback: '2000',
+    meaning: 'Events that a device which was quiet may publish at once',
+  },
+  VALISE_USER_EVENTS_PER_S: {
+    schema: integer(0, 1_000_000, 'events'),
+    fallback: '1000',
+    meaning: 'Events a second that all devices of a user may publish on this node; 0: as many as they like',
+  },
+  VALISE_USER_EVENTS_BURST: {
+    schema: integer(1, 10_000_000, 'events'),
+    fallback: '10000',
+    meaning: 'Events that the devices of a user who was quiet may publish at once',
+  },
+  VALISE_HANDSHAKES_PER_MIN: {
+    schema: integer(0, 1_000_000, 'handshakes'),
+    fallback: '60',
+    meaning: 'Handshakes a minute from one address before it is answered 429; 0: as many as it likes',
+  },
+  VALISE_HANDSHAKES_BURST: {
+    schema: integer(1, 1_000_000, 'handshakes'),
+    fallback: '60',
+    meaning: 'Handshakes at once from an address that was quiet',
+  },
+  VALISE_TRUSTED_PROXIES: {
+    schema: proxies,
+    fallback: undefined,
+    meaning: 'Proxies whose X-Forwarded-For counts: addresses and networks, with commas between',
+  },
   VALISE_HEAD_POLL_MS: {
     schema: integer(50, 600_000, 'milliseconds'),
     fallback: '5000',
@@ -160,6 +209,8 @@ export interface Config {
   readonly intakeBufferBytes: number
   readonly slowConsumerMs: number
   readonly pingIntervalMs: number
+  readonly rateLimits: RateLimitRules
+  readonly trustedProxies: TrustedProxies
   readonly headPollMs: number
   readonly limits: Limits
 }
@@ -183,6 +234,7 @@ export function parseConfig(
     if (!parsed.success) throw new ConfigError(`${name}: ${parsed.error.issues[0]?.message ?? 'not valid'}`)
     return parsed.data as z.infer<(typeof VARIABLES)[Name]['schema']>
   }
+  const rule = (perSecond: number, burst: number) => (perSecond === 0 ? undefined : { perSecond, burst })
   const dataDir = read('VALISE_DATA_DIR', join(homedir(), '.valise-server'))
   return {
     host: read('HOST'),
@@ -205,6 +257,12 @@ export function parseConfig(
     intakeBufferBytes: read('VALISE_INTAKE_BUFFER_BYTES'),
     slowConsumerMs: read('VALISE_SLOW_CONSUMER_MS'),
     pingIntervalMs: read('VALISE_PING_INTERVAL_MS'),
+    rateLimits: {
+      device: rule(read('VALISE_DEVICE_EVENTS_PER_S'), read('VALISE_DEVICE_EVENTS_BURST')),
+      user: rule(read('VALISE_USER_EVENTS_PER_S'), read('VALISE_USER_EVENTS_BURST')),
+      address: rule(read('VALISE_HANDSHAKES_PER_MIN') / 60, read('VALISE_HANDSHAKES_BURST')),
+    },
+    trustedProxies: read('VALISE_TRUSTED_PROXIES'),
     headPollMs: read('VALISE_HEAD_POLL_MS'),
     limits: {
       ...DEFAULT_LIMITS,

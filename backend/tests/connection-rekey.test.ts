@@ -30,6 +30,8 @@ function createPair() {
       },
       close: () => {},
       bufferedBytes: 0,
+      isRead: true,
+      noteDrained: () => {},
     },
     channel: createSessionChannel({ crypto: nodeCrypto, role: 'server', secrets: secrets() }),
     rotation: createRotationCounter(limits),

@@ -68,6 +68,7 @@ function createScene(overrides: Partial<IntakeParts> = {}) {
     onFailure: () => undefined,
     onPressure: (isOver) => pressure.push(isOver),
     observeBatch: () => undefined,
+    observeBuffered: () => {},
     now: () => 0,
     maxBatchEvents: 8,
     maxBatchBytes: 10_000,

@@ -12,6 +12,7 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import type { Connection } from './connection.ts'
 import { createMessageHandler, type SessionStore } from './messages.ts'
 import { createPublishing } from './publishing.ts'
+import type { RateLimits } from './rate-limits.ts'
 import type { Session } from './session.ts'
 import type { SessionRegistry } from './session-registry.ts'
 
@@ -21,6 +22,7 @@ export interface DeviceSessionParts {
   readonly registry: SessionRegistry
   readonly hubs: Hubs
   readonly intake: Pick<Intake, 'submit'>
+  readonly rateLimits: RateLimits
   readonly store: SessionStore
   findDevice(deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession | undefined>
   /** Leaves out the device's own events. */
@@ -142,6 +144,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       session,
       connection,
       intake: parts.intake,
+      rateLimits: parts.rateLimits,
       metrics: metrics.log,
       maxPayload: parts.limits.max_payload,
       retryAfterMs: parts.retryAfterMs,
@@ -167,9 +170,13 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     return {
       device,
       handle: working.handle,
-      onWritable: delivery.resume,
+      onWritable: () => {
+        working.onWritable()
+        delivery.resume()
+      },
       tick: () => {
-        // What the database could not give before, it may give now.
+        // What the database could not give before, it may give now; and some of the socket's bytes may be taken.
+        working.onWritable()
         delivery.resume()
         if (++ticks % SAVE_CURSOR_TICKS === 0) working.saveCursor().catch(onFailure)
       },

@@ -18,6 +18,7 @@ import type { Delivery } from '../log/delivery.ts'
 import type { ControlAnnouncement } from '../log/hub.ts'
 import type { Connection } from './connection.ts'
 import type { Publishing } from './publishing.ts'
+import { createRequestQueue } from './request-queue.ts'
 import type { Session } from './session.ts'
 
 /** The tables a session may read and write, bound to the database. */
@@ -50,6 +51,8 @@ export interface MessageHandler {
   handle(message: ClientMessage): void
   /** New entries of the device log, told without being asked. */
   pushDeviceLog(seq: number): void
+  /** The socket may have room again. */
+  onWritable(): void
   /** Saves the newest acknowledged cursor, if it is not saved yet. */
   saveCursor(): Promise<void>
 }
@@ -59,8 +62,9 @@ const MAX_QUEUED_REQUESTS = 32
 
 export function createMessageHandler(parts: MessageParts): MessageHandler {
   const { session, connection, delivery, store } = parts
-  let queue = Promise.resolve()
-  let queuedRequests = 0
+  const queue = createRequestQueue({ hasRoom: connection.hasRoom, maxQueued: MAX_QUEUED_REQUESTS })
+  /** The first entry of the device log that the peer is yet to be told of. */
+  let untoldSeq: number | undefined
   let cursor = 0
   let savedCursor = 0
 
@@ -74,18 +78,17 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     })
   }
 
+  const answering = (requestId: number | undefined, work: () => Promise<void>) => async (): Promise<void> => {
+    try {
+      if (!connection.isClosed) await work()
+    } catch (error) {
+      parts.onFailure(error)
+      fail('unavailable', requestId)
+    }
+  }
+
   const enqueue = (requestId: number | undefined, work: () => Promise<void>): void => {
-    if (queuedRequests >= MAX_QUEUED_REQUESTS) return fail('rate_limited', requestId)
-    queuedRequests++
-    queue = queue
-      .then(() => (connection.isClosed ? undefined : work()))
-      .catch((error: unknown) => {
-        parts.onFailure(error)
-        fail('unavailable', requestId)
-      })
-      .finally(() => {
-        queuedRequests--
-      })
+    if (!queue.add(answering(requestId, work))) fail('rate_limited', requestId)
   }
 
   const resume = async (message: Resume): Promise<void> => {
@@ -119,6 +122,13 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       entries: rows.map((row) => row.entry),
       head_seq: headSeq,
     })
+  }
+
+  /** However many entries come while the peer takes nothing, one message tells of them: it holds the newest head. */
+  const tellDeviceLog = async (): Promise<void> => {
+    const seq = untoldSeq
+    untoldSeq = undefined
+    if (seq !== undefined) await sendDeviceLog(null, seq - 1)
   }
 
   const fetchEnvelopes = async (message: FetchEnvelopes): Promise<void> => {
@@ -180,7 +190,12 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
           return fail('already_registered')
       }
     },
-    pushDeviceLog: (seq) => enqueue(undefined, () => sendDeviceLog(null, seq - 1)),
+    pushDeviceLog: (seq) => {
+      const isQueued = untoldSeq !== undefined
+      untoldSeq = Math.min(untoldSeq ?? seq, seq)
+      if (!isQueued) queue.insist(answering(undefined, tellDeviceLog))
+    },
+    onWritable: queue.resume,
     saveCursor: async () => {
       if (cursor <= savedCursor) return
       const saving = cursor

@@ -1,12 +1,13 @@
 // From a publish message to receipts (DESIGN 5.2 to 5.5): checks each event, hands runs to the intake, and answers each
 // event after the commit. An event that is refused never stops the ones the device sends later (ORD-6).
 
-import type { Crypto, ErrorCode, Publish, Receipt, Refused } from '@valise/protocol'
+import { type Crypto, type ErrorCode, type Publish, parseEvent, type Receipt, type Refused } from '@valise/protocol'
 import { type SubmittedEvent, splitRuns } from '../log/batch.ts'
 import { checkEvent } from '../log/check-event.ts'
 import type { Intake, IntakeVerdict } from '../log/intake.ts'
 import type { EventLogMetrics } from '../telemetry/metrics.ts'
 import type { Connection } from './connection.ts'
+import type { RateLimits } from './rate-limits.ts'
 import type { Session } from './session.ts'
 
 export interface PublishingParts {
@@ -14,6 +15,7 @@ export interface PublishingParts {
   readonly session: Session
   readonly connection: Pick<Connection, 'send' | 'close' | 'isClosed'>
   readonly intake: Pick<Intake, 'submit'>
+  readonly rateLimits: Pick<RateLimits, 'admitEvents' | 'eventsRetryAfterMs'>
   readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused'>
   readonly maxPayload: number
   readonly retryAfterMs: number
@@ -37,8 +39,10 @@ const CODE_OF_STATUS = {
 } as const satisfies Record<Exclude<IntakeVerdict['status'], 'stored' | 'duplicate' | 'unavailable'>, ErrorCode>
 
 export function createPublishing(parts: PublishingParts): Publishing {
-  const { session, connection, metrics } = parts
+  const { session, connection, metrics, rateLimits } = parts
   let receipts: Receipt[] = []
+  /** The event that was told to come again later: those after it could only be a gap, and wait for it too (LIM-3). */
+  let heldFromSeq: number | undefined
 
   /** Receipts of one commit leave in one message: the answers of a commit arrive in one run of microtasks. */
   const queueReceipt = (receipt: Receipt): void => {
@@ -86,11 +90,24 @@ export function createPublishing(parts: PublishingParts): Publishing {
     if (isUnavailable) connection.send({ type: 'unavailable', retry_after_ms: parts.retryAfterMs })
   }
 
+  /** Answers what is over the limit; the events that may pass. */
+  const admit = (events: readonly Uint8Array[]): readonly Uint8Array[] => {
+    const isHeld = heldFromSeq !== undefined && deviceSeqOf(events[0]) > heldFromSeq
+    const { count, retryAfterMs } = isHeld
+      ? { count: 0, retryAfterMs: rateLimits.eventsRetryAfterMs(session, events.length) }
+      : rateLimits.admitEvents(session, events.length)
+    if (!isHeld) heldFromSeq = deviceSeqOf(events[count]) || undefined
+    for (const wire of events.slice(count)) {
+      refuse({ device_seq: deviceSeqOf(wire), code: 'rate_limited', retry_after_ms: retryAfterMs })
+    }
+    return events.slice(0, count)
+  }
+
   return {
     publish: ({ events }) => {
       const rules = { userId: session.userId, deviceId: session.deviceId, maxPayload: parts.maxPayload }
       const accepted: SubmittedEvent[] = []
-      for (const wire of events) {
+      for (const wire of admit(events)) {
         const checked = checkEvent(parts.crypto, rules, wire, parts.now())
         if (checked.ok) accepted.push(checked.event)
         else refuse({ device_seq: checked.deviceSeq, code: checked.code })
@@ -99,3 +116,7 @@ export function createPublishing(parts: PublishingParts): Publishing {
     },
   }
 }
+
+/** 0 when the bytes do not parse. */
+const deviceSeqOf = (wire: Uint8Array | undefined): number =>
+  wire === undefined ? 0 : (parseEvent(wire)?.deviceSeq ?? 0)

@@ -8,9 +8,11 @@ import { type ClosingErrorCode, createSessionChannel, ERRORS, type ErrorCode, er
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Log } from '../telemetry/log.ts'
 import type { GatewayMetrics } from '../telemetry/metrics.ts'
-import { type Connection, createConnection, type PeerSocket } from './connection.ts'
+import { type Connection, createConnection } from './connection.ts'
 import { SessionRefused } from './device-session.ts'
 import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
+import { createPeerSocket } from './peer-socket.ts'
+import { refuseUpgrade } from './refuse-upgrade.ts'
 import type { ConnectionService, EstablishedService } from './service.ts'
 import { createRotationCounter, type RotationLimits, rotationReason, shouldRotateKeys } from './session-rotation.ts'
 
@@ -26,6 +28,8 @@ export interface WebSocketGatewayParts {
   readonly pingIntervalMs: number
   /** Unix milliseconds. */
   now(): number
+  /** Milliseconds until the requester may begin a handshake; undefined: now (LIM-2). */
+  refuseHandshake(request: IncomingMessage): number | undefined
   createHandshake(): GatewayHandshake
   readonly service: ConnectionService
 }
@@ -50,8 +54,8 @@ type Stage =
 /** A suite-2 hello in base64url takes about 1.8 KiB. */
 const MAX_HANDSHAKE_BYTES = 8 * 1024
 const TICK_MS = 1000
-/** A socket that does not answer the close frame is cut after this. */
-const CLOSE_GRACE_MS = 5000
+/** When a socket that the node has no place for may come again. */
+const NO_ROOM_RETRY_MS = 5000
 
 export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketGateway {
   const { log, metrics, rotationLimits, now } = parts
@@ -62,7 +66,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     // Twice the protocol's bound, so that a frame just above it is answered with the protocol's own code.
     maxPayload: 2 * parts.maxFrameBytes,
   })
-  const sockets = new Map<WebSocket, { tick(): void; close(code: ClosingErrorCode): void }>()
+  const sockets = new Map<WebSocket, { tick(): void; close(code: ClosingErrorCode): void; updatePaused(): void }>()
+  let pausedCount = 0
   let isPaused = false
   let isClosing = false
   let onEmpty: (() => void) | undefined
@@ -71,6 +76,11 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     for (const peer of [...sockets.values()]) peer.tick()
   }, TICK_MS)
   ticking.unref()
+  metrics.watchSendBufferedBytes(() => {
+    let bytes = 0
+    for (const socket of sockets.keys()) bytes += socket.bufferedAmount
+    return bytes
+  })
 
   const accept = (socket: WebSocket, transport: Duplex): void => {
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
@@ -78,18 +88,16 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     let opening: Connection | undefined
     const openedAtMs = now()
 
-    const peerSocket: PeerSocket = {
-      send: (data) => {
-        if (socket.readyState === socket.OPEN) socket.send(data)
+    const peerSocket = createPeerSocket(socket, {
+      sendBufferBytes: parts.sendBufferBytes,
+      onClose: metrics.countClose,
+      onPaused: (isSocketPaused) => {
+        pausedCount += isSocketPaused ? 1 : -1
+        metrics.setSocketsPaused(pausedCount)
       },
-      close: (code, reason) => {
-        metrics.countClose(code)
-        closeSocket(socket, code, reason)
-      },
-      get bufferedBytes() {
-        return socket.bufferedAmount
-      },
-    }
+    })
+    /** A handshake puts nothing into the intake, so that it goes on. */
+    const updatePaused = (): void => peerSocket.setPaused('intake', isPaused && stage.type === 'established')
 
     const refuse = (code: ErrorCode): void => {
       if (stage.type === 'closed') return
@@ -161,6 +169,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       }
       metrics.countHandshake('ok')
       stage = { type: 'established', connection, service }
+      updatePaused()
     }
 
     const receiveHandshake = async (current: Stage, text: string): Promise<void> => {
@@ -213,6 +222,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     })
     socket.on('close', () => {
       leave()
+      peerSocket.end()
       sockets.delete(socket)
       metrics.setConnections(sockets.size)
       if (sockets.size === 0) onEmpty?.()
@@ -236,25 +246,25 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         if (stage.type === 'established') stage.connection.close(code)
         else refuse(code)
       },
+      updatePaused,
     })
     metrics.setConnections(sockets.size)
-    if (isPaused) socket.pause()
   }
 
   return {
     handleUpgrade: (request, socket, head) => {
-      if (isClosing || sockets.size >= parts.maxConnections) {
-        socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n')
-        return
+      if (isClosing) return refuseUpgrade(socket, 'server_draining', NO_ROOM_RETRY_MS)
+      if (sockets.size >= parts.maxConnections) return refuseUpgrade(socket, 'server_overloaded', NO_ROOM_RETRY_MS)
+      const retryAfterMs = parts.refuseHandshake(request)
+      if (retryAfterMs !== undefined) {
+        metrics.countHandshake('rate_limited')
+        return refuseUpgrade(socket, 'rate_limited', retryAfterMs)
       }
       server.handleUpgrade(request, socket, head, (accepted) => accept(accepted, socket))
     },
     setPaused: (paused) => {
       isPaused = paused
-      for (const socket of sockets.keys()) {
-        if (paused) socket.pause()
-        else socket.resume()
-      }
+      for (const peer of sockets.values()) peer.updatePaused()
     },
     closeAll: async (code) => {
       isClosing = true
@@ -269,11 +279,4 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       return sockets.size
     },
   }
-}
-
-function closeSocket(socket: WebSocket, code: number, reason: string): void {
-  // A paused socket would never see the peer's close frame.
-  socket.resume()
-  socket.close(code, reason)
-  setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
 }

@@ -41,6 +41,8 @@ export interface IntakeParts {
   /** True when the byte bound is passed, false again when half of it is free. */
   onPressure(isOver: boolean): void
   observeBatch(events: number, commitMs: number): void
+  /** Bytes that wait for a commit, at each change. */
+  observeBuffered(bytes: number): void
   /** Milliseconds of a clock that never goes back. */
   now(): number
   readonly maxBatchEvents: number
@@ -79,6 +81,7 @@ export function createIntake(parts: IntakeParts): Intake {
 
   const trackBytes = (change: number): void => {
     bufferedBytes += change
+    parts.observeBuffered(bufferedBytes)
     if (!isOver && bufferedBytes > parts.maxBufferedBytes) {
       isOver = true
       parts.onPressure(true)

@@ -6,6 +6,8 @@ type Labels<Name extends string> = Readonly<Record<Name, string>>
 
 export interface MetricKinds {
   gauge(name: string, help: string): { set(labels: Labels<never>, value: number): void }
+  /** Reads its value when it is scraped; 0 until `watch` says what to read. */
+  watchedGauge(name: string, help: string): { watch(read: () => number): void }
   counter<Name extends string = never>(
     name: string,
     help: string,
@@ -25,6 +27,15 @@ export function createMetricKinds(registry: Registry): MetricKinds {
     gauge: (name, help) => {
       const metric = new Gauge({ name, help, registers })
       return { set: (_labels, value) => metric.set(value) }
+    },
+    watchedGauge: (name, help) => {
+      let read = (): number => 0
+      const metric: Gauge = new Gauge({ name, help, registers, collect: () => metric.set(read()) })
+      return {
+        watch: (next) => {
+          read = next
+        },
+      }
     },
     counter: <Name extends string>(name: string, help: string, labelNames: readonly Name[] = []) => {
       const metric = new Counter<Name>({ name, help, labelNames, registers })

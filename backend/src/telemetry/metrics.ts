@@ -35,6 +35,12 @@ export interface GatewayMetrics {
   countHandshake(result: string): void
   countClose(code: number): void
   countSessionRotation(reason: 'rekey' | 'age' | 'events'): void
+  /** Events refused or handshakes turned away, for now, by the limit of a device, a user or an address. */
+  countRateLimited(scope: 'device' | 'user' | 'address', count: number): void
+  /** Sockets that are not read, so that TCP pushes back. */
+  setSocketsPaused(count: number): void
+  /** Where to read, at each scrape, the bytes that wait in all sockets. */
+  watchSendBufferedBytes(read: () => number): void
 }
 
 export interface EventLogMetrics {
@@ -81,7 +87,7 @@ const LAG_BUCKETS_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000]
 
 export function createMetrics(): Metrics {
   const registry = new Registry()
-  const { gauge, counter, histogram } = createMetricKinds(registry)
+  const { gauge, watchedGauge, counter, histogram } = createMetricKinds(registry)
 
   const subscribersActive = gauge('redis_subscribers_active', 'Active channel subscriptions of this node in Redis')
   const subscriberErrors = counter(
@@ -115,6 +121,9 @@ export function createMetrics(): Metrics {
   const handshakes = counter('valise_handshakes_total', 'Handshakes', ['result'])
   const closes = counter('valise_closes_total', 'Closed connections by close code', ['code'])
   const rotations = counter('valise_session_rotations_total', 'Changes of session keys', ['reason'])
+  const rateLimited = counter('valise_rate_limited_total', 'Events and handshakes told to come again later', ['scope'])
+  const socketsPaused = gauge('valise_sockets_paused', 'Sockets that are not read, so that TCP pushes back')
+  const sendBuffered = watchedGauge('valise_send_buffered_bytes', 'Bytes that peers have not taken yet')
 
   const stored = counter('valise_events_stored_total', 'Events stored')
   const duplicates = counter('valise_events_duplicate_total', 'Events answered with their first receipt')
@@ -166,6 +175,9 @@ export function createMetrics(): Metrics {
       countHandshake: (result) => handshakes.inc({ result }),
       countClose: (code) => closes.inc({ code: String(code) }),
       countSessionRotation: (reason) => rotations.inc({ reason }),
+      countRateLimited: (scope, count) => rateLimited.inc({ scope }, count),
+      setSocketsPaused: (count) => socketsPaused.set({}, count),
+      watchSendBufferedBytes: sendBuffered.watch,
     },
     log: {
       countStored: (count) => stored.inc({}, count),

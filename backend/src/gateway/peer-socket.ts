@@ -1,0 +1,72 @@
+// A WebSocket as a connection needs it: sending, closing, and whether it is read. Reading stops while there is a
+// reason, so that TCP pushes back (P5), and always goes on for the end, which only a socket that is read can see.
+
+import type { WebSocket } from 'ws'
+import type { PeerSocket } from './connection.ts'
+
+/** `intake`: too much waits for the database; `send_buffer`: the peer takes too little of what it is sent. */
+export type PauseReason = 'intake' | 'send_buffer'
+
+export interface GatewaySocket extends PeerSocket {
+  setPaused(reason: PauseReason, isPaused: boolean): void
+  /** The socket is gone: it counts as paused no more. */
+  end(): void
+}
+
+export interface PeerSocketParts {
+  readonly sendBufferBytes: number
+  onClose(code: number): void
+  onPaused(isPaused: boolean): void
+}
+
+/** A socket that does not answer the close frame is cut after this. */
+const CLOSE_GRACE_MS = 5000
+
+export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): GatewaySocket {
+  const reasons = new Set<PauseReason>()
+  let hasEnded = false
+
+  const change = (changeReasons: () => void): void => {
+    const wasPaused = reasons.size > 0
+    changeReasons()
+    const isPaused = reasons.size > 0
+    if (wasPaused === isPaused) return
+    if (isPaused) socket.pause()
+    else socket.resume()
+    parts.onPaused(isPaused)
+  }
+  const setPaused = (reason: PauseReason, isPaused: boolean): void => {
+    if (hasEnded) return
+    change(() => (isPaused ? reasons.add(reason) : reasons.delete(reason)))
+  }
+  const end = (): void => {
+    hasEnded = true
+    change(() => reasons.clear())
+  }
+
+  return {
+    send: (data) => {
+      if (socket.readyState !== socket.OPEN) return
+      socket.send(data)
+      // Who does not take his answers is asked nothing more: they would gather here without a bound.
+      if (socket.bufferedAmount > parts.sendBufferBytes) setPaused('send_buffer', true)
+    },
+    close: (code, reason) => {
+      parts.onClose(code)
+      end()
+      socket.close(code, reason)
+      setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
+    },
+    get bufferedBytes() {
+      return socket.bufferedAmount
+    },
+    get isRead() {
+      return reasons.size === 0
+    },
+    noteDrained: () => {
+      if (socket.bufferedAmount <= parts.sendBufferBytes) setPaused('send_buffer', false)
+    },
+    setPaused,
+    end,
+  }
+}

@@ -1,0 +1,79 @@
+// What a device, a user and an address may ask of this node (LIM-1, LIM-2): how much of it passes now, and when the
+// rest may come again. The gateway turns that into answers; nothing is dropped without one (LIM-3).
+
+import type { Session } from './session.ts'
+import { type BucketRule, createTokenBuckets } from './token-buckets.ts'
+
+export interface RateLimitRules {
+  /** Events published; undefined: not limited. */
+  readonly device: BucketRule | undefined
+  readonly user: BucketRule | undefined
+  /** Handshakes begun; undefined: not limited. */
+  readonly address: BucketRule | undefined
+}
+
+export type RateLimitScope = keyof RateLimitRules
+
+export interface RateLimitParts {
+  readonly rules: RateLimitRules
+  countLimited(scope: RateLimitScope, count: number): void
+  /** Milliseconds. */
+  now(): number
+}
+
+/** The first `count` may pass; those after them may come again in `retryAfterMs`. */
+export interface Admission {
+  readonly count: number
+  readonly retryAfterMs: number
+}
+
+export interface RateLimits {
+  /** Takes what there is for `count` events of the session's device. */
+  admitEvents(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): Admission
+  /** When `count` events of the device would pass; takes nothing. */
+  eventsRetryAfterMs(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): number
+  /** Undefined: it may begin; else the milliseconds until the address may try again. */
+  refuseHandshake(address: string): number | undefined
+}
+
+/** About 150 bytes each. An address or a device that is forgotten had its last request longer ago than all these. */
+const MAX_KEYS = 100_000
+
+export function createRateLimits({ rules, countLimited, now }: RateLimitParts): RateLimits {
+  const bucketsOf = (rule: BucketRule | undefined) =>
+    rule === undefined ? undefined : createTokenBuckets(rule, MAX_KEYS)
+  const devices = bucketsOf(rules.device)
+  const users = bucketsOf(rules.user)
+  const addresses = bucketsOf(rules.address)
+
+  const retryAfterMs = (deviceKey: string, userKey: string, count: number): number =>
+    Math.max(devices?.waitMs(deviceKey, count, now()) ?? 1, users?.waitMs(userKey, count, now()) ?? 1)
+
+  return {
+    admitEvents: ({ deviceKey, userKey }, count) => {
+      const nowMs = now()
+      const ofDevice = devices?.available(deviceKey, nowMs) ?? count
+      const ofUser = users?.available(userKey, nowMs) ?? count
+      const admitted = Math.min(count, ofDevice, ofUser)
+      if (admitted > 0) {
+        devices?.take(deviceKey, admitted, nowMs)
+        users?.take(userKey, admitted, nowMs)
+      }
+      const limited = count - admitted
+      if (limited === 0) return { count, retryAfterMs: 0 }
+      countLimited(ofDevice <= ofUser ? 'device' : 'user', limited)
+      return { count: admitted, retryAfterMs: retryAfterMs(deviceKey, userKey, limited) }
+    },
+    eventsRetryAfterMs: ({ deviceKey, userKey }, count) => retryAfterMs(deviceKey, userKey, count),
+    refuseHandshake: (address) => {
+      const nowMs = now()
+      if (addresses === undefined) return undefined
+      if (addresses.available(address, nowMs) < 1) {
+        countLimited('address', 1)
+        return addresses.waitMs(address, 1, nowMs)
+      }
+      addresses.take(address, 1, nowMs)
+      return undefined
+    },
+  }
+}
