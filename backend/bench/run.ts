@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { type BaselineResult, measureBaseline } from './baseline.ts'
-import { LOAD_CASES, type LoadCase, runCase } from './cases.ts'
+import { LOAD_CASES, type LoadCase, REHEARSAL, rehearse, runCase } from './cases.ts'
 import { findPostmaster } from './cpu.ts'
 import { formatBaselines, formatCases, formatConnections, formatRun, type MeasuredCase } from './report.ts'
 import { createSealing, type Sealing } from './sealing.ts'
@@ -75,6 +75,7 @@ async function measure(options: Options, databaseUrl: string, postmaster: number
       })
       try {
         const needed = loads.reduce((sum, load) => sum + load.users * options.runs, 0)
+        await rehearse(server, sealing, await createUsers(server, REHEARSAL.users))
         const users = await createUsers(server, Math.max(needed, isConnecting ? IDLE_USERS : 0))
         cases.push(...(await measureLoads(options, { loads, server, sealing, users, postmaster })))
         if (isConnecting) connections = await measureConnections(server, users)
