@@ -16,11 +16,14 @@ function createConnected(count: number): SendWindow {
   window.connected(LIMITS)
   return window
 }
-const sendAll = (window: SendWindow): number[] => {
+const sendAllAt = (window: SendWindow, nowMs: number): number[] => {
   const sent: number[] = []
-  for (let step = window.next(0, MANY); step.type === 'send'; step = window.next(0, MANY)) sent.push(...step.deviceSeqs)
+  for (let step = window.next(nowMs, MANY); step.type === 'send'; step = window.next(nowMs, MANY)) {
+    sent.push(...step.deviceSeqs)
+  }
   return sent
 }
+const sendAll = (window: SendWindow): number[] => sendAllAt(window, 0)
 
 describe('sending', () => {
   test('P5: messages are bounded in events and in bytes, and one event always fits', () => {
@@ -126,6 +129,20 @@ describe('refusals', () => {
     expect(window.next(5000, MANY)).toEqual({ type: 'send', deviceSeqs: [2, 3] })
   })
 
+  test('LIM-3: what came too fast is sent again in order when all answers are in and the time has come', () => {
+    const window = createConnected(6)
+    sendAll(window)
+    window.refused(3, 'rate_limited', { expected: undefined, retryAtMs: 200 })
+    window.receipt(1)
+    window.refused(4, 'rate_limited', { expected: undefined, retryAtMs: 300 })
+    window.refused(5, 'rate_limited', { expected: undefined, retryAtMs: 250 })
+    expect(window.next(299, MANY)).toEqual({ type: 'wait', untilMs: 300 })
+    expect(window.next(300, MANY)).toEqual({ type: 'idle' })
+    window.receipt(2)
+    window.refused(6, 'device_seq_gap', { expected: 3, retryAtMs: 0 })
+    expect(sendAllAt(window, 300)).toEqual([3, 4, 5, 6])
+  })
+
   test('an answer to an earlier sending changes nothing', () => {
     const window = createConnected(2)
     window.refused(1, 'event_refused', none)
@@ -146,7 +163,9 @@ test('P4: whatever order the answers come in, every event is stored once and in 
         const deviceSeq = inbox.shift()
         if (deviceSeq === undefined) return
         if (choice === 0) window.unavailable(nowMs + 10)
-        else if (deviceSeq <= stored) window.receipt(deviceSeq)
+        else if (choice === 3) {
+          window.refused(deviceSeq, 'rate_limited', { expected: undefined, retryAtMs: nowMs + 700 })
+        } else if (deviceSeq <= stored) window.receipt(deviceSeq)
         else if (deviceSeq === stored + 1 && choice !== 1) {
           stored += 1
           window.receipt(deviceSeq)
