@@ -1,8 +1,7 @@
 // The composition root: builds every part from the configuration, in order, and unwinds them in reverse. Nothing else
 // builds parts; nothing here decides anything.
 
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
@@ -19,6 +18,7 @@ import { readEnvelopes } from './db/queries/envelopes.ts'
 import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
+import { beginSession, findSupersededSessions } from './db/queries/sessions.ts'
 import { findUser } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
 import { clientAddressOf } from './gateway/client-address.ts'
@@ -30,6 +30,7 @@ import { createSessionRegistry } from './gateway/session-registry.ts'
 import { softEventLimit } from './gateway/session-rotation.ts'
 import { createWebSocketGateway } from './gateway/websocket.ts'
 import { createAdminHttp } from './http/admin.ts'
+import { closeServer, formatHost, listen } from './http/listen.ts'
 import { createPublicHttp } from './http/public.ts'
 import { openIdentity } from './identity.ts'
 import { createHubs } from './log/hub.ts'
@@ -92,7 +93,10 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const onFailure = (error: unknown): void =>
       log.error({ event: 'log.request.fail', err: error }, 'The database failed')
     const hubs = createHubs({ bus, readHeads: (userIds) => readHeads(db, userIds), onFailure })
-    const stopListening = bus.onGap(() => void hubs.sweep())
+    const sweep = async (): Promise<void> => {
+      await Promise.all([hubs.sweep(), deviceSessions.sweep()])
+    }
+    const stopListening = bus.onGap(() => void sweep())
     const intake = createIntake({
       appendRuns: (runs) => appendRuns(db, runs, { maxStreams: config.limits.max_streams }),
       isRefusedData,
@@ -135,7 +139,9 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         readDeviceLogSeq: async (userId) => (await findUser(db, userId))?.logSeq ?? 0,
         readEnvelopes: (userId, deviceId, afterEpoch) => readEnvelopes(db, userId, deviceId, afterEpoch, ENVELOPE_PAGE),
       },
+      beginSession: (userId, deviceId) => beginSession(db, userId, deviceId),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
+      findSuperseded: (sessions) => findSupersededSessions(db, sessions),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
         readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),
       metrics,
@@ -215,7 +221,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
     const stopTimers = startTimers({
       sweepMs: () => (bus.isHealthy ? config.headPollMs : config.headPollMs / 5),
-      sweep: () => hubs.sweep(),
+      sweep,
       cleanMailboxes: () => deleteExpiredMailboxes(db).catch(onFailure),
     })
     const lagWatch = watchEventLoopLag(metrics.process)
@@ -280,22 +286,3 @@ function startTimers(parts: TimerParts): () => void {
     clearInterval(mailboxTimer)
   }
 }
-
-function listen(server: Server, port: number, host: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, () => {
-      server.removeListener('error', reject)
-      resolve((server.address() as AddressInfo).port)
-    })
-  })
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve())
-    server.closeAllConnections()
-  })
-}
-
-const formatHost = (host: string): string => (host.includes(':') ? `[${host}]` : host)

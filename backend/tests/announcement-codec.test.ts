@@ -54,7 +54,15 @@ const message: fc.Arbitrary<BusMessage> = fc.oneof(
     type: fc.constant('session_superseded' as const),
     userId: fc.constant(userId),
     deviceId: bytesOf(16),
-    sessionId: bytesOf(16),
+    sessionNumber: count,
+  }),
+  fc.record({
+    type: fc.constant('presence' as const),
+    userId: fc.constant(userId),
+    deviceId: bytesOf(16),
+    sessionNumber: count,
+    isOnline: fc.boolean(),
+    atMs: count,
   }),
   fc.record({ type: fc.constant('missed' as const), gapId: bytesOf(16) }),
 )
@@ -105,7 +113,7 @@ describe('announcement codec', () => {
     for (const [at, value] of [
       [0, 2],
       [1, 0],
-      [1, 7],
+      [1, 8],
     ] as const) {
       const changed = Buffer.from(bytes)
       changed[at] = value

@@ -109,7 +109,15 @@ for (const [name, implementation] of [
         { type: 'device_log', userId, seq: 3 },
         { type: 'device_revoked', userId, deviceId: bytes(16, 6) },
         { type: 'account_deleted', userId },
-        { type: 'session_superseded', userId, deviceId: bytes(16, 7), sessionId: bytes(16, 8) },
+        { type: 'session_superseded', userId, deviceId: bytes(16, 7), sessionNumber: 8 },
+        {
+          type: 'presence',
+          userId,
+          deviceId: bytes(16, 9),
+          sessionNumber: 10,
+          isOnline: true,
+          atMs: 1_700_000_000_000,
+        },
       ]
       for (const announcement of sent) await here.bus.publish(announcement)
       await vi.waitFor(() => expect(heard).toHaveLength(sent.length), 5000)

@@ -22,6 +22,7 @@ const KIND = {
   account_deleted: 4,
   session_superseded: 5,
   missed: 6,
+  presence: 7,
 } as const satisfies Record<BusMessage['type'], number>
 
 /** userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, length of wire. */
@@ -101,9 +102,17 @@ export function encodeBusMessage(message: BusMessage, origin: Uint8Array): Buffe
     case 'account_deleted':
       return start(message.type, origin, 0).buffer
     case 'session_superseded': {
-      const cursor = start(message.type, origin, 32)
+      const cursor = start(message.type, origin, 16 + 8)
       putBytes(cursor, message.deviceId, 16)
-      putBytes(cursor, message.sessionId, 16)
+      putU64(cursor, message.sessionNumber)
+      return cursor.buffer
+    }
+    case 'presence': {
+      const cursor = start(message.type, origin, 16 + 8 + 1 + 8)
+      putBytes(cursor, message.deviceId, 16)
+      putU64(cursor, message.sessionNumber)
+      cursor.buffer[cursor.at++] = message.isOnline ? 1 : 0
+      putU64(cursor, message.atMs)
       return cursor.buffer
     }
     case 'missed': {
@@ -144,6 +153,14 @@ function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage
   return { type: 'events', userId, from, to, items }
 }
 
+function readPresence(reader: Reader, userId: Uint8Array): BusMessage | undefined {
+  const deviceId = reader.bytes(16)
+  const sessionNumber = reader.u64()
+  const online = reader.u8()
+  const atMs = reader.u64()
+  return online > 1 ? undefined : { type: 'presence', userId, deviceId, sessionNumber, isOnline: online === 1, atMs }
+}
+
 function readBody(reader: Reader, kind: number, userId: Uint8Array, end: number): BusMessage | undefined {
   switch (kind) {
     case KIND.events:
@@ -155,7 +172,9 @@ function readBody(reader: Reader, kind: number, userId: Uint8Array, end: number)
     case KIND.account_deleted:
       return { type: 'account_deleted', userId }
     case KIND.session_superseded:
-      return { type: 'session_superseded', userId, deviceId: reader.bytes(16), sessionId: reader.bytes(16) }
+      return { type: 'session_superseded', userId, deviceId: reader.bytes(16), sessionNumber: reader.u64() }
+    case KIND.presence:
+      return readPresence(reader, userId)
     case KIND.missed:
       return { type: 'missed', gapId: reader.bytes(GAP_ID_BYTES) }
     default:

@@ -13,6 +13,17 @@ export interface EventsAnnouncement {
   readonly items: readonly LogItem[] | undefined
 }
 
+/** A device came online with a session, or went offline with it (PRE-2). */
+export interface PresenceAnnouncement {
+  readonly type: 'presence'
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  readonly sessionNumber: number
+  readonly isOnline: boolean
+  /** Unix milliseconds. */
+  readonly atMs: number
+}
+
 export type Announcement =
   | EventsAnnouncement
   | { readonly type: 'device_log'; readonly userId: Uint8Array; readonly seq: number }
@@ -22,9 +33,10 @@ export type Announcement =
       readonly type: 'session_superseded'
       readonly userId: Uint8Array
       readonly deviceId: Uint8Array
-      /** The session that stays: 16 bytes. */
-      readonly sessionId: Uint8Array
+      /** Of the session that began: every earlier one of the device ends (SES-3). */
+      readonly sessionNumber: number
     }
+  | PresenceAnnouncement
 
 /** Synchronous. What it throws is counted and logged and stops neither other handlers nor later announcements. */
 export type AnnouncementHandler = (announcement: Announcement) => void

@@ -3,6 +3,7 @@
 
 import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
 import type { DeviceForSession } from '../db/queries/devices.ts'
+import type { BegunSession } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
 import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
@@ -14,7 +15,7 @@ import { createMessageHandler, type SessionStore } from './messages.ts'
 import { createPublishing } from './publishing.ts'
 import type { RateLimits } from './rate-limits.ts'
 import type { Session } from './session.ts'
-import type { SessionRegistry } from './session-registry.ts'
+import type { NumberedSession, SessionRegistry } from './session-registry.ts'
 
 export interface DeviceSessionParts {
   readonly crypto: Crypto
@@ -24,7 +25,11 @@ export interface DeviceSessionParts {
   readonly intake: Pick<Intake, 'submit'>
   readonly rateLimits: RateLimits
   readonly store: SessionStore
+  /** Numbers the session; undefined when the device may have none. */
+  beginSession(userId: Uint8Array, deviceId: Uint8Array): Promise<BegunSession | undefined>
   findDevice(deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession | undefined>
+  /** Of these, the devices that began a newer session, with its number. */
+  findSuperseded(sessions: readonly NumberedSession[]): Promise<readonly SupersededDevice[]>
   /** Leaves out the device's own events. */
   readPage(session: Session, afterUserSeq: number, maxEvents: number): Promise<Page>
   readonly metrics: Pick<Metrics, 'log' | 'delivery'>
@@ -34,6 +39,11 @@ export interface DeviceSessionParts {
   readonly retryAfterMs: number
   /** Unix milliseconds. */
   now(): number
+}
+
+export interface SupersededDevice {
+  readonly deviceId: Uint8Array
+  readonly number: number
 }
 
 export interface DeviceSession {
@@ -48,6 +58,8 @@ export interface DeviceSession {
 export interface DeviceSessions {
   /** Rejects with SessionRefused when the device was cut off since its handshake. */
   open(session: Session, connection: Connection): Promise<DeviceSession>
+  /** Ends sessions of which a newer one began elsewhere, should word of it have been lost (SES-3). */
+  sweep(): Promise<void>
 }
 
 export class SessionRefused extends Error {
@@ -104,22 +116,20 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         case 'account_deleted':
           return connection.close('account_deleted')
         case 'session_superseded':
-          parts.registry.supersedeOthers(toHex(announcement.deviceId), announcement.sessionId)
+          return parts.registry.supersedeOlder(toHex(announcement.deviceId), announcement.sessionNumber)
+        case 'presence':
       }
     }
 
     let handler: ReturnType<typeof createMessageHandler> | undefined
-    const removeFromRegistry = parts.registry.add({
-      session,
-      supersede: () => connection.close('session_superseded'),
-    })
+    const opening = parts.registry.open(session)
     const detach = await hubs.attach(userId, { delivery, onControl }, { deviceHash })
     let isEnded = false
     const leave = async (): Promise<void> => {
       if (isEnded) return
       isEnded = true
       delivery.close()
-      removeFromRegistry()
+      opening.end()
       try {
         await Promise.all([handler?.saveCursor(), detach()])
         log.debug({ event: 'gateway.session.end', device: deviceHash }, 'A session ended and left nothing behind')
@@ -128,16 +138,19 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       }
     }
 
-    let device: DeviceForSession
+    let begun: BegunSession
     try {
-      device = await admit(deviceId, userId)
-      // Its socket is gone, or a newer session of the device began: word of this one would end the newer.
+      // Its socket is gone already: a number for it would end a session that lives.
       if (connection.isClosed) throw new SessionRefused('session_superseded')
+      begun = await admit(deviceId, userId)
+      const isNewest = opening.begin(begun.number, () => connection.close('session_superseded'))
+      if (!isNewest || connection.isClosed) throw new SessionRefused('session_superseded')
     } catch (error) {
       await leave()
       throw error
     }
-    hubs.announce({ type: 'session_superseded', userId, deviceId, sessionId: session.sessionId })
+    const { device, number } = begun
+    hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
 
     const publishing = createPublishing({
       crypto: parts.crypto,
@@ -184,13 +197,23 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     }
   }
 
-  /** The device as it stands now that its user's channel is heard. */
-  const admit = async (deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession> => {
+  /** The session's number, and the device as it stands now that its user's channel is heard. */
+  const admit = async (deviceId: Uint8Array, userId: Uint8Array): Promise<BegunSession> => {
+    const begun = await parts.beginSession(userId, deviceId)
+    if (begun !== undefined) return begun
     const device = await parts.findDevice(deviceId, userId)
-    if (device === undefined || device.user.isDeleted) throw new SessionRefused('account_deleted')
-    if (device.status === 'revoked') throw new SessionRefused('device_revoked')
-    return device
+    throw new SessionRefused(device?.user.isDeleted === false ? 'device_revoked' : 'account_deleted')
   }
 
-  return { open }
+  return {
+    open,
+    sweep: async () => {
+      try {
+        const superseded = await parts.findSuperseded(parts.registry.sessions())
+        for (const { deviceId, number } of superseded) parts.registry.supersedeOlder(toHex(deviceId), number)
+      } catch (err) {
+        log.error({ event: 'gateway.session.fail', err }, 'Sessions could not be compared with the database')
+      }
+    },
+  }
 }

@@ -1,40 +1,89 @@
-// The sessions of this node by device. A newer session of a device supersedes the older one before anything is counted,
-// and the older one's end never touches the newer (SES-3).
+// The sessions of this node by device. The database numbers the sessions of a device, so every node orders them alike:
+// the one with the higher number stays, in whatever order beginnings, ends and announcements arrive (SES-3). The end of
+// one session never touches another.
 
-import { equalBytes } from '@valise/protocol'
 import type { Session } from './session.ts'
 
-export interface RegisteredSession {
-  readonly session: Session
-  supersede(): void
+export interface NumberedSession extends Pick<Session, 'userId' | 'deviceId'> {
+  readonly number: number
+}
+
+export interface SessionOpening {
+  /**
+   * The session has its number: it supersedes an older one here before anything is counted. False when a newer one
+   * began meanwhile, here or elsewhere, and this one has to end.
+   */
+  begin(number: number, supersede: () => void): boolean
+  /** Once, whether it began or not. */
+  end(): void
 }
 
 export interface SessionRegistry {
-  /** Supersedes the device's session on this node, if there is one. Call the result when the session ends. */
-  add(registered: RegisteredSession): () => void
-  /** A newer session of the device began on another node. */
-  supersedeOthers(deviceKey: string, sessionId: Uint8Array): void
+  /** Before the number is asked for: word of newer sessions is kept from here on. */
+  open(session: Session): SessionOpening
+  /** A session of the device with this number began somewhere: earlier ones here end. */
+  supersedeOlder(deviceKey: string, number: number): void
+  /** Those that have begun and not ended. */
+  sessions(): NumberedSession[]
   readonly count: number
 }
 
+interface Begun extends NumberedSession {
+  supersede(): void
+}
+
+interface DeviceSlot {
+  /** Sessions that are opening or have begun. */
+  references: number
+  /** The highest number heard of. */
+  newest: number
+  begun: Begun | undefined
+}
+
 export function createSessionRegistry(): SessionRegistry {
-  const registeredByDevice = new Map<string, RegisteredSession>()
+  const slotByDevice = new Map<string, DeviceSlot>()
+  let count = 0
+
+  const open = ({ deviceKey, userId, deviceId }: Session): SessionOpening => {
+    const slot = slotByDevice.get(deviceKey) ?? { references: 0, newest: 0, begun: undefined }
+    slotByDevice.set(deviceKey, slot)
+    slot.references++
+    let own: Begun | undefined
+    let isEnded = false
+    return {
+      begin: (number, supersede) => {
+        if (number < slot.newest) return false
+        const older = slot.begun
+        slot.newest = number
+        own = { userId, deviceId, number, supersede }
+        slot.begun = own
+        if (older === undefined) count++
+        older?.supersede()
+        return true
+      },
+      end: () => {
+        if (isEnded) return
+        isEnded = true
+        if (own !== undefined && slot.begun === own) {
+          slot.begun = undefined
+          count--
+        }
+        if (--slot.references === 0) slotByDevice.delete(deviceKey)
+      },
+    }
+  }
+
   return {
-    add: (registered) => {
-      const { deviceKey } = registered.session
-      const older = registeredByDevice.get(deviceKey)
-      registeredByDevice.set(deviceKey, registered)
-      older?.supersede()
-      return () => {
-        if (registeredByDevice.get(deviceKey) === registered) registeredByDevice.delete(deviceKey)
-      }
+    open,
+    supersedeOlder: (deviceKey, number) => {
+      const slot = slotByDevice.get(deviceKey)
+      if (slot === undefined || number <= slot.newest) return
+      slot.newest = number
+      slot.begun?.supersede()
     },
-    supersedeOthers: (deviceKey, sessionId) => {
-      const registered = registeredByDevice.get(deviceKey)
-      if (registered !== undefined && !equalBytes(registered.session.sessionId, sessionId)) registered.supersede()
-    },
+    sessions: () => [...slotByDevice.values()].flatMap(({ begun }) => begun ?? []),
     get count() {
-      return registeredByDevice.size
+      return count
     },
   }
 }

@@ -21,7 +21,8 @@ export interface DeviceForSession {
   }
 }
 
-const COLUMNS = `
+/** Of `devices as d` and `users as u`; what `DeviceRow` names. */
+export const SESSION_COLUMNS = `
       d.user_id,
       d.device_id,
       d.ed_pub,
@@ -34,14 +35,16 @@ const COLUMNS = `
       u.log_seq,
       u.log_head,
       u.key_epoch,
-      u.deleted_at is not null as is_deleted
+      u.deleted_at is not null as is_deleted`
+
+const JOINED = `
     from devices as d
     join users as u on u.user_id = d.user_id`
 
 const findOfUser: Statement = {
   name: 'find_device',
   text: `
-    select${COLUMNS}
+    select${SESSION_COLUMNS}${JOINED}
     where d.user_id = $1 and d.device_id = $2`,
 }
 
@@ -50,13 +53,13 @@ const findOfUser: Statement = {
 const findRecovery: Statement = {
   name: 'find_recovery_device',
   text: `
-    select${COLUMNS}
+    select${SESSION_COLUMNS}${JOINED}
     where d.device_id = $1
     order by u.deleted_at is null desc, d.revoked_at is null desc, d.added_at desc, d.user_id
     limit 1`,
 }
 
-interface DeviceRow {
+export interface DeviceRow {
   readonly user_id: Uint8Array
   readonly device_id: Uint8Array
   readonly ed_pub: Uint8Array
@@ -82,7 +85,10 @@ export async function findDeviceForSession(
     userId === undefined
       ? await db.query<DeviceRow>(findRecovery, [deviceId])
       : await db.query<DeviceRow>(findOfUser, [userId, deviceId])
-  if (row === undefined) return undefined
+  return row === undefined ? undefined : toDeviceForSession(row)
+}
+
+export function toDeviceForSession(row: DeviceRow): DeviceForSession {
   return {
     userId: row.user_id,
     deviceId: row.device_id,

@@ -1,0 +1,109 @@
+// The order of a device's sessions (SES-3): each begins with the next number of the device's row, which every node sees
+// alike, whoever was heard first. And when a device was last seen, for its user's other devices.
+
+import type { Queryable, Statement } from '../postgres.ts'
+import { formatBytea, formatIntegers } from '../values.ts'
+import { type DeviceForSession, type DeviceRow, SESSION_COLUMNS, toDeviceForSession } from './devices.ts'
+
+const begin: Statement = {
+  name: 'begin_session',
+  text: `
+    update devices as d
+    set session_number = d.session_number + 1, last_seen_at = now()
+    from users as u
+    where
+      d.user_id = $1
+      and d.device_id = $2
+      and d.revoked_at is null
+      and u.user_id = d.user_id
+      and u.deleted_at is null
+    returning${SESSION_COLUMNS},
+      d.session_number`,
+}
+
+export interface BegunSession {
+  readonly device: DeviceForSession
+  /** Higher than that of every earlier session of the device, on any node. */
+  readonly number: number
+}
+
+/** Undefined when the device is unknown, revoked, or of a deleted account. */
+export async function beginSession(
+  db: Queryable,
+  userId: Uint8Array,
+  deviceId: Uint8Array,
+): Promise<BegunSession | undefined> {
+  const [row] = await db.query<DeviceRow & { readonly session_number: number }>(begin, [userId, deviceId])
+  return row === undefined ? undefined : { device: toDeviceForSession(row), number: row.session_number }
+}
+
+export interface NumberedSession {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  readonly number: number
+}
+
+const findSuperseded: Statement = {
+  name: 'find_superseded_sessions',
+  text: `
+    select d.user_id, d.device_id, d.session_number
+    from unnest($1::bytea[], $2::bytea[], $3::bigint[]) as held (user_id, device_id, session_number)
+    join devices as d on d.user_id = held.user_id and d.device_id = held.device_id
+    where d.session_number > held.session_number`,
+}
+
+/** Those of the given sessions after which the device began another: each with the newest number. */
+export async function findSupersededSessions(
+  db: Queryable,
+  held: readonly NumberedSession[],
+): Promise<NumberedSession[]> {
+  if (held.length === 0) return []
+  const rows = await db.query<{ user_id: Uint8Array; device_id: Uint8Array; session_number: number }>(findSuperseded, [
+    formatByteaArray(held.map((session) => session.userId)),
+    formatByteaArray(held.map((session) => session.deviceId)),
+    formatIntegers(held.map((session) => session.number)),
+  ])
+  return rows.map((row) => ({ userId: row.user_id, deviceId: row.device_id, number: row.session_number }))
+}
+
+const formatByteaArray = (values: readonly Uint8Array[]): string =>
+  `{${values.map((bytes) => `"\\${formatBytea(bytes)}"`).join(',')}}`
+
+export interface SeenDevice {
+  readonly deviceId: Uint8Array
+  /** Undefined when it never had a session. */
+  readonly lastSeenAtMs: number | undefined
+}
+
+const readSeen: Statement = {
+  name: 'read_seen_devices',
+  text: `
+    select d.device_id, (date_part('epoch', d.last_seen_at) * 1000)::bigint as last_seen_at_ms
+    from devices as d
+    where d.user_id = $1 and d.revoked_at is null
+    order by d.device_id`,
+}
+
+/** The user's devices that are not revoked. */
+export async function readSeenDevices(db: Queryable, userId: Uint8Array): Promise<SeenDevice[]> {
+  const rows = await db.query<{ device_id: Uint8Array; last_seen_at_ms: number | null }>(readSeen, [userId])
+  return rows.map((row) => ({ deviceId: row.device_id, lastSeenAtMs: row.last_seen_at_ms ?? undefined }))
+}
+
+const noteSeen: Statement = {
+  name: 'note_device_seen',
+  text: `
+    update devices as d
+    set last_seen_at = greatest(d.last_seen_at, to_timestamp($3 / 1000.0))
+    where d.user_id = $1 and d.device_id = $2`,
+}
+
+/** Never goes back. */
+export async function noteDeviceSeen(
+  db: Queryable,
+  userId: Uint8Array,
+  deviceId: Uint8Array,
+  atMs: number,
+): Promise<void> {
+  await db.query(noteSeen, [userId, deviceId, atMs])
+}
