@@ -13,10 +13,14 @@ export interface RawHttp {
 
 const DEADLINE_MS = 20_000
 
-/** Connects to the port of `url` and sends `text` as it stands. Errors of the socket end it. */
-export async function sendRaw(url: string, text: string | Uint8Array): Promise<RawHttp> {
+/** Connects to the port of `url` and sends `text` as it stands. Errors of the socket end it; half open, nothing else does. */
+export async function sendRaw(
+  url: string,
+  text: string | Uint8Array,
+  options: { readonly allowHalfOpen?: boolean } = {},
+): Promise<RawHttp> {
   const { port, hostname } = new URL(url)
-  const socket = connect(Number(port), hostname)
+  const socket = connect({ port: Number(port), host: hostname, ...options })
   socket.on('error', () => {})
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
   const received: Buffer[] = []
