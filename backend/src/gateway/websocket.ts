@@ -4,13 +4,16 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { type ClosingErrorCode, createSessionChannel, ERRORS, type ErrorCode, errorEntry } from '@valise/protocol'
+import { setTimeout as delay } from 'node:timers/promises'
+import { createSessionChannel, ERRORS, type ErrorCode, errorEntry } from '@valise/protocol'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Log } from '../telemetry/log.ts'
 import type { GatewayMetrics } from '../telemetry/metrics.ts'
 import { type Connection, createConnection } from './connection.ts'
 import { SessionRefused } from './device-session.ts'
+import { type DrainingPeer, drainPeers } from './drain.ts'
 import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
+import { createHandshakeTurns } from './handshake-turns.ts'
 import { createPeerSocket } from './peer-socket.ts'
 import { refuseUpgrade } from './refuse-upgrade.ts'
 import type { ConnectionService, EstablishedService } from './service.ts'
@@ -38,8 +41,8 @@ export interface WebSocketGateway {
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
   /** Stops or resumes reading from all sockets, so that TCP pushes back (P5). */
   setPaused(isPaused: boolean): void
-  /** Closes every socket with the code, takes no new ones, and resolves when all are gone. */
-  closeAll(code: ClosingErrorCode): Promise<void>
+  /** Takes no new sockets, lets those there are go over a window (SES-5), and resolves when all are gone. */
+  drain(windowMs: number): Promise<void>
   readonly connectionCount: number
 }
 
@@ -56,6 +59,10 @@ const MAX_HANDSHAKE_BYTES = 8 * 1024
 const TICK_MS = 1000
 /** When a socket that the node has no place for may come again. */
 const NO_ROOM_RETRY_MS = 5000
+/** A session that is let go waits so long for the answers to what it has in flight. */
+const FINISH_TIMEOUT_MS = 5000
+/** Some 64 keep a core busy while others wait for the database or the network. */
+const TURNS = { atOnce: 64, turnMs: 1000 }
 
 export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketGateway {
   const { log, metrics, rotationLimits, now } = parts
@@ -66,7 +73,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     // Twice the protocol's bound, so that a frame just above it is answered with the protocol's own code.
     maxPayload: 2 * parts.maxFrameBytes,
   })
-  const sockets = new Map<WebSocket, { tick(): void; close(code: ClosingErrorCode): void; updatePaused(): void }>()
+  const sockets = new Map<WebSocket, DrainingPeer & { tick(): void; updatePaused(): void }>()
+  const turns = createHandshakeTurns(TURNS)
   let pausedCount = 0
   let isPaused = false
   let isClosing = false
@@ -86,6 +94,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
     /** While its session is being opened: it must learn that its socket is gone. */
     let opening: Connection | undefined
+    let endTurn = (): void => {}
     const openedAtMs = now()
 
     const peerSocket = createPeerSocket(socket, {
@@ -110,6 +119,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     const leave = (): void => {
       const left = stage
       stage = { type: 'closed' }
+      endTurn()
       opening?.end()
       if (left.type === 'established') {
         left.connection.end()
@@ -169,12 +179,15 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       }
       metrics.countHandshake('ok')
       stage = { type: 'established', connection, service }
+      endTurn()
       updatePaused()
     }
 
     const receiveHandshake = async (current: Stage, text: string): Promise<void> => {
       stage = { type: 'busy' }
       if (current.type === 'awaiting_hello') {
+        endTurn = await turns.take()
+        if (leftEarly()) return endTurn()
         const answer = await current.handshake.receiveHello(text)
         if ('code' in answer) return refuse(answer.code)
         if (leftEarly()) return
@@ -195,6 +208,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       // ws hands over one Buffer a message unless told otherwise.
       if (!Buffer.isBuffer(data)) return
       const bytes = data
+      if (isFinishing) return
       if (stage.type === 'established') {
         const { connection, service } = stage
         if (!isBinary) return connection.close('bad_frame')
@@ -242,9 +256,17 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         if (due !== undefined) return connection.close(due)
         service.tick()
       },
-      close: (code) => {
-        if (stage.type === 'established') stage.connection.close(code)
-        else refuse(code)
+      tell: (reconnectAfterMs) => {
+        if (stage.type !== 'established') return false
+        stage.connection.send({ type: 'draining', reconnect_after_ms: reconnectAfterMs })
+        return true
+      },
+      finish: async () => {
+        if (stage.type !== 'established') return refuse('server_draining')
+        isFinishing = true
+        const { connection, service } = stage
+        await Promise.race([service.finish(), delay(FINISH_TIMEOUT_MS, undefined, { ref: false })])
+        connection.close('server_draining')
       },
       updatePaused,
     })
@@ -266,14 +288,18 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       isPaused = paused
       for (const peer of sockets.values()) peer.updatePaused()
     },
-    closeAll: async (code) => {
+    drain: async (windowMs) => {
       isClosing = true
-      clearInterval(ticking)
       const emptied = new Promise<void>((resolve) => {
         onEmpty = resolve
       })
-      for (const peer of [...sockets.values()]) peer.close(code)
+      drainPeers([...sockets.values()], windowMs, {
+        random: Math.random,
+        after: (delayMs, task) => setTimeout(task, delayMs),
+        onFailure: (err) => log.error({ event: 'gateway.drain.fail', err }, 'A session could not be let go in order'),
+      })
       if (sockets.size > 0) await emptied
+      clearInterval(ticking)
     },
     get connectionCount() {
       return sockets.size
