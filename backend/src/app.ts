@@ -48,8 +48,8 @@ export interface App {
   readonly isNewIdentity: boolean
   readonly databaseKind: Database['kind']
   readonly metrics: Metrics
-  /** Finishes what is in flight, closes sockets, bus and database. Idempotent. */
-  close(): Promise<void>
+  /** Lets the sessions go over `drainMs` (default: as configured), then closes bus and database (SES-5). Idempotent. */
+  close(options?: { readonly drainMs?: number }): Promise<void>
 }
 
 /** Parts that tests replace: everything else is built from the configuration. */
@@ -70,6 +70,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
   const metrics = createMetrics()
   const crypto = nodeCrypto
   const closers: (() => Promise<unknown>)[] = []
+  let { drainMs } = config
   const unwind = async (): Promise<void> => {
     for (const close of closers.splice(0).reverse()) {
       await close().catch((error: unknown) => log.error({ event: 'app.part.fail', err: error }, 'A part did not close'))
@@ -235,8 +236,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     closers.push(() => closeServer(publicServer))
     closers.push(async () => {
       isDraining = true
+      await gateway.drain(drainMs)
       await intake.drain()
-      await gateway.closeAll('server_draining')
     })
     const publicPort = await listen(publicServer, config.port, config.host)
 
@@ -247,7 +248,10 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       isNewIdentity: identity.isNew,
       databaseKind: db.kind,
       metrics,
-      close: unwind,
+      close: (options) => {
+        drainMs = options?.drainMs ?? drainMs
+        return unwind()
+      },
     }
   } catch (error) {
     await unwind()

@@ -164,6 +164,16 @@ const VARIABLES = {
     fallback: '5000',
     meaning: 'How often the heads of connected users are compared with the log; a fifth of it while Redis is away',
   },
+  VALISE_DRAIN_MS: {
+    schema: integer(0, 600_000, 'milliseconds'),
+    fallback: '10000',
+    meaning: 'Time over which a node that stops on SIGTERM spreads the reconnects of its clients',
+  },
+  VALISE_PRESENCE_LEASE_MS: {
+    schema: integer(500, 600_000, 'milliseconds'),
+    fallback: '30000',
+    meaning: 'Longest time for which a device can be shown online after its node died',
+  },
   VALISE_MAX_PAYLOAD_BYTES: {
     schema: integer(128, 256 * 1024, 'bytes'),
     fallback: String(DEFAULT_LIMITS.max_payload),
@@ -212,6 +222,8 @@ export interface Config {
   readonly rateLimits: RateLimitRules
   readonly trustedProxies: TrustedProxies
   readonly headPollMs: number
+  readonly drainMs: number
+  readonly presenceLeaseMs: number
   readonly limits: Limits
 }
 
@@ -264,6 +276,8 @@ export function parseConfig(
     },
     trustedProxies: read('VALISE_TRUSTED_PROXIES'),
     headPollMs: read('VALISE_HEAD_POLL_MS'),
+    drainMs: read('VALISE_DRAIN_MS'),
+    presenceLeaseMs: read('VALISE_PRESENCE_LEASE_MS'),
     limits: {
       ...DEFAULT_LIMITS,
       max_payload: read('VALISE_MAX_PAYLOAD_BYTES'),

@@ -38,7 +38,9 @@ export async function runServer({ flags, print, printError, isJson }: ProcessPar
 
   const signal = await signals.first
   if (!isJson) print(`${signal}: finishing what is in flight …`)
-  const outcome = await Promise.race([app.close().then(() => 'closed' as const), signals.later])
+  // A person who presses Ctrl-C waits for no window.
+  const closing = app.close(signal === 'SIGINT' ? { drainMs: 0 } : {})
+  const outcome = await Promise.race([closing.then(() => 'closed' as const), signals.later])
   if (outcome === 'forced') return 130
   if (!isJson) print('Stopped. Everything acknowledged is stored.')
   return 0

@@ -113,7 +113,7 @@ export function createConnection(parts: ConnectionParts): Connection {
 
   const hintWhenDue = (): void => {
     if (parts.canRekey && rotation.takeHint()) socket.send(channel.sealRekeyHint())
-    if (rotation.remaining === 0) exhaustedSinceMs ??= now()
+    if (rotation.remaining() === 0) exhaustedSinceMs ??= now()
   }
 
   const warnWhenExpiring = (): void => {
@@ -170,20 +170,20 @@ export function createConnection(parts: ConnectionParts): Connection {
       rotation.countPublished(events)
       hintWhenDue()
     },
-    allowance: () => (isClosed || !hasRoom() ? 0 : rotation.remaining),
+    allowance: () => (isClosed || !hasRoom() ? 0 : rotation.remaining()),
     hasRoom,
     countDelivered: (events) => {
       rotation.countDelivered(events)
       hintWhenDue()
     },
     get keyState() {
-      return { establishedAtMs: parts.establishedAtMs, eventCount: rotation.eventCount }
+      return { establishedAtMs: parts.establishedAtMs, eventCount: rotation.eventCount() }
     },
     mayStillRekey: () => {
       // What asks the client may still wait in the socket: its time begins when the socket is empty.
       if (exhaustedSinceMs !== undefined && socket.bufferedBytes > 0) exhaustedSinceMs = now()
       const isLate = exhaustedSinceMs !== undefined && now() - exhaustedSinceMs >= REKEY_GRACE_MS
-      return parts.canRekey && !rotation.isOverPublished && !isLate
+      return parts.canRekey && !rotation.isOverPublished() && !isLate
     },
     tick: () => {
       if (isClosed) return undefined

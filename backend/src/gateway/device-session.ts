@@ -52,6 +52,8 @@ export interface DeviceSession {
   handle(message: ClientMessage): void
   onWritable(): void
   tick(): void
+  /** Resolves when what it has in flight is answered. */
+  finish(): Promise<void>
   end(): void
 }
 
@@ -193,6 +195,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         delivery.resume()
         if (++ticks % SAVE_CURSOR_TICKS === 0) working.saveCursor().catch(onFailure)
       },
+      finish: publishing.whenAnswered,
       end: () => void leave(),
     }
   }

@@ -24,6 +24,8 @@ export interface PublishingParts {
 
 export interface Publishing {
   publish(message: Publish): void
+  /** Resolves when everything published so far is answered. */
+  whenAnswered(): Promise<void>
 }
 
 /** What a refusal by the database is called on the wire. */
@@ -41,6 +43,7 @@ const CODE_OF_STATUS = {
 export function createPublishing(parts: PublishingParts): Publishing {
   const { session, connection, metrics, rateLimits } = parts
   let receipts: Receipt[] = []
+  const inFlight = new Set<Promise<void>>()
   /** The event that was told to come again later: those after it could only be a gap, and wait for it too (LIM-3). */
   let heldFromSeq: number | undefined
 
@@ -112,7 +115,13 @@ export function createPublishing(parts: PublishingParts): Publishing {
         if (checked.ok) accepted.push(checked.event)
         else refuse({ device_seq: checked.deviceSeq, code: checked.code })
       }
-      for (const run of splitRuns(accepted)) void submitRun(run)
+      for (const run of splitRuns(accepted)) {
+        const flight = submitRun(run).finally(() => inFlight.delete(flight))
+        inFlight.add(flight)
+      }
+    },
+    whenAnswered: async () => {
+      await Promise.all(inFlight)
     },
   }
 }

@@ -45,6 +45,8 @@ export interface EstablishedService {
   /** The socket or the session keys have room again. */
   onWritable(): void
   tick(): void
+  /** Resolves when what it has in flight is answered. */
+  finish(): Promise<void>
   end(): void
 }
 
@@ -133,6 +135,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       },
       onWritable: () => opened?.onWritable(),
       tick: () => opened?.tick(),
+      finish: async () => opened?.finish(),
       end: () => {
         isEnded = true
         opened?.end()

@@ -38,9 +38,9 @@ export const softEventLimit = (limits: RotationLimits): number => Math.floor(lim
 export const expiryNoticeAgeMs = (limits: RotationLimits): number => Math.floor((limits.maxAgeMs * 20) / 24)
 
 export interface RotationCounter {
-  readonly eventCount: number
+  eventCount(): number
   /** Events that may still be delivered under the present keys. */
-  readonly remaining: number
+  remaining(): number
   countPublished(events: number): void
   countDelivered(events: number): void
   /** The sending half of a rekey: deliveries count anew. */
@@ -52,7 +52,7 @@ export interface RotationCounter {
   /** The Unix milliseconds at which the session ends, once, when its client is to be told. */
   takeExpiryNotice(establishedAtMs: number, nowMs: number): number | undefined
   /** True when events published alone have passed the limit: a client that counts cannot do that. */
-  readonly isOverPublished: boolean
+  isOverPublished(): boolean
 }
 
 export function createRotationCounter(limits: RotationLimits): RotationCounter {
@@ -61,12 +61,8 @@ export function createRotationCounter(limits: RotationLimits): RotationCounter {
   let isHinted = false
   let isExpiryTold = false
   return {
-    get eventCount() {
-      return published + delivered
-    },
-    get remaining() {
-      return Math.max(0, limits.maxEvents - published - delivered)
-    },
+    eventCount: () => published + delivered,
+    remaining: () => Math.max(0, limits.maxEvents - published - delivered),
     countPublished: (events) => {
       published += events
     },
@@ -90,8 +86,6 @@ export function createRotationCounter(limits: RotationLimits): RotationCounter {
       isExpiryTold = true
       return establishedAtMs + limits.maxAgeMs
     },
-    get isOverPublished() {
-      return published > limits.maxEvents
-    },
+    isOverPublished: () => published > limits.maxEvents,
   }
 }

@@ -1,7 +1,7 @@
 // Who is at the other end of a connection, once proved (SES-1).
 
 import type { DeviceId, UserId } from '@valise/protocol'
-import { toHex } from '@valise/protocol'
+import { toDeviceId, toHex, toUserId } from '@valise/protocol'
 import { hashForLog } from '../telemetry/log.ts'
 
 /** An authenticated device and, unless it is registering, its user. */
@@ -24,6 +24,11 @@ export type SessionIdentity = Omit<Session, 'userKey' | 'deviceKey' | 'deviceHas
 export function createSession(identity: SessionIdentity): Session {
   return {
     ...identity,
+    // Copies: what comes from a row or a frame is a view of a larger buffer, which would live as long as the session.
+    sessionId: new Uint8Array(identity.sessionId),
+    userId: toUserId(new Uint8Array(identity.userId)) ?? identity.userId,
+    deviceId: toDeviceId(new Uint8Array(identity.deviceId)) ?? identity.deviceId,
+    publicKey: new Uint8Array(identity.publicKey),
     userKey: toHex(identity.userId),
     deviceKey: toHex(identity.deviceId),
     deviceHash: hashForLog(identity.deviceId),

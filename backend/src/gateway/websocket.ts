@@ -4,14 +4,13 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { setTimeout as delay } from 'node:timers/promises'
 import { createSessionChannel, ERRORS, type ErrorCode, errorEntry } from '@valise/protocol'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Log } from '../telemetry/log.ts'
 import type { GatewayMetrics } from '../telemetry/metrics.ts'
 import { type Connection, createConnection } from './connection.ts'
 import { SessionRefused } from './device-session.ts'
-import { type DrainingPeer, drainPeers } from './drain.ts'
+import { type DrainingPeer, drainPeers, finishSession, systemDrainParts } from './drain.ts'
 import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
 import { createHandshakeTurns } from './handshake-turns.ts'
 import { createPeerSocket } from './peer-socket.ts'
@@ -59,8 +58,6 @@ const MAX_HANDSHAKE_BYTES = 8 * 1024
 const TICK_MS = 1000
 /** When a socket that the node has no place for may come again. */
 const NO_ROOM_RETRY_MS = 5000
-/** A session that is let go waits so long for the answers to what it has in flight. */
-const FINISH_TIMEOUT_MS = 5000
 /** Some 64 keep a core busy while others wait for the database or the network. */
 const TURNS = { atOnce: 64, turnMs: 1000 }
 
@@ -95,6 +92,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     /** While its session is being opened: it must learn that its socket is gone. */
     let opening: Connection | undefined
     let endTurn = (): void => {}
+    let isFinishing = false
     const openedAtMs = now()
 
     const peerSocket = createPeerSocket(socket, {
@@ -263,10 +261,9 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       },
       finish: async () => {
         if (stage.type !== 'established') return refuse('server_draining')
+        // What still arrives is not read: it is sent again, to another node.
         isFinishing = true
-        const { connection, service } = stage
-        await Promise.race([service.finish(), delay(FINISH_TIMEOUT_MS, undefined, { ref: false })])
-        connection.close('server_draining')
+        await finishSession(stage.connection, stage.service)
       },
       updatePaused,
     })
@@ -293,11 +290,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       const emptied = new Promise<void>((resolve) => {
         onEmpty = resolve
       })
-      drainPeers([...sockets.values()], windowMs, {
-        random: Math.random,
-        after: (delayMs, task) => setTimeout(task, delayMs),
-        onFailure: (err) => log.error({ event: 'gateway.drain.fail', err }, 'A session could not be let go in order'),
-      })
+      drainPeers([...sockets.values()], windowMs, systemDrainParts(log))
       if (sockets.size > 0) await emptied
       clearInterval(ticking)
     },

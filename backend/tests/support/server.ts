@@ -61,6 +61,7 @@ export async function startTestServer(options: TestServerOptions): Promise<TestS
     const flags: RawConfig = {
       VALISE_LOG_LEVEL: 'silent',
       VALISE_HEAD_POLL_MS: '100',
+      VALISE_DRAIN_MS: '0',
       // Tests are faster than people; those of the limits set their own.
       VALISE_DEVICE_EVENTS_PER_S: '0',
       VALISE_USER_EVENTS_PER_S: '0',
