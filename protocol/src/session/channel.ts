@@ -138,7 +138,7 @@ export function createSessionChannel({ crypto, role, secrets }: SessionChannelPa
 
   return {
     get phase() {
-      return sending.phase
+      return sending.phase()
     },
     get isRekeying() {
       return rotation.type !== 'none'

@@ -18,8 +18,8 @@ export interface OpenedFrame {
 }
 
 export interface Direction {
-  /** Rotations so far. */
-  readonly phase: number
+  /** Rotations so far. A method: a getter would give each of many thousand directions a hidden class of its own. */
+  phase(): number
   seal(kind: FrameKind, payload: Uint8Array): Uint8Array
   /** `undefined` for anything but the next frame of this phase. The payload shares no memory with `frame`. */
   open(frame: Uint8Array): OpenedFrame | undefined
@@ -63,9 +63,7 @@ export function createDirection(crypto: Crypto, trafficSecret: Uint8Array): Dire
 
   advance(trafficSecret)
   return {
-    get phase() {
-      return phase
-    },
+    phase: () => phase,
     seal: (kind, payload) => {
       const length = 1 + payload.length
       const plaintext = length <= STAGING_BYTES ? staging.subarray(0, length) : new Uint8Array(length)
