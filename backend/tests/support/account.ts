@@ -13,7 +13,6 @@ import {
   type EventHeader,
   type EventId,
   noUserId,
-  type ServerMessage,
   type StreamId,
   signDevicePop,
   type UserId,
@@ -23,7 +22,7 @@ import { createDeviceKeys, type DeviceKeys } from '../../../client/src/sealing/d
 import { eventKey, streamIdOf } from '../../../client/src/sealing/epoch.ts'
 import { sealBoxForNewDevice, sealFirstEpoch } from '../../../client/src/sealing/epoch-boxes.ts'
 import { type SealedEvent, sealEvent } from '../../../client/src/sealing/event-seal.ts'
-import { openSession, type RawSession, type SessionTarget } from './raw-device.ts'
+import { type OpenSessionParts, openSession, type RawSession, type SessionTarget } from './raw-device.ts'
 
 export type { SealedEvent } from '../../../client/src/sealing/event-seal.ts'
 
@@ -55,12 +54,10 @@ export interface TestDevice {
   connect(target: SessionTarget, options?: ConnectOptions): Promise<RawSession>
 }
 
-export interface ConnectOptions {
+export interface ConnectOptions extends Omit<OpenSessionParts, 'identity' | 'signer'> {
   /** Sends `resume` from there at once. */
   readonly cursor?: number
   readonly canRekey?: boolean
-  readonly onMessage?: (message: ServerMessage) => void
-  readonly signal?: AbortSignal
 }
 
 export interface TestAccount {
@@ -190,14 +187,9 @@ function createTestDevice(account: TestAccount, keys: DeviceKeys): TestDevice {
       return events
     },
     connect: async (target, options = {}) => {
-      const { canRekey = true, cursor, onMessage, signal } = options
+      const { canRekey = true, cursor, ...others } = options
       const identity = { ...deviceIdentity(account, keys), canRekey }
-      const session = await openSession(target, {
-        identity,
-        signer: keys.signer,
-        ...(onMessage === undefined ? {} : { onMessage }),
-        ...(signal === undefined ? {} : { signal }),
-      })
+      const session = await openSession(target, { identity, signer: keys.signer, ...others })
       if (cursor !== undefined) session.send({ type: 'resume', cursor, log_epoch: null })
       return session
     },

@@ -20,6 +20,7 @@ import {
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { WebSocket } from 'ws'
 import { type ReceivedEvent, readEvents } from './received-event.ts'
+import { answerRekey, type OnRekeyStep } from './rekey-steps.ts'
 
 const DEADLINE_MS = 20_000
 
@@ -118,6 +119,7 @@ export interface OpenSessionParts {
   readonly signer: Signer
   /** Called for each message before anything else sees it. */
   readonly onMessage?: (message: ServerMessage) => void
+  readonly onRekeyStep?: OnRekeyStep
   /** Cuts the connection, in the middle of the handshake too. */
   readonly signal?: AbortSignal
 }
@@ -181,8 +183,7 @@ export async function openSession(target: SessionTarget, parts: OpenSessionParts
       if (!decoded.ok) throw new Error(`the server sent what does not parse: ${JSON.stringify(decoded)}`)
       for (const message of decoded.messages) take(message)
     }
-    if (received.type === 'rekey_hint' && !channel.isRekeying) socket.send(channel.startRekey())
-    if (received.type === 'rekey') for (const reply of received.replies) socket.send(reply)
+    answerRekey(received, channel, socket, parts.onRekeyStep)
     if (received.type === 'failed') socket.close(4400)
     wake()
   }
