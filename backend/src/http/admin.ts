@@ -9,6 +9,9 @@ export interface AdminHttpParts {
   readonly metricsContentType: string
 }
 
+/** Who asks whether this node is ready does not wait for a database that says nothing. */
+const READY_TIMEOUT_MS = 2000
+
 export function createAdminHttp(parts: AdminHttpParts) {
   const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const path = request.url?.split('?', 1)[0]
@@ -24,7 +27,7 @@ export function createAdminHttp(parts: AdminHttpParts) {
       return
     }
     if (path === '/ready') {
-      const problems = await parts.readinessProblems()
+      const problems = await withinTime(parts.readinessProblems())
       response.statusCode = problems.length === 0 ? 200 : 503
       response.end(`${JSON.stringify({ status: problems.length === 0 ? 'ready' : 'not_ready', problems })}\n`)
       return
@@ -38,5 +41,17 @@ export function createAdminHttp(parts: AdminHttpParts) {
       response.statusCode = 500
       response.end()
     })
+  }
+}
+
+async function withinTime(problems: Promise<readonly string[]>): Promise<readonly string[]> {
+  let deadline: NodeJS.Timeout | undefined
+  const expired = new Promise<readonly string[]>((resolve) => {
+    deadline = setTimeout(() => resolve([`database: no answer in ${READY_TIMEOUT_MS} ms`]), READY_TIMEOUT_MS)
+  })
+  try {
+    return await Promise.race([problems, expired])
+  } finally {
+    clearTimeout(deadline)
   }
 }

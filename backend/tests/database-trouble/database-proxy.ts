@@ -1,0 +1,90 @@
+// A proxy in front of PostgreSQL: it passes everything on, refuses, or falls silent in one direction or in both, and
+// cuts what is open. What is held when it cuts is lost, as on a network.
+
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+
+export interface DatabaseProxy {
+  /** The database's URL, through the proxy. */
+  readonly url: string
+  /** Everything passes, what was held first. */
+  pass(): void
+  /** Connections are cut and new ones too, as soon as they come. */
+  refuse(): void
+  /** Connections stay, and nothing passes. */
+  holdAll(): void
+  /** Questions pass, answers do not. */
+  holdAnswers(): void
+  cut(): void
+  close(): Promise<void>
+}
+
+interface Pair {
+  readonly downstream: Socket
+  readonly upstream: Socket
+}
+
+type Mode = 'pass' | 'refuse' | 'hold_all' | 'hold_answers'
+
+export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseProxy> {
+  const target = new URL(databaseUrl)
+  const pairs = new Set<Pair>()
+  let mode: Mode = 'pass'
+
+  const apply = ({ downstream, upstream }: Pair): void => {
+    if (mode === 'hold_all') downstream.pause()
+    else downstream.resume()
+    if (mode === 'pass') upstream.resume()
+    else upstream.pause()
+  }
+  const cut = (): void => {
+    for (const { downstream, upstream } of pairs) {
+      downstream.destroy()
+      upstream.destroy()
+    }
+  }
+  const enter = (next: Mode): void => {
+    mode = next
+    if (next === 'refuse') cut()
+    else for (const pair of pairs) apply(pair)
+  }
+
+  const server = createServer((downstream) => {
+    downstream.on('error', () => {})
+    if (mode === 'refuse') return downstream.destroy()
+    const upstream = connect(Number(target.port), target.hostname)
+    const pair = { downstream, upstream }
+    pairs.add(pair)
+    upstream.on('error', () => {})
+    downstream.on('data', (chunk) => upstream.write(chunk))
+    upstream.on('data', (chunk) => downstream.write(chunk))
+    for (const socket of [downstream, upstream]) {
+      socket.on('close', () => {
+        pairs.delete(pair)
+        downstream.destroy()
+        upstream.destroy()
+      })
+    }
+    apply(pair)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  const url = new URL(databaseUrl)
+  url.host = `127.0.0.1:${address.port}`
+
+  return {
+    url: url.href,
+    pass: () => enter('pass'),
+    refuse: () => enter('refuse'),
+    holdAll: () => enter('hold_all'),
+    holdAnswers: () => enter('hold_answers'),
+    cut,
+    close: async () => {
+      cut()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
