@@ -18,7 +18,7 @@ import { readEnvelopes } from './db/queries/envelopes.ts'
 import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
-import { beginSession, findSupersededSessions } from './db/queries/sessions.ts'
+import { beginSession, findSupersededSessions, noteDeviceSeen, readSeenDevices } from './db/queries/sessions.ts'
 import { findUser } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
 import { clientAddressOf } from './gateway/client-address.ts'
@@ -29,12 +29,14 @@ import { createConnectionService } from './gateway/service.ts'
 import { createSessionRegistry } from './gateway/session-registry.ts'
 import { softEventLimit } from './gateway/session-rotation.ts'
 import { createWebSocketGateway } from './gateway/websocket.ts'
+import { startHousekeeping } from './housekeeping.ts'
 import { createAdminHttp } from './http/admin.ts'
 import { closeServer, formatHost, listen } from './http/listen.ts'
 import { createPublicHttp } from './http/public.ts'
 import { openIdentity } from './identity.ts'
 import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
+import { openPresence } from './presence/open-presence.ts'
 import { watchEventLoopLag } from './telemetry/event-loop-lag.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
@@ -61,7 +63,6 @@ export interface AppOverrides {
 
 const MAX_BATCHES_IN_FLIGHT = 2
 const RETRY_AFTER_MS = 1000
-const MAILBOX_SWEEP_MS = 60_000
 
 /** Rejects when the configuration cannot work: a database that breaks a promise, an identity that cannot be read. */
 export async function startApp(config: Config, overrides: AppOverrides = {}): Promise<App> {
@@ -94,6 +95,16 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const onFailure = (error: unknown): void =>
       log.error({ event: 'log.request.fail', err: error }, 'The database failed')
     const hubs = createHubs({ bus, readHeads: (userIds) => readHeads(db, userIds), onFailure })
+    const presence = await openPresence({
+      redisUrl: config.redisUrl,
+      leaseMs: config.presenceLeaseMs,
+      log,
+      now,
+      readDevices: (userId) => readSeenDevices(db, userId),
+      noteSeen: (userId, deviceId, atMs) => noteDeviceSeen(db, userId, deviceId, atMs),
+      announce: hubs.announce,
+    })
+    closers.push(presence.close)
     const sweep = async (): Promise<void> => {
       await Promise.all([hubs.sweep(), deviceSessions.sweep()])
     }
@@ -132,6 +143,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       registry: createSessionRegistry(),
       hubs,
       intake,
+      presence,
       rateLimits,
       store: {
         readHead: async (userId) => (await readHeads(db, [userId])).get(toHex(userId)) ?? 0,
@@ -220,7 +232,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       }),
     )
 
-    const stopTimers = startTimers({
+    const stopHousekeeping = startHousekeeping({
       sweepMs: () => (bus.isHealthy ? config.headPollMs : config.headPollMs / 5),
       sweep,
       cleanMailboxes: () => deleteExpiredMailboxes(db).catch(onFailure),
@@ -228,7 +240,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const lagWatch = watchEventLoopLag(metrics.process)
     closers.push(async () => {
       stopListening()
-      stopTimers()
+      stopHousekeeping()
       lagWatch.close()
     })
     closers.push(() => closeServer(adminServer))
@@ -238,6 +250,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       isDraining = true
       await gateway.drain(drainMs)
       await intake.drain()
+      await deviceSessions.whenLeft()
     })
     const publicPort = await listen(publicServer, config.port, config.host)
 
@@ -269,24 +282,4 @@ function openDatabase(config: Config, log: Log, metrics: Metrics): Promise<Datab
     return openPglite({ dataDir: join(config.dataDir, 'database'), log, metrics: metrics.database, slowQueryMs })
   }
   return openPostgres({ url: databaseUrl, poolSize, log, metrics: metrics.database, slowQueryMs })
-}
-
-interface TimerParts {
-  sweepMs(): number
-  sweep(): Promise<void>
-  cleanMailboxes(): Promise<unknown>
-}
-
-function startTimers(parts: TimerParts): () => void {
-  let sweepTimer: NodeJS.Timeout
-  const scheduleSweep = (): void => {
-    sweepTimer = setTimeout(() => void parts.sweep().finally(scheduleSweep), parts.sweepMs())
-    sweepTimer.unref()
-  }
-  scheduleSweep()
-  const mailboxTimer = setInterval(() => void parts.cleanMailboxes(), MAILBOX_SWEEP_MS).unref()
-  return () => {
-    clearTimeout(sweepTimer)
-    clearInterval(mailboxTimer)
-  }
 }

@@ -8,6 +8,7 @@ import type { Accounts } from '../devices/accounts.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
 import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
 import type { Intake } from '../log/intake.ts'
+import type { Presence } from '../presence/presence.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Connection } from './connection.ts'
@@ -24,6 +25,7 @@ export interface DeviceSessionParts {
   readonly hubs: Hubs
   readonly intake: Pick<Intake, 'submit'>
   readonly rateLimits: RateLimits
+  readonly presence: Pick<Presence, 'join'>
   readonly store: SessionStore
   /** Numbers the session; undefined when the device may have none. */
   beginSession(userId: Uint8Array, deviceId: Uint8Array): Promise<BegunSession | undefined>
@@ -49,6 +51,8 @@ export interface SupersededDevice {
 export interface DeviceSession {
   /** As it stood when the session began. */
   readonly device: DeviceForSession
+  /** The client has been greeted. */
+  start(): void
   handle(message: ClientMessage): void
   onWritable(): void
   tick(): void
@@ -60,6 +64,8 @@ export interface DeviceSession {
 export interface DeviceSessions {
   /** Rejects with SessionRefused when the device was cut off since its handshake. */
   open(session: Session, connection: Connection): Promise<DeviceSession>
+  /** Resolves when the sessions that have ended have left everything. */
+  whenLeft(): Promise<void>
   /** Ends sessions of which a newer one began elsewhere, should word of it have been lost (SES-3). */
   sweep(): Promise<void>
 }
@@ -79,6 +85,7 @@ const SAVE_CURSOR_TICKS = 5
 
 export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions {
   const { hubs, metrics, log } = parts
+  const leaving = new Set<Promise<void>>()
   let behindCount = 0
 
   const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
@@ -120,10 +127,12 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         case 'session_superseded':
           return parts.registry.supersedeOlder(toHex(announcement.deviceId), announcement.sessionNumber)
         case 'presence':
+          return presence?.hear(announcement)
       }
     }
 
     let handler: ReturnType<typeof createMessageHandler> | undefined
+    let presence: ReturnType<Presence['join']> | undefined
     const opening = parts.registry.open(session)
     const detach = await hubs.attach(userId, { delivery, onControl }, { deviceHash })
     let isEnded = false
@@ -133,7 +142,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       delivery.close()
       opening.end()
       try {
-        await Promise.all([handler?.saveCursor(), detach()])
+        await Promise.all([handler?.saveCursor(), presence?.end(), detach()])
         log.debug({ event: 'gateway.session.end', device: deviceHash }, 'A session ended and left nothing behind')
       } catch (error) {
         onFailure(error)
@@ -152,6 +161,8 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       throw error
     }
     const { device, number } = begun
+    const present = parts.presence.join(session, number, connection.send)
+    presence = present
     hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
 
     const publishing = createPublishing({
@@ -184,6 +195,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     let ticks = 0
     return {
       device,
+      start: present.start,
       handle: working.handle,
       onWritable: () => {
         working.onWritable()
@@ -196,7 +208,10 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         if (++ticks % SAVE_CURSOR_TICKS === 0) working.saveCursor().catch(onFailure)
       },
       finish: publishing.whenAnswered,
-      end: () => void leave(),
+      end: () => {
+        const left = leave().finally(() => leaving.delete(left))
+        leaving.add(left)
+      },
     }
   }
 
@@ -210,6 +225,9 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
 
   return {
     open,
+    whenLeft: async () => {
+      await Promise.all(leaving)
+    },
     sweep: async () => {
       try {
         const superseded = await parts.findSuperseded(parts.registry.sessions())

@@ -56,6 +56,7 @@ export const systemDrainParts = (log: Log): DrainParts => ({
 /** What is in flight is answered for so long before the session is closed all the same. */
 const FINISH_TIMEOUT_MS = 5000
 
+/** What still arrives meanwhile is not read: it is sent again, to another node. */
 export async function finishSession(
   connection: Pick<Connection, 'close'>,
   service: { finish(): Promise<void> },

@@ -109,6 +109,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
         device_log_head: head,
         key_epoch: epoch.n,
       })
+      deviceSession.start()
     }
 
     const startRegistration = (message: Register): void => {

@@ -261,7 +261,6 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       },
       finish: async () => {
         if (stage.type !== 'established') return refuse('server_draining')
-        // What still arrives is not read: it is sent again, to another node.
         isFinishing = true
         await finishSession(stage.connection, stage.service)
       },

@@ -1,0 +1,182 @@
+// Who of a user's devices is online (PRE-1 to PRE-3): each session holds its device's lease, is told of the others in
+// one snapshot, and then what changes. Changes come by announcement; comparing with the leases, several times a lease,
+// finds what no announcement told: a node that died, word that was lost.
+
+import { equalBytes, type Presence as PresenceMessage, toDeviceId } from '@valise/protocol'
+import type { PresenceAnnouncement } from '../bus/bus.ts'
+import type { SeenDevice } from '../db/queries/sessions.ts'
+import type { Session } from '../gateway/session.ts'
+import { type DeviceKey, type Lease, type Leases, leaseKey } from './leases.ts'
+import { createPicture, type DevicePicture, type Picture, toPresenceMessage } from './picture.ts'
+
+export interface PresenceParts {
+  readonly leases: Leases
+  /** No device is shown online for longer after it was last known to be (PRE-3). */
+  readonly staleAfterMs: number
+  /** Unix milliseconds. */
+  now(): number
+  readDevices(userId: Uint8Array): Promise<readonly SeenDevice[]>
+  noteSeen(userId: Uint8Array, deviceId: Uint8Array, atMs: number): Promise<void>
+  announce(announcement: PresenceAnnouncement): void
+  onFailure(error: unknown): void
+}
+
+export interface PresenceSession {
+  /** The client was greeted: the device is online, and its session is told of the others. */
+  start(): void
+  hear(announcement: PresenceAnnouncement): void
+  /** Resolves when the device is offline, unless a newer session holds it. */
+  end(): Promise<void>
+}
+
+export interface Presence {
+  join(session: Session, sessionNumber: number, send: (message: PresenceMessage) => void): PresenceSession
+  /** Renews the leases of this node, and compares what its sessions were told with all leases. */
+  compare(): Promise<void>
+}
+
+interface Watcher {
+  readonly lease: Lease
+  /** Undefined until the snapshot was sent. */
+  picture: Picture | undefined
+  readonly early: PresenceAnnouncement[]
+  send(message: PresenceMessage): void
+}
+
+/** The answer of the leases, and when it was asked for. */
+interface Found {
+  readonly askedAtMs: number
+  readonly isKnown: boolean
+  numberOf(key: string): number | undefined
+}
+
+export function createPresence(parts: PresenceParts): Presence {
+  const { leases, now, onFailure } = parts
+  const watchers = new Set<Watcher>()
+
+  /** The sessions of this node are known without asking. */
+  const ownNumbers = (): Map<string, number> => {
+    const numberByDevice = new Map<string, number>()
+    for (const { lease } of watchers) {
+      const key = leaseKey(lease)
+      numberByDevice.set(key, Math.max(numberByDevice.get(key) ?? 0, lease.sessionNumber))
+    }
+    return numberByDevice
+  }
+
+  const tellSnapshot = async (watcher: Watcher): Promise<void> => {
+    const { userId, deviceId: ownId } = watcher.lease
+    const seen = (await parts.readDevices(userId)).filter(({ deviceId }) => !equalBytes(deviceId, ownId))
+    const numbers = await leases.read(seen.map(({ deviceId }) => ({ userId, deviceId })))
+    if (!watchers.has(watcher) || watcher.picture !== undefined) return
+    const own = ownNumbers()
+    const picture = createPicture()
+    const atMs = now()
+    for (const [i, { deviceId: bytes, lastSeenAtMs }] of seen.entries()) {
+      const deviceId = toDeviceId(bytes)
+      const number = own.get(leaseKey({ userId, deviceId: bytes })) ?? numbers?.[i]
+      if (deviceId === undefined) continue
+      const isOnline = number !== undefined
+      picture.set({ deviceId, isOnline, sessionNumber: number ?? 0, lastSeenAtMs, confirmedAtMs: atMs })
+    }
+    for (const announcement of watcher.early.splice(0)) picture.apply(announcement, atMs)
+    watcher.picture = picture
+    watcher.send(toPresenceMessage(true, picture.devices.values()))
+  }
+
+  const compareOne = (watcher: Watcher, found: Found, expired: Map<string, DevicePicture & DeviceKey>): void => {
+    const { picture, lease } = watcher
+    if (picture === undefined) return
+    const atMs = now()
+    const changes: DevicePicture[] = []
+    for (const device of [...picture.devices.values()]) {
+      const key = leaseKey({ userId: lease.userId, deviceId: device.deviceId })
+      const number = found.numberOf(key)
+      if (number !== undefined) {
+        const next = { ...device, isOnline: true, sessionNumber: number, lastSeenAtMs: atMs, confirmedAtMs: atMs }
+        picture.set(next)
+        if (!device.isOnline) changes.push(next)
+      } else if (device.isOnline && isOver(device, found, atMs)) {
+        const next = { ...device, isOnline: false }
+        picture.set(next)
+        changes.push(next)
+        expired.set(key, { ...next, userId: lease.userId })
+      }
+    }
+    if (changes.length > 0) watcher.send(toPresenceMessage(false, changes))
+  }
+
+  const isOver = (device: DevicePicture, found: Found, atMs: number): boolean =>
+    // Word that came after the leases were asked is newer than their answer.
+    found.isKnown ? device.confirmedAtMs < found.askedAtMs : atMs - device.confirmedAtMs >= parts.staleAfterMs
+
+  const compare = async (): Promise<void> => {
+    await leases.hold([...watchers].map(({ lease }) => lease))
+    const asked = new Map<string, DeviceKey>()
+    for (const { picture, lease } of watchers) {
+      for (const { deviceId } of picture?.devices.values() ?? []) {
+        const device = { userId: lease.userId, deviceId }
+        asked.set(leaseKey(device), device)
+      }
+    }
+    const keys = [...asked.keys()]
+    const askedAtMs = now()
+    const numbers = await leases.read([...asked.values()])
+    const own = ownNumbers()
+    const held = new Map(keys.map((key, i) => [key, numbers?.[i]]))
+    const expired = new Map<string, DevicePicture & DeviceKey>()
+    const found = {
+      numberOf: (key: string) => own.get(key) ?? held.get(key),
+      isKnown: numbers !== undefined,
+      askedAtMs,
+    }
+    for (const watcher of watchers) {
+      if (watcher.picture === undefined) await tellSnapshot(watcher).catch(onFailure)
+      else compareOne(watcher, found, expired)
+    }
+    for (const { userId, deviceId, confirmedAtMs } of expired.values()) {
+      await parts.noteSeen(userId, deviceId, confirmedAtMs).catch(onFailure)
+    }
+  }
+
+  return {
+    compare,
+    join: ({ userId, deviceId }, sessionNumber, send) => {
+      const lease: Lease = { userId, deviceId, sessionNumber }
+      const watcher: Watcher = { lease, picture: undefined, early: [], send }
+      const change = (isOnline: boolean): PresenceAnnouncement => ({
+        type: 'presence',
+        ...lease,
+        isOnline,
+        atMs: now(),
+      })
+      let starting: Promise<void> | undefined
+      const start = async (): Promise<void> => {
+        await leases.hold([lease])
+        parts.announce(change(true))
+        await tellSnapshot(watcher)
+      }
+      return {
+        start: () => {
+          watchers.add(watcher)
+          starting = start().catch(onFailure)
+        },
+        hear: (announcement) => {
+          if (!watchers.has(watcher) || equalBytes(announcement.deviceId, deviceId)) return
+          if (watcher.picture === undefined) return void watcher.early.push(announcement)
+          const changed = watcher.picture.apply(announcement, now())
+          if (changed !== undefined) send(toPresenceMessage(false, [changed]))
+        },
+        end: async () => {
+          watchers.delete(watcher)
+          if (starting === undefined) return
+          await starting
+          if (!(await leases.release(lease))) return
+          const offline = change(false)
+          parts.announce(offline)
+          await parts.noteSeen(userId, deviceId, offline.atMs)
+        },
+      }
+    },
+  }
+}
