@@ -243,15 +243,22 @@ describe('P3: PostgreSQL refuses to store', () => {
   })
 })
 
+/** A server of the test's own, which may be killed. */
+async function startPostgres(): Promise<string> {
+  const { url, close }: { url?: string; close?: () => Promise<unknown> } = await providePostgres(undefined)
+  if (url === undefined || close === undefined) throw new Error('no PostgreSQL for this test alone')
+  undo.push(close)
+  return url
+}
+
 test('P3: PostgreSQL is killed under load: what was acknowledged is there, the rest is stored when sent again', async () => {
-  const postgres = await providePostgres(undefined)
-  undo.push(postgres.close)
-  const server = await startTestServer({ database: 'postgres', databaseUrl: postgres.url })
+  const databaseUrl = await startPostgres()
+  const server = await startTestServer({ database: 'postgres', databaseUrl })
   undo.push(server.close)
   const accounts = [await createAccount(server, { devices: 3 }), await createAccount(server, { devices: 2 })]
   const publishing = accounts.flatMap(({ devices }) => devices.slice(1))
   const publishers = await Promise.all(publishing.map((device) => createPatientPublisher(server, device)))
-  const sql = new pg.Client({ connectionString: postgres.url })
+  const sql = new pg.Client({ connectionString: databaseUrl })
   sql.on('error', () => {})
   await sql.connect()
 
