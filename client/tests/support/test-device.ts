@@ -28,6 +28,8 @@ export interface TestDevice {
 export interface TestDeviceOptions {
   readonly checkpointEvery?: number
   readonly outboxLimits?: OutboxLimits
+  /** Default: no jitter. */
+  readonly random?: () => number
 }
 
 export const sealer = createAtRestSealer(new Uint8Array(32).fill(3), crypto)
