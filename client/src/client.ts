@@ -8,6 +8,7 @@ import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
 import type { DeviceParts } from './device-parts.ts'
 import type { ReadOptions, ReceivedEvent } from './event-reader.ts'
+import type { PresencePicture } from './presence.ts'
 import type { OutboxLimits } from './publish/outbox.ts'
 import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
@@ -47,6 +48,8 @@ export interface Client {
   onReceipt(listener: (receipt: PublishReceipt) => void): () => void
   onRefused(listener: (refusal: PublishRefusal) => void): () => void
   onResync(listener: (resync: Resync) => void): () => void
+  /** Calls at once with what is known of the user's other devices, then at each change; undefined while offline. */
+  onPresence(listener: (picture: PresencePicture) => void): () => void
   /** What is stored, then what comes. Throws `ClientStoppedError` when the client stops for good; ends when closed. */
   events(streamName: string | undefined, options?: ReadOptions): AsyncIterable<ReceivedEvent>
   state(): ClientState

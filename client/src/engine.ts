@@ -6,6 +6,7 @@ import {
   findDevice,
   formatUuid,
   isSameId,
+  type Presence,
   type ServerMessage,
   type SessionEstablished,
 } from '@valise/protocol'
@@ -30,6 +31,7 @@ export interface EngineParts {
   connector(): Connector
   onReplaying(head: number): void
   onLive(): void
+  onPresence(message: Presence): void
   onResync(resync: { readonly from: number; readonly to: number }): void
   /** A session has just begun, or events were applied: a checkpoint may be due. */
   onCheckpointMoment(isReconnect: boolean): void
@@ -206,6 +208,8 @@ export function createEngine(parts: EngineParts): Engine {
         return handover.before(message.expires_at - clock.now() - (current?.serverAheadMs ?? 0))
       case 'draining':
         return handover.after(message.reconnect_after_ms)
+      case 'presence':
+        return parts.onPresence(message)
       case 'session_established':
       case 'registered':
         throw new AlarmError('malformed_message', { message: message.type })

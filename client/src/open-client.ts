@@ -11,11 +11,11 @@ import { type Connector, createConnector } from './connection/connector.ts'
 import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
+import { createPresenceView } from './presence.ts'
 import { checkStreamName, composeItem } from './publish/compose.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
 import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
-
 import { createListeners, createPulse } from './signal.ts'
 import { storeKeys } from './store/layout.ts'
 import { put } from './store/store.ts'
@@ -31,6 +31,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const receiptListeners = createListeners<PublishReceipt>(failing)
   const refusalListeners = createListeners<PublishRefusal>(failing)
   const resyncListeners = createListeners<Resync>(failing)
+  const presence = createPresenceView(failing)
   const stateListeners = createListeners<ClientState>(failing)
   /** Fires when anything changes that somebody may wait for. */
   const changed = createPulse()
@@ -130,6 +131,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       phase = { type: 'live' }
       noteState()
     },
+    onPresence: presence.apply,
     onResync: (range) => resyncListeners.emit({ reason: 'retention', ...range }),
     onCheckpointMoment: (isReconnect) => {
       publishCheckpoint(isReconnect).catch(failing)
@@ -163,6 +165,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onRekeyed: engine.wake,
     onGone: () => {
       phase = undefined
+      presence.forget()
       engine.onGone()
     },
     onState: noteState,
@@ -192,6 +195,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onReceipt: receiptListeners.add,
     onRefused: refusalListeners.add,
     onResync: resyncListeners.add,
+    onPresence: presence.add,
     events: (streamName, options = {}) => {
       if (streamName !== undefined) rememberName(streamName).catch(failing)
       return reader.follow(streamName, options)

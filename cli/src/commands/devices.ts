@@ -1,20 +1,24 @@
-// `valise devices`: the user's devices, as far as this one has verified them.
+// `valise devices`: the user's devices, as far as this one has verified them, and which are online if the server says.
 
-import { formatUuid } from '@valise/protocol'
+import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
 import { printable } from '../output.ts'
+import { askPresence, describeSeen } from '../presence.ts'
 
 export const addDevices: AddCommand = (program, run) => {
   program
     .command('devices')
-    .description('list your devices, as this one has verified them')
+    .description('list your devices, as this one has verified them, and who is online')
     .action(
       run(({ output, homeDir }) =>
         withHome(homeDir, async (device) => {
+          const account = device.account()
+          const seenByDevice = account && (await askPresence(device.client(), serverOf(account)))
           for (const each of await device.devices()) {
             const { name, platform, role, status, isThisDevice, deviceFingerprint } = each
+            const seen = seenByDevice?.get(toHex(each.deviceId))
             const label = role === 'recovery' ? '(recovery phrase)' : printable(name ?? '(name not received yet)')
             const words = [
               label,
@@ -22,6 +26,7 @@ export const addDevices: AddCommand = (program, run) => {
               status,
               deviceFingerprint,
               printable(platform ?? ''),
+              role === 'recovery' ? '' : describeSeen(seen),
               isThisDevice ? 'this device' : '',
             ]
             output.result(words.filter((word) => word !== '').join('  '), {
@@ -31,6 +36,8 @@ export const addDevices: AddCommand = (program, run) => {
               role,
               status,
               this_device: isThisDevice,
+              online: seen?.isOnline ?? null,
+              last_seen_at: seen?.lastSeenAtMs ?? null,
               added_seq: each.addedSeq,
               device_seq: each.lastDeviceSeq,
               device_fingerprint: deviceFingerprint,
@@ -41,3 +48,8 @@ export const addDevices: AddCommand = (program, run) => {
       ),
     )
 }
+
+const serverOf = ({ serverUrl, serverFingerprint }: { serverUrl: string; serverFingerprint: Uint8Array }) => ({
+  url: serverUrl,
+  fingerprint: toBase64Url(serverFingerprint),
+})
