@@ -245,10 +245,10 @@ describe('P3: PostgreSQL refuses to store', () => {
 
 /** A server of the test's own, which may be killed. */
 async function startPostgres(): Promise<string> {
-  const { url, close }: { url?: string; close?: () => Promise<unknown> } = await providePostgres(undefined)
-  if (url === undefined || close === undefined) throw new Error('no PostgreSQL for this test alone')
-  undo.push(close)
-  return url
+  const provided = await providePostgres(undefined)
+  if (!('url' in provided) || provided.close === undefined) throw new Error('no PostgreSQL for this test alone')
+  undo.push(provided.close)
+  return provided.url
 }
 
 test('P3: PostgreSQL is killed under load: what was acknowledged is there, the rest is stored when sent again', async () => {
