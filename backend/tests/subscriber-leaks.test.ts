@@ -3,7 +3,11 @@
 
 import { describe } from 'vitest'
 import { describeHubChurn } from './subscriber-leaks/hub-churn.ts'
+import { describeMemory } from './subscriber-leaks/memory.ts'
+import { describeServers } from './subscriber-leaks/servers.ts'
 
 describe('subscribers', () => {
   describeHubChurn()
+  describeServers()
+  describeMemory()
 })

@@ -8,7 +8,7 @@ import type { LogItem } from '../../src/db/queries/events.ts'
 import { createDelivery } from '../../src/log/delivery.ts'
 import { createHubs, type Hubs } from '../../src/log/hub.ts'
 import type { StoredBatch } from '../../src/log/intake.ts'
-import { createLog } from '../../src/telemetry/log.ts'
+import { createLog, type LogLevel } from '../../src/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts'
 
 export const userOf = (index: number): Uint8Array => {
@@ -89,11 +89,11 @@ export interface HubNode {
 const TIMINGS = { heartbeatMs: 500, connectTimeoutMs: 1000, retryDelayMs: () => 20 }
 
 /** Heads are compared when the bus tells of a gap, and never by the clock. */
-export async function openHubNode(url: string, memoryLog: MemoryLog): Promise<HubNode> {
+export async function openHubNode(url: string, memoryLog: MemoryLog, level: LogLevel = 'debug'): Promise<HubNode> {
   const metrics = createMetrics()
   const lines: HubNode['lines'][number][] = []
   const failures: unknown[] = []
-  const log = createLog({ level: 'debug', stream: { write: (line) => lines.push(JSON.parse(line)) } })
+  const log = createLog({ level, stream: { write: (line) => lines.push(JSON.parse(line)) } })
   const bus = await openRedisBus({ url, log, metrics, timings: TIMINGS })
   const hubs = createHubs({
     bus,
