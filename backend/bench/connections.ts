@@ -1,7 +1,8 @@
 // `npm run bench -- connections [--devices 10000] [--rest-seconds 10]`: one node with PostgreSQL and Redis, and as many
 // idle devices as asked for. Prints what one of them costs in memory, what all of them cost in CPU time at rest, how many
-// connections to Redis the node needs, and how all of them come back when the node is deployed anew: it gets SIGTERM,
-// and a new one starts on the same port when it has ended. They come back at once, with jittered backoff on failure.
+// connections to Redis the node needs, and how all of them come back when the node is deployed anew: it gets SIGTERM and
+// closes all of them at once, without the spread of a drain, a new one starts on the same port when it has ended, and
+// from the moment it listens they come back as fast as they can, with jittered backoff on failure.
 
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -19,8 +20,8 @@ import { forEachAtOnce } from './users.ts'
 
 const HANDSHAKES_AT_ONCE = 32
 const REHEARSAL_DEVICES = 500
-const RETRY_MS = { first: 100, most: 5000 }
-const STORM_DEADLINE_MS = 120_000
+/** One process plays all devices: more attempts at once than it can serve itself would measure nothing but itself. */
+const STORM = { attemptsAtOnce: 512, firstWaitMs: 100, mostWaitMs: 5000, deadlineMs: 120_000 }
 
 const { values: flags } = parseArgs({
   options: {
@@ -41,6 +42,7 @@ const environment = {
   PORT: String(await findFreePort()),
   VALISE_IDENTITY_FILE: join(identityFolder, 'identity.key'),
   VALISE_LOG_LEVEL: 'warn',
+  VALISE_DRAIN_MS: '0',
 }
 const start = (): Promise<ServerProcess> => startServer({ databaseUrl: database.url, environment })
 const peers = new Map<IdleDevice, Peer>()
@@ -95,38 +97,30 @@ async function measureIdle(devices: readonly IdleDevice[]): Promise<void> {
 }
 
 async function measureStorm(devices: readonly IdleDevice[]): Promise<void> {
-  let failedAttempts = 0
-  let listensAtMs = Number.NaN
-  const backAfterMs: number[] = []
-  const allBack = new Promise<void>((resolve) => {
-    const comeBack = async (device: IdleDevice): Promise<void> => {
-      for (let failures = 0; performance.now() - signalledAtMs < STORM_DEADLINE_MS; failures++) {
-        try {
-          peers.set(device, await connectIdle(server.address, device, () => onLost(device)))
-          backAfterMs.push(performance.now() - listensAtMs)
-          break
-        } catch {
-          // While no server listens, attempts are free of charge.
-          if (!Number.isNaN(listensAtMs)) failedAttempts++
-          const mostMs = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** failures)
-          await new Promise((later) => setTimeout(later, Math.random() * mostMs))
-        }
-      }
-      if (--left === 0) resolve()
-    }
-    let left = devices.length
-    onLost = (device) => {
-      peers.delete(device)
-      void comeBack(device)
-    }
-  })
+  onLost = (device) => peers.delete(device)
   const signalledAtMs = performance.now()
   await server.close()
   const endedAtMs = performance.now()
   server = await start()
-  listensAtMs = performance.now()
-  await allBack
+  const listensAtMs = performance.now()
+  const cpuBefore = process.cpuUsage()
+  const backAfterMs: number[] = []
+  let failedAttempts = 0
+  await forEachAtOnce(devices, STORM.attemptsAtOnce, async (device) => {
+    for (let failures = 0; performance.now() - listensAtMs < STORM.deadlineMs; failures++) {
+      try {
+        peers.set(device, await connectIdle(server.address, device, () => onLost(device)))
+        backAfterMs.push(performance.now() - listensAtMs)
+        return
+      } catch {
+        failedAttempts++
+        const mostMs = Math.min(STORM.mostWaitMs, STORM.firstWaitMs * 2 ** failures)
+        await new Promise((later) => setTimeout(later, Math.random() * mostMs))
+      }
+    }
+  })
   const usage = await server.readUsage()
+  const { user, system } = process.cpuUsage(cpuBefore)
   const active = await server.readMetric('redis_subscribers_active')
   backAfterMs.sort((a, b) => a - b)
   const after = (share: number): string =>
@@ -137,6 +131,7 @@ async function measureStorm(devices: readonly IdleDevice[]): Promise<void> {
   rows.push(['  half, 99 %, all of them after', `${after(0.5)}, ${after(0.99)}, ${after(1)}`])
   rows.push(['  attempts that failed meanwhile', whole(failedAttempts)])
   rows.push(['  CPU of the new node until then, a device', `${(usage.cpuMs / devices.length).toFixed(2)} ms`])
+  rows.push(['  CPU of the load generator, a device', `${((user + system) / 1000 / devices.length).toFixed(2)} ms`])
   rows.push(['redis_subscribers_active', whole(active ?? Number.NaN)])
 }
 
