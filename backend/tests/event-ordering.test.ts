@@ -31,8 +31,13 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
     server = await startTestServer({
       database,
       ...(database === 'postgres' ? { redisUrl: testRedisUrl() } : {}),
-      // Small, so that readers fall behind and keys change within a test.
-      flags: { VALISE_SEND_BUFFER_BYTES: '16384', VALISE_SESSION_ROTATE_AFTER_EVENTS: '200' },
+      flags: {
+        // Small, so that readers fall behind and keys change within a test.
+        VALISE_SEND_BUFFER_BYTES: '16384',
+        VALISE_SESSION_ROTATE_AFTER_EVENTS: '200',
+        // So rarely that no test is saved by it.
+        VALISE_HEAD_POLL_MS: '600000',
+      },
     })
   })
   afterAll(() => server?.close())

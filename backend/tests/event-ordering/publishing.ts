@@ -1,5 +1,6 @@
 // The few steps that most tests of order are made of.
 
+import { expect } from 'vitest'
 import type { PublishedEvent, TestDevice } from '../support/account.ts'
 import type { RawSession, SessionTarget } from '../support/raw-device.ts'
 import { createSeededRandom } from '../support/seeded-random.ts'
@@ -10,6 +11,7 @@ export const wiresOf = (events: readonly PublishedEvent[]): Uint8Array[] => even
 export async function follow(target: SessionTarget, device: TestDevice, cursor = 0): Promise<RawSession> {
   const session = await device.connect(target, { cursor })
   await session.until('caught_up', () => session.isCaughtUp)
+  expect(session.through).toBeGreaterThanOrEqual(session.established.head)
   return session
 }
 
