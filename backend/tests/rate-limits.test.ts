@@ -95,7 +95,9 @@ describe('events', () => {
   })
 })
 
-test('LIM-3, P4: a client far over the limit ends with all stored, in order, once, and without an alarm', async () => {
+test('LIM-3, P4: a client far over the limit ends with all stored, in order, once, and without an alarm', {
+  timeout: 180_000,
+}, async () => {
   const EVENTS = 10_000
   await start({ VALISE_DEVICE_EVENTS_PER_S: '2500', VALISE_DEVICE_EVENTS_BURST: '300' })
   const store = createMemoryStore()
@@ -131,7 +133,7 @@ test('LIM-3, P4: a client far over the limit ends with all stored, in order, onc
     await Promise.all(
       Array.from({ length: EVENTS }, (_, i) => client.publish('a', { type: 't', body: encodeUtf8(String(i)) })),
     )
-    await client.flush(AbortSignal.timeout(50_000))
+    await client.flush(AbortSignal.timeout(150_000))
     const first = receipts[0]!.deviceSeq
     expect(receipts.map(({ deviceSeq }) => deviceSeq)).toEqual(range(first, first + EVENTS - 1))
     expect(receipts.map(({ streamSeq }) => streamSeq)).toEqual(range(1, EVENTS))
