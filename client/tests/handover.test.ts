@@ -3,6 +3,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { Client, ClientState } from '../src/client.ts'
 import { createHandover } from '../src/connection/handover.ts'
+import type { Transport } from '../src/transport.ts'
 import { publishAll, stopCode } from './support/device-pair.ts'
 import { createManualClock } from './support/manual-clock.ts'
 import { createFirstDevice, type TestDevice } from './support/test-device.ts'
@@ -68,10 +69,25 @@ describe('a handover', () => {
   let client: Client
   let states: ClientState['type'][]
   let old: Peer
+  /** Takes the frame that ends a handshake, to deliver it later. */
+  let holdGreeting: ((deliver: () => void) => void) | undefined
 
   beforeEach(async () => {
     server = createTestServer()
-    device = await createFirstDevice(server)
+    holdGreeting = undefined
+    const { transport } = server
+    const held: Transport = {
+      connect: (url, handlers) =>
+        transport.connect(url, {
+          ...handlers,
+          onMessage: (data) => {
+            const isGreeting = typeof data === 'string' && data.includes('session_established')
+            if (isGreeting && holdGreeting !== undefined) holdGreeting(() => handlers.onMessage(data))
+            else handlers.onMessage(data)
+          },
+        }),
+    }
+    device = await createFirstDevice({ ...server, transport: held })
     client = device.client
     client.start()
     await until(() => client.state().type === 'live' && server.peers.size === 1, 'the session')
@@ -164,6 +180,26 @@ describe('a handover', () => {
     await begin()
     await client.flush()
     expect([receipts, server.events.length, states]).toEqual([[1, 2], 2, []])
+  })
+
+  test('P4: word of the old session that is newer than the greeting of another node is no contradiction', async () => {
+    server.distort = (message) => (message.type === 'receipts' ? [] : [message])
+    await publishAll(client, ['a', 'b'])
+    await until(() => server.events.length === 2, 'the events')
+    // The new node read its database before the two events; the old one answers them before it hears of the new.
+    server.distort = (message) =>
+      message.type === 'session_established' ? [{ ...message, last_device_seq: 0, head: 0 }] : [message]
+    let release = (): void => {}
+    holdGreeting = (deliver) => {
+      release = deliver
+    }
+    await begin()
+    await until(() => server.peers.size === 2, 'the new session at the server')
+    old.send({ type: 'receipts', receipts: [1, 2].map((seq) => [seq, seq, seq, 1_700_000_000_000, false]) })
+    for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
+    release()
+    await client.flush()
+    expect([server.events.length, states, client.state().type]).toEqual([2, [], 'live'])
   })
 
   test('SES-2: a client that is closed meanwhile ends both sessions', async () => {
