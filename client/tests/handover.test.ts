@@ -198,8 +198,10 @@ describe('a handover', () => {
     old.send({ type: 'receipts', receipts: [1, 2].map((seq) => [seq, seq, seq, 1_700_000_000_000, false]) })
     for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
     release()
+    await until(() => server.peers.size === 1, 'the old session to end')
+    await publishAll(client, ['c'])
     await client.flush()
-    expect([server.events.length, states, client.state().type]).toEqual([2, [], 'live'])
+    expect([server.events.length, states, client.state().type]).toEqual([3, [], 'live'])
   })
 
   test('SES-2: a client that is closed meanwhile ends both sessions', async () => {
