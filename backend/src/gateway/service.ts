@@ -67,7 +67,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
 
   const beginDevice = async (session: Session, connection: Connection): Promise<EstablishedService> => {
     const deviceSession = await parts.deviceSessions.open(session, connection)
-    const { device, ...working } = deviceSession
+    const { device, start, ...working } = deviceSession
     greet(session, connection, {
       device_log_seq: device.user.logSeq,
       device_log_head: device.user.logHead,
@@ -75,6 +75,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       last_device_seq: device.lastDeviceSeq,
       head: device.user.lastUserSeq,
     })
+    start()
     return { deviceHash: session.deviceHash, ...working }
   }
 
