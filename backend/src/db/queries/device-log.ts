@@ -80,6 +80,7 @@ export async function insertGenesis(
   tx: Queryable,
   change: DeviceLogChange,
 ): Promise<'inserted' | 'exists' | 'deleted' | 'key_taken'> {
+  await lockKeys(tx, change.added)
   const inserted = await tx.query(insertUser, [change.userId, change.seq, change.head, change.epoch?.n ?? 0])
   if (inserted.length === 0) {
     const [user] = await tx.query<{ is_deleted: boolean }>(readUserState, [change.userId])
@@ -104,6 +105,14 @@ const moveHead: Statement = {
     returning u.user_id`,
 }
 
+const findHead: Statement = {
+  name: 'find_log_head',
+  text: `
+    select u.user_id
+    from users as u
+    where u.user_id = $1 and u.log_seq = $2 and u.log_head = $3 and u.deleted_at is null`,
+}
+
 const moveEpoch: Statement = {
   name: 'move_key_epoch',
   text: `
@@ -121,9 +130,14 @@ export async function appendDeviceLogEntry(
   change: DeviceLogChange,
 ): Promise<'appended' | 'head_moved' | 'key_taken'> {
   const { userId, seq, head, prevHead, epoch } = change
-  // Its row lock holds off append_events on the same user until this transaction ends, so no event slips past a cut.
-  // The check of keys comes after: it must not write when it refuses, and the head has not moved for others yet.
-  if (await isAnyKeyTaken(tx, change.added)) return 'key_taken'
+  // Keys before the user, as in a registration. A refusal of a key must not write, so it comes before the head moves,
+  // whose row lock holds off append_events on the same user until this transaction ends: no event slips past a cut.
+  await lockKeys(tx, change.added)
+  if (await isAnyKeyTaken(tx, change.added)) {
+    // The same entry sent twice at once took its own key: its sender shall look at the log, not make other keys.
+    const isNewest = (await tx.query(findHead, [userId, seq - 1, prevHead])).length > 0
+    return isNewest ? 'key_taken' : 'head_moved'
+  }
   const moved = await tx.query(moveHead, [userId, seq, head, seq - 1, prevHead])
   if (moved.length === 0) return 'head_moved'
   if (epoch !== undefined) await tx.query(moveEpoch, [userId, epoch.n, seq])
@@ -196,11 +210,23 @@ const findTakenKey: Statement = {
     limit 1`,
 }
 
-/**
- * A device belongs to one user for ever. Two transactions at once with the same new keys could both pass, but both are
- * signed by the holder of those keys, and the look-up of a recovery device has one answer all the same.
- */
+/** A device belongs to one user for ever. Its key is locked before. */
 async function isAnyKeyTaken(tx: Queryable, devices: readonly NewDevice[]): Promise<boolean> {
   for (const device of devices) if ((await tx.query(findTakenKey, [device.deviceId])).length > 0) return true
   return false
+}
+
+/** Advisory locks with two numbers are apart from those with one: the first is "vkey". */
+const KEY_LOCKS = 0x76_6b_65_79
+
+const lockKey: Statement = { name: 'lock_device_key', text: 'select pg_advisory_xact_lock($1, $2)' }
+
+/**
+ * Until the transaction ends, nobody else takes one of these keys, for whichever user: no unique index can say so, because
+ * the table may be distributed by user_id. In one order, so that no two wait for each other. Keys that begin alike share
+ * a lock, which costs a wait and nothing else.
+ */
+async function lockKeys(tx: Queryable, devices: readonly NewDevice[]): Promise<void> {
+  const numbers = devices.map(({ deviceId }) => Buffer.from(deviceId).readInt32BE(0))
+  for (const number of [...new Set(numbers)].sort((a, b) => a - b)) await tx.query(lockKey, [KEY_LOCKS, number])
 }
