@@ -48,8 +48,8 @@ const findOfUser: Statement = {
     where d.user_id = $1 and d.device_id = $2`,
 }
 
-// The one statement without a user: a recovery device knows nothing but its keys. Should two accounts have been made
-// with one phrase at the same moment, the newer one that lives is meant.
+// The one statement without a user: a recovery device knows nothing but its keys. Should a database of earlier versions
+// have two accounts made with one phrase at the same moment, the newer one that lives is meant.
 const findRecovery: Statement = {
   name: 'find_recovery_device',
   text: `
@@ -113,10 +113,10 @@ const moveCursor: Statement = {
   text: `
     update devices as d
     set cursor = greatest(d.cursor, $3), last_seen_at = now()
-    where d.user_id = $1 and d.device_id = $2`,
+    where d.user_id = $1 and d.device_id = $2 and d.revoked_at is null`,
 }
 
-/** The cursor never goes back; the device counts as seen. */
+/** The cursor never goes back; the device counts as seen. A revoked device, or one of a deleted account, stays as it is. */
 export async function saveCursor(
   db: Queryable,
   userId: Uint8Array,

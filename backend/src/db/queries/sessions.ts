@@ -95,10 +95,10 @@ const noteSeen: Statement = {
   text: `
     update devices as d
     set last_seen_at = greatest(d.last_seen_at, to_timestamp($3 / 1000.0))
-    where d.user_id = $1 and d.device_id = $2`,
+    where d.user_id = $1 and d.device_id = $2 and d.revoked_at is null`,
 }
 
-/** Never goes back. */
+/** Never goes back; a revoked device, or one of a deleted account, stays as it is. */
 export async function noteDeviceSeen(
   db: Queryable,
   userId: Uint8Array,

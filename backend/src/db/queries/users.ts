@@ -58,12 +58,19 @@ const markDeleted: Statement = {
     returning u.user_id`,
 }
 
-const clearDevices: Statement = {
-  name: 'clear_devices_of_user',
+// A device of a deleted account is a revoked one: what waits for its row (a session, a cursor) looks at the row again, and
+// at the users row it does not.
+const endDevices: Statement = {
+  name: 'end_devices_of_user',
   text: `
     update devices as d
-    set cursor = 0, last_seen_at = null
-    where d.user_id = $1`,
+    set
+      cursor = 0,
+      last_seen_at = null,
+      revoked_at = coalesce(d.revoked_at, now()),
+      revoked_log_seq = coalesce(d.revoked_log_seq, u.log_seq)
+    from users as u
+    where u.user_id = $1 and d.user_id = u.user_id`,
 }
 
 const deletions: readonly Statement[] = [
@@ -76,13 +83,13 @@ const deletions: readonly Statement[] = [
 
 /**
  * Removes what the user stored, inside a transaction. What stays is the tombstone: the users row, so the account cannot
- * come back, and the ids and public keys of its devices, so each can prove itself and be told. False when there is no
- * such account.
+ * come back, and the ids and public keys of its devices, all revoked, so each can prove itself and be told. False when
+ * there is no such account.
  */
 export async function deleteAccount(tx: Queryable, userId: Uint8Array): Promise<boolean> {
   const marked = await tx.query(markDeleted, [userId])
   if (marked.length === 0) return false
   for (const deletion of deletions) await tx.query(deletion, [userId])
-  await tx.query(clearDevices, [userId])
+  await tx.query(endDevices, [userId])
   return true
 }
