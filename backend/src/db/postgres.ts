@@ -8,7 +8,7 @@ import type { Log } from '../telemetry/log.ts'
 import type { DatabaseMetrics } from '../telemetry/metrics.ts'
 import type { Database, Queryable } from './database.ts'
 import { isConnectionLost } from './sql-state.ts'
-import { assertDurableCommit, checkServer } from './startup-checks.ts'
+import { checkServer, settleConnection } from './startup-checks.ts'
 import { operationOf, type Statement } from './statement.ts'
 import { runTransaction } from './transaction.ts'
 import { PARSERS } from './values.ts'
@@ -48,7 +48,7 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
     types: { getTypeParser: (oid: number) => PARSERS[oid] ?? keepText },
-    onConnect: async (client) => assertDurableCommit(connectionOf(client, statementTimeoutMs, () => undefined)),
+    onConnect: async (client) => settleConnection(connectionOf(client, statementTimeoutMs, () => undefined)),
   })
   const endings = new Set<Promise<unknown>>()
   let isClosing = false

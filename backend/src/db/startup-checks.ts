@@ -48,14 +48,20 @@ export async function checkServer(db: Queryable, log: Log): Promise<void> {
   }
 }
 
-const readDurability: Statement = {
+const settle: Statement = {
   name: '',
-  text: `select current_setting('synchronous_commit') as synchronous_commit`,
+  text: `
+    select
+      current_setting('synchronous_commit') as synchronous_commit,
+      set_config('default_transaction_isolation', 'read committed', false)`,
 }
 
-/** Asked of every new connection, because the setting can be changed for a role or a database while the server runs. */
-export async function assertDurableCommit(connection: Queryable): Promise<void> {
-  const [row] = await connection.query<{ synchronous_commit: string }>(readDurability, [])
+/**
+ * Of every new connection, because a server, database or role may be set otherwise while this runs: commits are durable,
+ * and a statement that waited for a lock sees what its holder wrote. At a stricter level it would fail instead.
+ */
+export async function settleConnection(connection: Queryable): Promise<void> {
+  const [row] = await connection.query<{ synchronous_commit: string }>(settle, [])
   if (row?.synchronous_commit !== 'off') return
   throw new DatabaseRefusedError(
     'PostgreSQL has synchronous_commit off, so a commit is acknowledged before it is on disk. ' +
