@@ -9,10 +9,17 @@ import { describeNodes } from './event-ordering/nodes.ts'
 import { expectSoundLog, logOf, oneTo } from './event-ordering/observed-log.ts'
 import { follow, haveEvents, haveReceipts, publishAll, publishInFrames, wiresOf } from './event-ordering/publishing.ts'
 import { describeTransactions } from './event-ordering/transactions.ts'
+import { HARSH_FLAGS, startWorldOfTwo, worldOfOne } from './event-ordering/world.ts'
 import { createAccount, type TestDevice } from './support/account.ts'
+import { createFaultBus } from './support/fault-bus.ts'
 import type { RawSession } from './support/raw-device.ts'
 import { createSeededRandom } from './support/seeded-random.ts'
 import { startTestServer, type TestServer, testRedisUrl } from './support/server.ts'
+
+const SEEDS = {
+  postgres: { raw: [1, 2, 3], sdk: [1] },
+  pglite: { raw: [2], sdk: [1] },
+} as const
 
 /** `through` never goes back, and never lies before an event that came with it or earlier. */
 function expectMonotonicThrough(session: RawSession): void {
@@ -25,19 +32,16 @@ function expectMonotonicThrough(session: RawSession): void {
 }
 
 describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
+  const bus = createFaultBus()
   let server: TestServer
 
   beforeAll(async () => {
     server = await startTestServer({
       database,
       ...(database === 'postgres' ? { redisUrl: testRedisUrl() } : {}),
-      flags: {
-        // Small, so that readers fall behind and keys change within a test.
-        VALISE_SEND_BUFFER_BYTES: '16384',
-        VALISE_SESSION_ROTATE_AFTER_EVENTS: '200',
-        // So rarely that no test is saved by it.
-        VALISE_HEAD_POLL_MS: '600000',
-      },
+      bus: bus.wrap,
+      // Heads are compared so rarely that no test is saved by it.
+      flags: { ...HARSH_FLAGS, VALISE_HEAD_POLL_MS: '600000' },
     })
   })
   afterAll(() => server?.close())
@@ -321,8 +325,11 @@ describe.each(['postgres', 'pglite'] as const)('order on %s', (database) => {
     await haveEvents(reading, 30)
     expectSoundLog(logOf(reader!, reading), 30)
   })
+
+  describeFuzz(SEEDS[database], async () =>
+    database === 'postgres' ? await startWorldOfTwo(server) : worldOfOne(server, bus),
+  )
 })
 
 describeNodes()
 describeTransactions()
-describeFuzz()

@@ -4,17 +4,20 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createAccount } from '../support/account.ts'
-import { passAll, randomPlan } from '../support/fault-bus.ts'
 import { createSeededRandom, type SeededRandom } from '../support/seeded-random.ts'
 import { createFuzzDevice, type FuzzDevice } from './fuzz-device.ts'
 import { expectSoundLog } from './observed-log.ts'
 import { runSdkSeed } from './sdk-fuzz.ts'
-import { letPass, startWorld, type World } from './world.ts'
+import { letPass, type World } from './world.ts'
 
 const STEPS = 120
 const STREAM_NAMES = ['a', 'b', 'c'] as const
-const SEEDS = { postgres: [1, 2, 3], pglite: [1, 2] } as const
-const SDK_SEEDS = { postgres: [1], pglite: [1] } as const
+export interface FuzzSeeds {
+  /** For devices at protocol level. */
+  readonly raw: readonly number[]
+  /** For devices that run the client SDK. */
+  readonly sdk: readonly number[]
+}
 
 const seedsOr = (fallback: readonly number[]): readonly number[] => {
   const given = process.env['VALISE_ORDERING_SEEDS']
@@ -36,9 +39,10 @@ async function step(world: World, devices: readonly FuzzDevice[], random: Seeded
   } else if (dice < 86) {
     for (const paused of devices) paused.resume()
   } else if (dice < 92) {
-    world.bus.setPlan(random.chance(70) ? randomPlan(random) : passAll)
+    if (random.chance(70)) world.breakBus(random)
+    else world.mendBus()
   } else if (dice < 95) {
-    world.bus.release()
+    world.releaseBus()
   } else if (dice < 97) {
     // A peer that does not read would hold the node's end up until its grace is over.
     for (const paused of devices) paused.resume()
@@ -64,7 +68,7 @@ async function createUser(world: World, deviceCount: number, random: SeededRando
 
 async function runSeed(world: World, seed: number): Promise<void> {
   const random = createSeededRandom(seed)
-  world.bus.setPlan(passAll)
+  world.mendBus()
   const users = await Promise.all([3, 2].map((count) => createUser(world, count, random)))
   const devices = users.flatMap((user) => user.devices)
   for (const device of devices) await device.connect(random.pick(world.nodes))
@@ -75,8 +79,8 @@ async function runSeed(world: World, seed: number): Promise<void> {
     expect(devices.flatMap((device) => device.problems)).toEqual([])
   }
 
-  world.bus.setPlan(passAll)
-  world.bus.release()
+  world.mendBus()
+  world.releaseBus()
   for (const user of users) {
     const total = user.devices.reduce((sum, { device }) => sum + device.sealed.length, 0)
     expect(total).toBeGreaterThan(0)
@@ -92,26 +96,26 @@ async function runSeed(world: World, seed: number): Promise<void> {
   }
 }
 
-export function describeFuzz(): void {
-  describe.each(['postgres', 'pglite'] as const)('order under chance on %s', (database) => {
+/** A failing seed says how to run it again. */
+const naming = (seed: number, running: Promise<void>): Promise<void> =>
+  running.catch((cause: unknown) => {
+    throw new Error(`the fuzz failed: VALISE_ORDERING_SEEDS=${seed} runs it again`, { cause })
+  })
+
+export function describeFuzz(seeds: FuzzSeeds, createWorld: () => Promise<World>): void {
+  describe('under chance', () => {
     let world: World
 
     beforeAll(async () => {
-      world = await startWorld(database)
+      world = await createWorld()
     })
     afterAll(() => world?.close())
 
-    /** A failing seed says how to run it again. */
-    const naming = async (seed: number, running: Promise<void>): Promise<void> =>
-      running.catch((cause: unknown) => {
-        throw new Error(`the fuzz failed: VALISE_ORDERING_SEEDS=${seed} runs it again`, { cause })
-      })
-
-    test.each(seedsOr(SEEDS[database]))('P2, P4: seed %i: all devices of a user hold the same log', (seed) =>
+    test.each(seedsOr(seeds.raw))('P2, P4: seed %i: all devices of a user hold the same log', (seed) =>
       naming(seed, runSeed(world, seed)),
     )
 
-    test.each(seedsOr(SDK_SEEDS[database]))('P2, P4: seed %i: all homes of the client hold the same log', (seed) =>
+    test.each(seedsOr(seeds.sdk))('P2, P4: seed %i: all homes of the client hold the same log', (seed) =>
       naming(seed, runSdkSeed(world, seed)),
     )
   })

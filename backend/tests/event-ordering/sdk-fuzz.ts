@@ -7,13 +7,12 @@ import { join } from 'node:path'
 import { encodeUtf8, toBase64Url, toHex } from '@valise/protocol'
 import { expect } from 'vitest'
 import { type NodeDevice, openNodeDevice } from '../../../client/src/node/node-device.ts'
-import { passAll, randomPlan } from '../support/fault-bus.ts'
 import { createSeededRandom, type SeededRandom } from '../support/seeded-random.ts'
 import { type SocketProxy, startSocketProxy } from '../support/socket-proxy.ts'
 import { oneTo } from './observed-log.ts'
 import { letPass, type World } from './world.ts'
 
-const STEPS = 60
+const STEPS = 40
 const DEVICES = 3
 const DEADLINE_MS = 20_000
 
@@ -65,7 +64,8 @@ async function step(world: World, proxy: SocketProxy, homes: readonly Home[], ra
     home.device = await openHome(home.folder)
     home.device.client().start()
   } else if (dice < 94) {
-    world.bus.setPlan(random.chance(70) ? randomPlan(random) : passAll)
+    if (random.chance(70)) world.breakBus(random)
+    else world.mendBus()
   } else if (dice < 97) {
     await random.pick(world.nodes).restart()
   } else {
@@ -99,7 +99,7 @@ export async function runSdkSeed(world: World, seed: number): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'valise-homes-'))
   const [node] = world.nodes
   const proxy = await startSocketProxy(node!.url)
-  world.bus.setPlan(passAll)
+  world.mendBus()
   let homes: Home[] = []
   try {
     homes = await setUpHomes(folder, proxy, toBase64Url(node!.fingerprint))
@@ -107,7 +107,7 @@ export async function runSdkSeed(world: World, seed: number): Promise<void> {
       await step(world, proxy, homes, random)
       await letPass(random.below(6))
     }
-    world.bus.setPlan(passAll)
+    world.mendBus()
     await Promise.all(homes.map(({ device }) => device.client().flush(AbortSignal.timeout(DEADLINE_MS))))
     await expectOneLog(homes)
   } finally {

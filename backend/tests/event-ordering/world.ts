@@ -1,41 +1,55 @@
 // Where devices are put under chance: the nodes of one server, the bus between them, and the database below.
 
 import pg from 'pg'
-import { createFaultBus, type FaultBus } from '../support/fault-bus.ts'
+import { createFaultBus, type FaultBus, passAll, randomPlan } from '../support/fault-bus.ts'
+import type { SeededRandom } from '../support/seeded-random.ts'
 import { startTestServer, type TestServer, testRedisUrl } from '../support/server.ts'
 
 export interface World {
   /** Two on PostgreSQL and Redis; one on the embedded database, which hears its own announcements. */
   readonly nodes: readonly TestServer[]
-  readonly bus: FaultBus
+  breakBus(random: SeededRandom): void
+  mendBus(): void
+  /** Hands on the announcements that are held back, the newest first. */
+  releaseBus(): void
   /** PostgreSQL only: ends every connection of the nodes to the database. */
   readonly killConnections: (() => Promise<void>) | undefined
   close(): Promise<void>
 }
 
 /** Small, so that readers fall behind and keys change all the time. */
-const FLAGS = { VALISE_SEND_BUFFER_BYTES: '16384', VALISE_SESSION_ROTATE_AFTER_EVENTS: '150' }
+export const HARSH_FLAGS = { VALISE_SEND_BUFFER_BYTES: '16384', VALISE_SESSION_ROTATE_AFTER_EVENTS: '200' }
 
-export async function startWorld(database: 'postgres' | 'pglite'): Promise<World> {
-  const bus = createFaultBus({ isEchoing: true })
-  const common = { database, bus: bus.wrap, flags: FLAGS }
-  if (database === 'pglite') {
-    const node = await startTestServer(common)
-    return { nodes: [node], bus, killConnections: undefined, close: node.close }
-  }
+const createWorld = (
+  nodes: readonly TestServer[],
+  bus: FaultBus,
+  others: Pick<World, 'killConnections' | 'close'>,
+): World => ({
+  nodes,
+  breakBus: (random) => bus.setPlan(randomPlan(random), { isEchoing: true }),
+  mendBus: () => bus.setPlan(passAll),
+  releaseBus: bus.release,
+  ...others,
+})
+
+/** The server there is, alone. It stays its owner's to close. */
+export const worldOfOne = (server: TestServer, bus: FaultBus): World =>
+  createWorld([server], bus, { killConnections: undefined, close: async () => {} })
+
+/** Two further nodes on the database of a server, whose heads are compared with the log as they are in production. */
+export async function startWorldOfTwo({ databaseUrl = '', identityFile }: TestServer): Promise<World> {
+  const bus = createFaultBus()
   const redisUrl = testRedisUrl()
-  const first = await startTestServer({ ...common, redisUrl })
-  const { databaseUrl = '', identityFile } = first
-  const second = await startTestServer({ ...common, redisUrl, databaseUrl, identityFile })
-  return {
-    nodes: [first, second],
-    bus,
+  const node = { database: 'postgres' as const, databaseUrl, identityFile, redisUrl, bus: bus.wrap, flags: HARSH_FLAGS }
+  const first = await startTestServer(node)
+  const second = await startTestServer(node)
+  return createWorld([first, second], bus, {
     killConnections: () => killConnections(databaseUrl),
     close: async () => {
       await second.close()
       await first.close()
     },
-  }
+  })
 }
 
 async function killConnections(databaseUrl: string): Promise<void> {

@@ -17,16 +17,12 @@ export type FaultPlan = (announcement: EventsAnnouncement) => Fault
 export interface FaultBus {
   /** For `AppOverrides.bus`; again at each start of the node. */
   wrap(built: Bus): Bus
-  setPlan(plan: FaultPlan): void
+  /** From now on; `isEchoing` lets the node hear its own announcements too, for a node that has no neighbour. */
+  setPlan(plan: FaultPlan, options?: { readonly isEchoing?: boolean }): void
   /** Hands on everything that is held, the newest first. */
   release(): void
   /** What was done so far. */
   readonly counts: Readonly<Record<Fault['type'], number>>
-}
-
-export interface FaultBusOptions {
-  /** The node hears its own announcements as well: faults for a node that has no neighbour. */
-  readonly isEchoing?: boolean
 }
 
 interface Listener {
@@ -48,10 +44,11 @@ export const randomPlan = (random: SeededRandom): FaultPlan => {
   return () => random.pick(faults)
 }
 
-export function createFaultBus({ isEchoing = false }: FaultBusOptions = {}): FaultBus {
+export function createFaultBus(): FaultBus {
   const counts = { pass: 0, lose: 0, double: 0, hold: 0 }
   const listeners = new Set<Listener>()
   let plan = passAll
+  let isEchoing = false
 
   const createListener = (userId: Uint8Array, handler: AnnouncementHandler): Listener => {
     let held: { readonly announcement: EventsAnnouncement; passing: number }[] = []
@@ -118,8 +115,9 @@ export function createFaultBus({ isEchoing = false }: FaultBusOptions = {}): Fau
         return bus.close()
       },
     }),
-    setPlan: (next) => {
+    setPlan: (next, options = {}) => {
       plan = next
+      isEchoing = options.isEchoing ?? false
     },
     release: () => {
       for (const listener of listeners) listener.release()
