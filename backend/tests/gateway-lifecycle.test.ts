@@ -55,7 +55,7 @@ describe('sessions of a device and the end of a node', () => {
     const beginning = [0, 1].map(() => device.connect(server).catch((error: Error) => error))
     bus.open()
     const outcomes = await Promise.all(beginning)
-    const sessions = outcomes.filter((outcome) => !(outcome instanceof Error))
+    const sessions = outcomes.filter((outcome): outcome is RawSession => !(outcome instanceof Error))
     // The older one learns it while it begins or right after, depending on which hears the database first.
     const newer = sessions.length === 1 ? sessions[0]! : await stayingOne(sessions)
     await roundTrip(newer)
