@@ -1,10 +1,10 @@
-// Handshakes take turns, so that thousands of devices that come back together all get in (P5).
+// Handshakes take turns, so that thousands of devices that come back together all get in (LIM-5).
 
 import { describe, expect, test } from 'vitest'
 import { createHandshakeTurns } from '../src/gateway/handshake-turns.ts'
 
 describe('turns of handshakes', () => {
-  test('P5: as many as allowed are worked on, and the next in order when one has ended', async () => {
+  test('LIM-5: as many as allowed are worked on, and the next in order when one has ended', async () => {
     const turns = createHandshakeTurns({ atOnce: 2, turnMs: 60_000 })
     const begun: string[] = []
     const take = async (name: string): Promise<() => void> => {
@@ -28,7 +28,7 @@ describe('turns of handshakes', () => {
     for (const end of again) end()
   })
 
-  test('P5: whoever does not go on keeps no place for long', async () => {
+  test('LIM-5: whoever does not go on keeps no place for long', async () => {
     const turns = createHandshakeTurns({ atOnce: 1, turnMs: 20 })
     const silent = await turns.take()
     const end = await turns.take()
