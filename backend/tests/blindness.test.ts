@@ -1,0 +1,166 @@
+// P1: two devices of the real SDK set up an account, link, publish and read; then everything their server has is searched
+// for what only they may know: payloads, names, the recovery phrase, keys. Nothing of it is there, in any form.
+
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, describe, expect, test } from 'vitest'
+import { type NodeDevice, openNodeDevice } from '../../client/src/node/index.ts'
+import { parseRecoveryPhrase } from '../../client/src/sealing/recovery.ts'
+import { createLog } from '../src/telemetry/log.ts'
+import { dataFolderOf, dumpTables, readFolder } from './blindness/remains.ts'
+import { findSecrets, formsOf } from './blindness/search.ts'
+import { type RedisProxy, startRedisProxy } from './support/redis-proxy.ts'
+import { startTestServer, type TestServer, testRedisUrl } from './support/server.ts'
+
+const undo: (() => Promise<unknown>)[] = []
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step()
+})
+
+async function openDevice(): Promise<NodeDevice> {
+  const home = await mkdtemp(join(tmpdir(), 'valise-home-'))
+  undo.push(() => rm(home, { recursive: true, force: true }))
+  const device = await openNodeDevice(home, { checkpointEvery: 5 })
+  undo.push(device.close)
+  return device
+}
+
+/** Reads until `count` events are here. */
+async function readBodies(device: NodeDevice, count: number): Promise<Buffer[]> {
+  const bodies: Buffer[] = []
+  const deadline = AbortSignal.timeout(20_000)
+  for await (const { content } of device.client().events(undefined, { signal: deadline })) {
+    bodies.push(Buffer.from(content.body))
+    if (bodies.length === count) return bodies
+  }
+  throw new Error(`only ${bodies.length} of ${count} events came`)
+}
+
+const planted = (what: string): string => `planted ${what} ${randomBytes(9).toString('base64url')}`
+const STREAMS = [planted('stream one'), planted('stream two')] as const
+const NAMES = [planted('laptop'), planted('phone')] as const
+const TYPE = planted('type')
+const LINES = Array.from({ length: 12 }, (_, index) => planted(`line ${index}`))
+/** A piece of a text is as bad as the whole. */
+const PIECE_CHARACTERS = 12
+const FILE = randomBytes(20_000)
+const BROUGHT_OVER = 'a mailbox carries what its sender put in'
+
+interface Story {
+  readonly secrets: Map<string, Uint8Array>
+  /** What the server does have: the search must find it. */
+  readonly known: Map<string, Uint8Array>
+}
+
+/** What an ordinary user does, on two devices, across a restart of the server. */
+async function liveThrough(server: TestServer): Promise<Story> {
+  const secrets = new Map<string, Uint8Array>()
+  const keep = (name: string, secret: string | Uint8Array): void => void secrets.set(name, Buffer.from(secret))
+  const [laptop, phone] = [await openDevice(), await openDevice()]
+  const serverUrl = server.url
+
+  const { recoveryPhrase } = await laptop.initialise({ serverUrl, name: NAMES[0] })
+  let linking: Promise<unknown> = Promise.resolve()
+  const request = await new Promise<string>((resolve, reject) => {
+    linking = phone.link({ serverUrl, name: NAMES[1], onRequest: ({ text }) => resolve(text) })
+    linking.catch(reject)
+  })
+  await laptop.approve({ request, confirm: async () => true })
+  await linking
+  for (const device of [laptop, phone]) device.client().start()
+
+  const publish = (device: NodeDevice, stream: string, body: Uint8Array) =>
+    device.client().publish(stream, { type: TYPE, body })
+  for (const line of LINES.slice(0, 6)) await publish(laptop, STREAMS[0], Buffer.from(line))
+  await laptop.client().flush()
+  await server.restart()
+  for (const line of LINES.slice(6)) await publish(laptop, STREAMS[1], Buffer.from(line))
+  await publish(laptop, STREAMS[0], FILE)
+  await laptop.client().flush()
+  const received = await readBodies(phone, LINES.length + 1)
+  expect(received.map(String).slice(0, -1)).toEqual(LINES)
+  expect(received.at(-1)).toEqual(FILE)
+
+  for (const text of [...LINES, ...STREAMS, ...NAMES, TYPE]) {
+    keep(text, text)
+    keep(`the beginning of ${text}`, text.slice(0, PIECE_CHARACTERS))
+    keep(`the end of ${text}`, text.slice(-PIECE_CHARACTERS))
+  }
+  for (const at of [0, 8_000, 19_968]) keep(`the file at ${at}`, FILE.subarray(at, at + 32))
+  const words = recoveryPhrase.split(' ')
+  expect(words.length).toBe(12)
+  keep('the recovery phrase', recoveryPhrase)
+  for (const at of words.keys()) if (at > 0) keep(`words ${at}, ${at + 1} of it`, words.slice(at - 1, at + 1).join(' '))
+  keep('its entropy', parseRecoveryPhrase(recoveryPhrase)!)
+  const linkBytes = Buffer.from(request.split('.')[1]!, 'base64url')
+  keep('the link’s secret', linkBytes.subarray(16, 48))
+  for (const [index, device] of [laptop, phone].entries()) {
+    const { identity, epochKeys } = device.client().device
+    keep(`the signing key of ${NAMES[index]}`, identity.keys.secrets.signSeed)
+    keep(`the KEM key of ${NAMES[index]}`, identity.keys.secrets.kemPrivateKey)
+    keep('the epoch’s secret', epochKeys.secretOf(1)!)
+    keep('the content key', epochKeys.contentKey(1)!)
+  }
+  const known = new Map<string, Uint8Array>([
+    ['the user', laptop.account()!.userId],
+    ['the phone', phone.account()!.deviceId],
+    ['the mailbox', linkBytes.subarray(0, 16)],
+    ['a stream', laptop.client().device.epochKeys.streamId(STREAMS[0])!],
+  ])
+  for (const device of [laptop, phone]) await device.client().close()
+  return { secrets, known }
+}
+
+describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
+  test('P1: the server holds nothing that opens or names what its users keep', async () => {
+    const lines: string[] = []
+    const log = createLog({ level: 'trace', stream: { write: (line: string) => void lines.push(line) } })
+    let redis: RedisProxy | undefined
+    if (database === 'postgres') {
+      redis = await startRedisProxy(Number(new URL(testRedisUrl()).port))
+      undo.push(redis.close)
+    }
+    const server = await startTestServer({ database, log, ...(redis === undefined ? {} : { redisUrl: redis.url }) })
+    undo.push(server.close)
+    const { secrets, known } = await liveThrough(server)
+
+    // A secret of the test's own, in each form, through a mailbox: what the search below must be able to find.
+    const canaries = formsOf(Buffer.from(BROUGHT_OVER))
+    const mailboxes = `${server.url.replace('ws', 'http')}/v1/mailboxes`
+    for (const body of canaries) {
+      const mailbox = `${mailboxes}/${randomBytes(16).toString('hex')}/0`
+      expect((await fetch(mailbox, { method: 'PUT', body: new Uint8Array(body) })).status).toBe(201)
+    }
+
+    const metrics = await server.app.metrics.render()
+    await server.stop()
+    const tables = await dumpTables(server)
+    const remains = new Map<string, readonly Uint8Array[]>([
+      ...tables,
+      ['the log', lines.map((line) => Buffer.from(line))],
+      ['the metrics', [Buffer.from(metrics)]],
+      ['the data folder', await readFolder(dataFolderOf(server))],
+      ['the bus', (redis?.commands ?? []).flatMap(({ args }) => args.map((arg) => Buffer.from(arg, 'latin1')))],
+    ])
+    expect(findSecrets(secrets, remains)).toEqual([])
+
+    // The search is worth something: it finds what is there, in every form.
+    const found = findSecrets(known, remains)
+    for (const where of ['the user in table users', 'the phone in table devices', 'a stream in table streams']) {
+      expect(found).toContain(where)
+    }
+    expect(found).toContain('the mailbox in table pairings')
+    for (const canary of canaries) {
+      const single = new Map([
+        ['table pairings', (tables.get('table pairings') ?? []).filter((cell) => canary.equals(cell))],
+      ])
+      expect(findSecrets(new Map([['it', Buffer.from(BROUGHT_OVER)]]), single)).toEqual(['it in table pairings'])
+    }
+    if (database === 'pglite') expect(found).toContain('the user in the data folder')
+    if (redis !== undefined) expect(found).toContain('a stream in the bus')
+    expect(lines.join('')).toContain('gateway.')
+    expect(metrics).toContain('valise_events_stored_total')
+  })
+})
