@@ -67,6 +67,12 @@ console.log(
 )
 console.log(table([`${whole(deviceCount)} idle devices, one node, Redis`, ''], rows))
 
+/** Said at once, too: a run is long. */
+function note(what: string, value: string): void {
+  console.log(`${what}: ${value}`)
+  rows.push([what, value])
+}
+
 /** Code gets compiled, and pools and heap take their size, before anything is measured. */
 async function rehearse(devices: readonly IdleDevice[]): Promise<void> {
   await connectAll(devices)
@@ -80,20 +86,26 @@ async function measureIdle(devices: readonly IdleDevice[]): Promise<void> {
   const idle = await server.readUsage({ isCollected: true })
   const perDevice = (read: (usage: typeof idle) => number): string =>
     `${((read(idle) - read(without)) / devices.length / 1000).toFixed(1)} KB`
-  rows.push(['resident memory a device', perDevice(({ rssBytes }) => rssBytes)])
-  rows.push(['  of it JavaScript heap and buffers', perDevice(({ heapBytes }) => heapBytes)])
-  rows.push(['resident memory of the whole server', `${whole(idle.rssBytes / 1e6)} MB`])
+  note(
+    'resident memory a device',
+    perDevice(({ rssBytes }) => rssBytes),
+  )
+  note(
+    '  of it JavaScript heap and buffers',
+    perDevice(({ heapBytes }) => heapBytes),
+  )
+  note('resident memory of the whole server', `${whole(idle.rssBytes / 1e6)} MB`)
   const connections = await readRedisConnections()
   const subscribers = connections.filter(({ name }) => name.includes('subscriber'))
-  rows.push(['connections of the server to Redis', String(connections.length)])
-  rows.push(['  of them subscribers', String(subscribers.length)])
-  rows.push(['  channels they listen on', whole(subscribers.reduce((sum, { channels }) => sum + channels, 0))])
-  rows.push(['redis_subscribers_active', whole((await server.readMetric('redis_subscribers_active')) ?? Number.NaN)])
+  note('connections of the server to Redis', String(connections.length))
+  note('  of them subscribers', String(subscribers.length))
+  note('  channels they listen on', whole(subscribers.reduce((sum, { channels }) => sum + channels, 0)))
+  note('redis_subscribers_active', whole((await server.readMetric('redis_subscribers_active')) ?? Number.NaN))
   const begun = await server.readUsage()
   const begunAtMs = performance.now()
   await new Promise((resolve) => setTimeout(resolve, restMs))
   const share = ((await server.readUsage()).cpuMs - begun.cpuMs) / (performance.now() - begunAtMs)
-  rows.push(['CPU at rest, of one core', `${(share * 100).toFixed(1)} %`])
+  note('CPU at rest, of one core', `${(share * 100).toFixed(1)} %`)
 }
 
 async function measureStorm(devices: readonly IdleDevice[]): Promise<void> {
@@ -125,14 +137,14 @@ async function measureStorm(devices: readonly IdleDevice[]): Promise<void> {
   backAfterMs.sort((a, b) => a - b)
   const after = (share: number): string =>
     `${((backAfterMs[Math.ceil(share * devices.length) - 1] ?? Number.NaN) / 1000).toFixed(1)} s`
-  rows.push(['SIGTERM until the node had ended', `${((endedAtMs - signalledAtMs) / 1000).toFixed(1)} s`])
-  rows.push(['until the new one listened', `${((listensAtMs - endedAtMs) / 1000).toFixed(1)} s`])
-  rows.push(['back, of all', `${whole(backAfterMs.length)} of ${whole(devices.length)}`])
-  rows.push(['  half, 99 %, all of them after', `${after(0.5)}, ${after(0.99)}, ${after(1)}`])
-  rows.push(['  attempts that failed meanwhile', whole(failedAttempts)])
-  rows.push(['  CPU of the new node until then, a device', `${(usage.cpuMs / devices.length).toFixed(2)} ms`])
-  rows.push(['  CPU of the load generator, a device', `${((user + system) / 1000 / devices.length).toFixed(2)} ms`])
-  rows.push(['redis_subscribers_active', whole(active ?? Number.NaN)])
+  note('SIGTERM until the node had ended', `${((endedAtMs - signalledAtMs) / 1000).toFixed(1)} s`)
+  note('until the new one listened', `${((listensAtMs - endedAtMs) / 1000).toFixed(1)} s`)
+  note('back, of all', `${whole(backAfterMs.length)} of ${whole(devices.length)}`)
+  note('  half, 99 %, all of them after', `${after(0.5)}, ${after(0.99)}, ${after(1)}`)
+  note('  attempts that failed meanwhile', whole(failedAttempts))
+  note('  CPU of the new node until then, a device', `${(usage.cpuMs / devices.length).toFixed(2)} ms`)
+  note('  CPU of the load generator, a device', `${((user + system) / 1000 / devices.length).toFixed(2)} ms`)
+  note('redis_subscribers_active', whole(active ?? Number.NaN))
 }
 
 async function connectAll(devices: readonly IdleDevice[]): Promise<void> {
