@@ -65,11 +65,15 @@ export function hkdfExtract(crypto: Crypto, salt: Uint8Array, inputKey: Uint8Arr
 export function hkdfExpand(crypto: Crypto, key: Uint8Array, info: Uint8Array, length: number): Uint8Array {
   if (length > 255 * HASH_BYTES) throw new RangeError('HKDF-Expand yields at most 255 blocks')
   const out = new Uint8Array(length)
-  let block = new Uint8Array(0)
+  let block: Uint8Array = new Uint8Array(0)
   for (let at = 0, index = 1; at < length; at += HASH_BYTES, index++) {
-    block = new Uint8Array(crypto.hmacSha256(key, concatBytes(block, info, Uint8Array.of(index))))
-    out.set(block.subarray(0, length - at), at)
+    const next = crypto.hmacSha256(key, concatBytes(block, info, Uint8Array.of(index)))
+    out.set(next.subarray(0, length - at), at)
+    block.fill(0)
+    block = next
   }
+  // Only the caller's copy of the secret stays.
+  block.fill(0)
   return out
 }
 

@@ -86,7 +86,10 @@ export function deriveRotatedMasterSecret(
   masterSecret: Uint8Array,
   sharedSecret: Uint8Array,
 ): Uint8Array {
-  return hkdfExtract(crypto, nextSalt(crypto, masterSecret, 'rekey'), sharedSecret)
+  const salt = nextSalt(crypto, masterSecret, 'rekey')
+  const rotated = hkdfExtract(crypto, salt, sharedSecret)
+  eraseSecrets(salt)
+  return rotated
 }
 
 /** The Finished MAC over a transcript hash. */
