@@ -2,7 +2,11 @@
 // and beside each the same steps with the lock or constraint taken away, where the anomaly really happens.
 
 import { describeAccounts } from './transaction-isolation/accounts.ts'
+import { describeFailures } from './transaction-isolation/failures.ts'
+import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
 import { describeStorage } from './transaction-isolation/storage.ts'
 
 describeStorage()
 describeAccounts()
+describeOtherPaths()
+describeFailures()

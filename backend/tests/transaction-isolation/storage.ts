@@ -19,7 +19,7 @@ import {
 
 export const withoutUserLock = withAppendEvents('for no key update of u', '')
 export const withoutDeviceLock = withAppendEvents('for no key update of d', '')
-const withoutKeys = [
+export const withoutKeys = [
   withoutConstraint('events', 'events_pkey'),
   withoutConstraint('events', 'events_stream_seq_key'),
   withoutConstraint('events', 'events_device_seq_key'),

@@ -42,8 +42,9 @@ const post: Statement = {
     )
     select
       exists (select 1 from posted) as is_stored,
-      mailbox.expires_at is not null as is_known
-    from mailbox`,
+      mailbox.expires_at is null and opened.mailbox_count >= $4 as is_full
+    from mailbox
+    cross join opened`,
 }
 
 /** `taken`: the slot has its message, or the mailbox is past its time. `full`: no further mailbox is opened now. */
@@ -52,9 +53,9 @@ export async function postMailboxMessage(
   { mailboxId, slot, body }: MailboxMessage,
 ): Promise<'stored' | 'taken' | 'full'> {
   const values = [mailboxId, slot, body, MAX_OPEN_MAILBOXES]
-  const [row] = await db.query<{ is_stored: boolean; is_known: boolean }>(post, values)
+  const [row] = await db.query<{ is_stored: boolean; is_full: boolean }>(post, values)
   if (row?.is_stored === true) return 'stored'
-  return row?.is_known === true ? 'taken' : 'full'
+  return row?.is_full === true ? 'full' : 'taken'
 }
 
 const read: Statement = {
