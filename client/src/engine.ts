@@ -206,8 +206,6 @@ export function createEngine(parts: EngineParts): Engine {
         return onError(session, message)
       case 'session_expiring':
         return handover.before(message.expires_at - clock.now() - (current?.serverAheadMs ?? 0))
-      case 'draining':
-        return handover.after(message.reconnect_after_ms)
       case 'presence':
         return parts.onPresence(message)
       case 'session_established':
@@ -215,6 +213,7 @@ export function createEngine(parts: EngineParts): Engine {
         throw new AlarmError('malformed_message', { message: message.type })
       case 'envelopes':
       case 'device_log_appended':
+      case 'draining':
       case 'ping':
       case 'pong':
         return
@@ -268,6 +267,8 @@ export function createEngine(parts: EngineParts): Engine {
         message.type === 'error'
       // Tasks in the lane wait for these, so they do not queue behind them.
       if (isAnswer && requests.settle(message)) return
+      // Its moment counts from now, however much waits before it in the lane.
+      if (message.type === 'draining') return handover.after(message.reconnect_after_ms)
       queue(session, frameBytes, () => handle(session, requests, message))
     },
     onGone: end,
