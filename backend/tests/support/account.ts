@@ -24,8 +24,6 @@ import { sealBoxForNewDevice, sealFirstEpoch } from '../../../client/src/sealing
 import { type SealedEvent, sealEvent } from '../../../client/src/sealing/event-seal.ts'
 import { type OpenSessionParts, openSession, type RawSession, type SessionTarget } from './raw-device.ts'
 
-export type { SealedEvent } from '../../../client/src/sealing/event-seal.ts'
-
 export interface SealOptions {
   /** Fields of the header that differ from what is right. */
   readonly header?: Partial<Omit<EventHeader, 'nonce'>>
