@@ -20,7 +20,7 @@ import { openPostgres } from '../../src/db/postgres.ts'
 import { type AppendEvent, appendRuns } from '../../src/db/queries/events.ts'
 import { createCapturedParts } from './open-database.ts'
 
-const BATCH = 5000
+const BATCH = 500
 const CIPHERTEXT = new Uint8Array(128 + EVENT_TAG_BYTES)
 const SIGNATURE = new Uint8Array(64)
 const NONCE = new Uint8Array(EVENT_NONCE_BYTES)
