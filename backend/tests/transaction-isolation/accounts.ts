@@ -105,7 +105,7 @@ export function describeAccounts(): void {
       return { met, second }
     }
 
-    test('ISO-10: an entry that adds a device, sent twice at once, is appended once', async () => {
+    test('ISO-10, DEV-1: an entry that adds a device, sent twice at once, is appended once', async () => {
       expect(await addTwice(scene)).toEqual({ met: 'waits', second: 'head_moved' })
     })
 

@@ -129,7 +129,7 @@ export function describeOtherPaths(): void {
         return { met, counts: [first, second] }
       })
 
-    test('ISO-22: two sweeps of expired events take different ones, and none waits', async () => {
+    test('ISO-22, P5: two sweeps of expired events take different ones, and none waits', async () => {
       expect(await expireTwice()).toEqual({ met: 'done', counts: [2, 1] })
     })
 
@@ -138,7 +138,7 @@ export function describeOtherPaths(): void {
       expect(await expireTwice(wrap)).toMatchObject({ met: 'waits' })
     })
 
-    test('ISO-22: a publisher does not wait for a sweep', async () => {
+    test('ISO-22, P5: a publisher does not wait for a sweep', async () => {
       const device = (await addUser(scene.db)).devices[0]!
       await appendRuns(scene.db, [continueRun(device, makeEvents(3, { ttlS: 60 }))])
       const { met } = await interleave(scene, {
