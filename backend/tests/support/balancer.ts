@@ -1,0 +1,81 @@
+// A balancer in front of several nodes: passes bytes, sends new connections to the nodes that say they are ready, one
+// after another, and remembers when each connection came.
+
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+
+export interface BalancedNode {
+  readonly port: number
+  /** `http://…`, asked for `/ready`. */
+  readonly adminUrl: string
+}
+
+export interface Balancer {
+  /** `ws://…` */
+  readonly url: string
+  setNodes(nodes: readonly BalancedNode[]): void
+  /** When each connection was passed on, by the clock of `performance.now()`. */
+  readonly acceptedAtMs: readonly number[]
+  close(): Promise<void>
+}
+
+const isReady = async ({ adminUrl }: BalancedNode): Promise<boolean> => {
+  try {
+    return (await fetch(`${adminUrl}/ready`, { signal: AbortSignal.timeout(2000) })).ok
+  } catch {
+    return false
+  }
+}
+
+export async function startBalancer(): Promise<Balancer> {
+  const acceptedAtMs: number[] = []
+  const sockets = new Set<Socket>()
+  let nodes: readonly BalancedNode[] = []
+  let turn = 0
+
+  const choose = async (): Promise<BalancedNode | undefined> => {
+    const first = turn++
+    for (let i = 0; i < nodes.length; i++) {
+      const node = nodes[(first + i) % nodes.length]
+      if (node !== undefined && (await isReady(node))) return node
+    }
+    return undefined
+  }
+
+  const pass = async (downstream: Socket): Promise<void> => {
+    downstream.on('error', () => {})
+    sockets.add(downstream)
+    downstream.on('close', () => sockets.delete(downstream))
+    const node = await choose()
+    if (node === undefined || downstream.destroyed) return void downstream.destroy()
+    const upstream = connect(node.port, '127.0.0.1')
+    sockets.add(upstream)
+    upstream.on('error', () => {})
+    upstream.on('connect', () => acceptedAtMs.push(performance.now()))
+    upstream.on('close', () => {
+      sockets.delete(upstream)
+      downstream.destroy()
+    })
+    downstream.on('close', () => upstream.destroy())
+    downstream.pipe(upstream)
+    upstream.pipe(downstream)
+  }
+
+  const server = createServer({ pauseOnConnect: false }, (socket) => void pass(socket))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  return {
+    url: `ws://127.0.0.1:${address.port}`,
+    setNodes: (next) => {
+      nodes = next
+    },
+    acceptedAtMs,
+    close: async () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}

@@ -1,0 +1,41 @@
+// A node of a server as a real process, which can be told to stop, and killed. Whatever is left ends with the test run.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { RawConfig } from '../../src/config.ts'
+
+export interface NodeProcess {
+  readonly url: string
+  readonly adminUrl: string
+  readonly port: number
+  /** Sends the signal; `exited` says what came of it. */
+  signal(signal: 'SIGTERM' | 'SIGKILL'): void
+  /** The exit code, or null when it was killed. */
+  readonly exited: Promise<number | null>
+}
+
+const runner = fileURLToPath(new URL('./run-typescript.mjs', import.meta.url))
+const program = fileURLToPath(new URL('./serve-node.ts', import.meta.url))
+
+/** Resolves when it listens. */
+export async function startNodeProcess(flags: RawConfig): Promise<NodeProcess> {
+  const child: ChildProcess = spawn(process.execPath, [runner, program, JSON.stringify(flags)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const endWithProcess = () => child.kill('SIGKILL')
+  process.once('exit', endWithProcess)
+  const exited = once(child, 'exit').then(([code]) => {
+    process.off('exit', endWithProcess)
+    return typeof code === 'number' ? code : null
+  })
+  if (child.stdout === null) throw new Error('a node has no standard output')
+  const lines = createInterface(child.stdout)
+  const greeting = await Promise.race([
+    once(lines, 'line'),
+    exited.then((code) => Promise.reject(new Error(`${code}`))),
+  ])
+  const { url, admin_url: adminUrl } = JSON.parse(String(greeting[0]))
+  return { url, adminUrl, port: Number(new URL(url).port), signal: (signal) => void child.kill(signal), exited }
+}

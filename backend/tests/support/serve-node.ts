@@ -1,0 +1,12 @@
+// A node as a process of its own: node run-typescript.mjs serve-node.ts FLAGS, where FLAGS is JSON by variable.
+
+import { runServer } from '../../src/main.ts'
+
+const flags = JSON.parse(process.argv[2] ?? '{}')
+const exitCode = await runServer({
+  flags,
+  isJson: true,
+  print: (line) => process.stdout.write(`${line}\n`),
+  printError: (line) => process.stderr.write(`${line}\n`),
+})
+process.exit(exitCode)
