@@ -34,6 +34,12 @@ const IDLE_USERS = 500
 const BASELINE_CONNECTIONS = [1, 8]
 const BASELINE_MS = 2000
 
+/** Rejects on Ctrl-C, so that what was started is ended first. */
+const interrupted = new Promise<never>((_resolve, reject) => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => reject(new Error(signal)))
+})
+interrupted.catch(() => undefined)
+
 const isWanted = ({ only }: Options, name: string): boolean => only.size === 0 || only.has(name)
 
 function readOptions(): Options {
@@ -73,12 +79,15 @@ async function measure(options: Options, databaseUrl: string, postmaster: number
         databaseUrl: database === 'postgres' ? databaseUrl : undefined,
         profileDir: options.profileDir && makeFolder(join(options.profileDir, database)),
       })
-      try {
+      const measureServer = async (): Promise<void> => {
         const needed = loads.reduce((sum, load) => sum + load.users * options.runs, 0)
         await rehearse(server, sealing, await createUsers(server, REHEARSAL.users))
         const users = await createUsers(server, Math.max(needed, isConnecting ? IDLE_USERS : 0))
-        cases.push(...(await measureLoads(options, { loads, server, sealing, users, postmaster })))
         if (isConnecting) connections = await measureConnections(server, users)
+        cases.push(...(await measureLoads(options, { loads, server, sealing, users, postmaster })))
+      }
+      try {
+        await Promise.race([measureServer(), interrupted])
       } finally {
         await server.close()
       }
@@ -165,5 +174,6 @@ try {
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)
   if (error instanceof TypeError) console.error(USAGE)
-  process.exitCode = 1
+  // Whatever was still measuring when it was interrupted would keep the process alive.
+  process.exit(1)
 }
