@@ -180,8 +180,9 @@ export function createConnection(parts: ConnectionParts): Connection {
       return { establishedAtMs: parts.establishedAtMs, eventCount: rotation.eventCount() }
     },
     mayStillRekey: () => {
-      // What asks the client may still wait in the socket: its time begins when the socket is empty.
-      if (exhaustedSinceMs !== undefined && socket.bufferedBytes > 0) exhaustedSinceMs = now()
+      // What asks the client may still wait in the socket, and its answer unread: its time begins after.
+      const mayBeUnderWay = socket.bufferedBytes > 0 || !socket.isRead
+      if (exhaustedSinceMs !== undefined && mayBeUnderWay) exhaustedSinceMs = now()
       const isLate = exhaustedSinceMs !== undefined && now() - exhaustedSinceMs >= REKEY_GRACE_MS
       return parts.canRekey && !rotation.isOverPublished() && !isLate
     },
