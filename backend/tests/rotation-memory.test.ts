@@ -1,19 +1,20 @@
 // What ten thousand changes of keys leave behind: no memory, and no secret.
 
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { type Crypto, createSessionChannel, type SessionChannel } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
 
-const support = join(import.meta.dirname, 'support')
+const runner = new URL('./support/run-typescript.mjs', import.meta.url)
+const rotator = new URL('./support/rotate-and-measure.ts', import.meta.url)
 
 describe('after many changes of keys', () => {
   test('SES-2: ten thousand rotations of a pair of channels keep memory flat', async () => {
-    const program = join(support, 'rotate-and-measure.ts')
+    const program = [runner, rotator].map((file) => fileURLToPath(file))
     const run = promisify(execFile)
-    const { stdout } = await run(process.execPath, ['--expose-gc', join(support, 'run-typescript.mjs'), program])
+    const { stdout } = await run(process.execPath, ['--expose-gc', ...program])
     const { phase, isCollected, before, after } = JSON.parse(stdout)
     expect([phase, isCollected]).toEqual([10_300, true])
     expect(after / before).toBeLessThan(1.05)
