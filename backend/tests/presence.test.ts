@@ -1,10 +1,12 @@
 // Who is online, as devices are told it by two nodes: a snapshot, then changes, no ghosts (PRE-1 to PRE-3).
 
+import { dirname } from 'node:path'
 import { toHex } from '@valise/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { follow } from './event-ordering/publishing.ts'
 import { createAccount, type TestDevice } from './support/account.ts'
 import { createDeafBus } from './support/deaf-bus.ts'
+import { startNodeProcess } from './support/node-process.ts'
 import type { RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer, testRedisUrl } from './support/server.ts'
 
@@ -115,6 +117,29 @@ describe.each([
     await haveSeen(watching, devices[1]!, false)
     bus.setDeaf(false)
     expect(performance.now() - startedAtMs).toBeLessThan(2 * LEASE_MS)
+    await watching.close()
+  })
+
+  test('PRE-3: kill -9 of a node leaves no ghost for longer than the lease', async () => {
+    const { devices } = await createAccount(first, { devices: 2 })
+    const watching = await follow(second, devices[0]!)
+    const node = await startNodeProcess({
+      VALISE_LOG_LEVEL: 'silent',
+      VALISE_PRESENCE_LEASE_MS: String(LEASE_MS),
+      PORT: '0',
+      ADMIN_PORT: '0',
+      DATABASE_URL: first.databaseUrl!,
+      REDIS_URL: testRedisUrl(),
+      VALISE_DATA_DIR: dirname(first.identityFile),
+      VALISE_IDENTITY_FILE: first.identityFile,
+    })
+    const lost = await follow({ url: node.url, fingerprint: first.fingerprint }, devices[1]!)
+    await haveSeen(watching, devices[1]!, true)
+    node.signal('SIGKILL')
+    await lost.closed
+    const killedAtMs = performance.now()
+    await haveSeen(watching, devices[1]!, false)
+    expect(performance.now() - killedAtMs).toBeLessThan(LEASE_MS)
     await watching.close()
   })
 })
