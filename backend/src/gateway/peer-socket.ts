@@ -55,7 +55,8 @@ export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): Gat
       parts.onClose(code)
       end()
       socket.close(code, reason)
-      setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
+      const cut = setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
+      socket.once('close', () => clearTimeout(cut))
     },
     get bufferedBytes() {
       return socket.bufferedAmount

@@ -110,6 +110,6 @@ export function describeHubChurn(): void {
       for (const node of nodes) await node.close()
       expect(await readTruth(redis)).toMatchObject({ subscriptions: [], connections: 0 })
       await untilReleased(before)
-    })
+    }, 120_000)
   })
 }

@@ -6,7 +6,8 @@ import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { startRedis } from '../support/redis.ts'
 
-const file = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+const runner = fileURLToPath(new URL('../support/run-typescript.mjs', import.meta.url))
+const churn = fileURLToPath(new URL('./churn-rounds.ts', import.meta.url))
 const ROUNDS = 6
 /** The first rounds compile code and let collections take their size. */
 const SETTLED_ROUNDS = 2
@@ -16,7 +17,7 @@ export function describeMemory(): void {
     test('P5: the heap stays flat over 12 000 comings and goings, and neither timers nor sockets pile up', async () => {
       const redis = await startRedis()
       try {
-        const args = ['--expose-gc', file('../support/run-typescript.mjs'), file('./churn-rounds.ts')]
+        const args = ['--expose-gc', runner, churn]
         const { stdout } = await promisify(execFile)(process.execPath, [...args, redis.url, String(ROUNDS), '2000'])
         const rounds = stdout
           .trim()

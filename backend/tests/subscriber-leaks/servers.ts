@@ -154,7 +154,7 @@ export function describeServers(): void {
       expect((await readTruth(redis)).connections).toBe(0)
       await redis.close()
       await untilReleased(before)
-    })
+    }, 120_000)
 
     test('BUS-2: connect and disconnect race for one channel, step by step', async () => {
       const redis = await start()
