@@ -7,10 +7,12 @@ import { describe, expect, test } from 'vitest'
 import { describeAccounts } from './transaction-isolation/accounts.ts'
 import { describeFailures } from './transaction-isolation/failures.ts'
 import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
+import { describeRevocation } from './transaction-isolation/revocation.ts'
 import { describeStorage } from './transaction-isolation/storage.ts'
 
 describeStorage()
 describeAccounts()
+describeRevocation()
 describeOtherPaths()
 describeFailures()
 

@@ -1,4 +1,4 @@
-// Registration, the device log and the end of an account: two transactions that must not both have their way.
+// Registration, the device log and the end of an account: of two transactions one must not have its way.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Queryable } from '../../src/db/postgres.ts'
@@ -7,11 +7,19 @@ import { saveCursor } from '../../src/db/queries/devices.ts'
 import { beginSession } from '../../src/db/queries/sessions.ts'
 import { deleteAccount } from '../../src/db/queries/users.ts'
 import { addUser, continueRun, makeEntry, makeEvents, makeGenesis } from '../support/open-database.ts'
-import { inScene, interleave, openScene, replacing, rewriting, type Scene, withoutConstraint } from './scene.ts'
+import {
+  asItIs,
+  countEvents,
+  inScene,
+  interleave,
+  openScene,
+  replacing,
+  rewriting,
+  type Scene,
+  type Wrap,
+  withoutConstraint,
+} from './scene.ts'
 import { appending, withoutDeviceLock, withoutUserLock } from './storage.ts'
-
-type Wrap = (tx: Queryable) => Queryable
-const asItIs: Wrap = (tx) => tx
 
 export function describeAccounts(): void {
   describe('registration, device log and deletion', () => {
@@ -50,6 +58,29 @@ export function describeAccounts(): void {
         withoutKeyLock(withoutKeyCheck(rewriting(tx, 'insert_user', 'on conflict (user_id) do nothing', '')))
       const outcome = await inScene(changes, (mutated) => registerTwice(mutated, genesis, genesis, wrap))
       expect(outcome).toEqual({ met: 'done', answers: ['inserted', 'inserted'], devices: 2 })
+    })
+
+    /** A registration sent again while the account is being deleted, and once more after; `clear` goes on deleting. */
+    const registerDuringDeletion = async (clear?: (userId: Uint8Array) => Promise<unknown>) => {
+      const { genesis } = await addUser(scene.db)
+      const { second } = await interleave(scene, {
+        first: (tx) => deleteAccount(tx, genesis.userId),
+        second: (tx) => insertGenesis(tx, genesis),
+      })
+      await clear?.(genesis.userId)
+      return [second, await scene.db.transaction({ name: 'test' }, (tx) => insertGenesis(tx, genesis))]
+    }
+
+    test('ISO-8, P6: a registration sent again during and after a deletion does not bring the account back', async () => {
+      expect(await registerDuringDeletion()).toEqual(['deleted', 'deleted'])
+    })
+
+    test('ISO-8: when the rows of user and devices go with the account, it comes back', async () => {
+      const clear = async (userId: Uint8Array) => {
+        await scene.run('delete from devices where user_id = $1', [userId])
+        await scene.run('delete from users where user_id = $1', [userId])
+      }
+      expect(await registerDuringDeletion(clear)).toEqual(['deleted', 'inserted'])
     })
 
     const withoutKeyLock: Wrap = (tx) => replacing(tx, 'lock_device_key', async () => [])
@@ -114,9 +145,6 @@ export function describeAccounts(): void {
       expect(await addTwice(scene, wrap)).toEqual({ met: 'waits', second: 'key_taken' })
     })
 
-    const countEvents = async (where: Scene, userId: Uint8Array) =>
-      (await where.run('select 1 from events where user_id = $1', [userId])).length
-
     const deleteDuringAppend = async (
       where: Scene,
       remove: (tx: Queryable, userId: Uint8Array) => Promise<unknown>,
@@ -160,6 +188,10 @@ export function describeAccounts(): void {
 
     test('ISO-12, P6: an append that waits behind a deletion is told of it and stores nothing', async () => {
       expect(await appendDuringDeletion(scene)).toEqual({ met: 'waits', status: 'deleted', events: 0 })
+    })
+
+    test('ISO-12: without the lock on the user the lock on the device alone stores nothing', async () => {
+      expect(await inScene([withoutUserLock], appendDuringDeletion)).toMatchObject({ status: 'deleted', events: 0 })
     })
 
     test('ISO-12: without the locks its event outlives the account', async () => {
@@ -210,71 +242,6 @@ export function describeAccounts(): void {
     test('ISO-14: without the look at the device it stays on the tombstone', async () => {
       const wrap: Wrap = (tx) => rewriting(tx, 'save_cursor', 'and d.revoked_at is null', '')
       expect((await saveDuringDeletion(scene, wrap)).kept).toEqual([{ cursor: 7, isSeen: true }])
-    })
-
-    const appendDuringRevocation = async (where: Scene, effects: (victim: Uint8Array) => Partial<DeviceLogChange>) => {
-      const { devices, genesis } = await addUser(where.db, 2)
-      const device = devices[1]!
-      const { second, met } = await interleave(where, {
-        first: (tx) => appendDeviceLogEntry(tx, makeEntry(genesis, effects(device.deviceId))),
-        second: appending(continueRun(device, makeEvents(1, { logSeq: 0 }))),
-      })
-      const status = 'refused' in second ? second : second[0]?.status
-      return { met, status, events: await countEvents(where, genesis.userId) }
-    }
-    const epoch = { n: 2, prevBox: null }
-    const revocation = (victim: Uint8Array) => ({ revoked: [victim], epoch })
-    const rotation = () => ({ epoch })
-
-    test('ISO-15, P6: an append that waits behind the revocation of its device is refused', async () => {
-      const refused = { met: 'waits', status: 'revoked', events: 0 }
-      expect(await appendDuringRevocation(scene, revocation)).toEqual(refused)
-    })
-
-    test('ISO-15: without the lock on the user the lock on the device alone refuses it', async () => {
-      const outcome = await inScene([withoutUserLock], (mutated) => appendDuringRevocation(mutated, revocation))
-      expect(outcome).toMatchObject({ status: 'revoked', events: 0 })
-    })
-
-    test('ISO-15: when the device is looked at before the locks, an event slips past the cut', async () => {
-      const changes = [withoutUserLock, withoutDeviceLock]
-      const outcome = await inScene(changes, (mutated) => appendDuringRevocation(mutated, revocation))
-      expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
-    })
-
-    test('ISO-16, DEV-2: an append under the old epoch that waits behind the new one is stale', async () => {
-      const refused = { met: 'waits', status: 'stale_epoch', events: 0 }
-      expect(await appendDuringRevocation(scene, rotation)).toEqual(refused)
-    })
-
-    test('ISO-16: without the lock on the user it is stored under the old epoch', async () => {
-      const outcome = await inScene([withoutUserLock], (mutated) => appendDuringRevocation(mutated, rotation))
-      expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
-    })
-
-    const beginDuringRevocation = async (where: Scene, wrap = asItIs) => {
-      const { devices, genesis } = await addUser(where.db, 2)
-      const { deviceId } = devices[1]!
-      const { second, met } = await interleave(where, {
-        first: (tx) => appendDeviceLogEntry(tx, makeEntry(genesis, revocation(deviceId))),
-        second: (tx) => beginSession(wrap(tx), genesis.userId, deviceId),
-      })
-      return { met, hasBegun: second !== undefined }
-    }
-
-    test('ISO-17, P6: a session that waits behind the revocation of its device does not begin', async () => {
-      expect(await beginDuringRevocation(scene)).toEqual({ met: 'waits', hasBegun: false })
-    })
-
-    test('ISO-17: when it looked at the device before the update, the session begins', async () => {
-      const wrap: Wrap = (tx) =>
-        rewriting(
-          tx,
-          'begin_session',
-          'and d.revoked_at is null',
-          'and exists (select from devices as x where x.device_id = d.device_id and x.revoked_at is null)',
-        )
-      expect(await beginDuringRevocation(scene, wrap)).toEqual({ met: 'waits', hasBegun: true })
     })
   })
 }

@@ -9,6 +9,7 @@ import { postMailboxMessage, readMailboxMessage } from '../../src/db/queries/mai
 import { beginSession } from '../../src/db/queries/sessions.ts'
 import { addUser, continueRun, id, makeEvents } from '../support/open-database.ts'
 import {
+  asItIs,
   inScene,
   interleave,
   openScene,
@@ -16,11 +17,9 @@ import {
   type Scene,
   type Stepped,
   statement,
+  type Wrap,
   withoutConstraint,
 } from './scene.ts'
-
-type Wrap = (tx: Queryable) => Queryable
-const asItIs: Wrap = (tx) => tx
 
 export function describeOtherPaths(): void {
   describe('cursors, sessions, mailboxes, migrations, expiry and pages', () => {

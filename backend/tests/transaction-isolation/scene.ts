@@ -130,6 +130,13 @@ export function replacing(
   }
 }
 
+/** A connection as the product gets it in a test: as it is, or with one of its statements changed. */
+export type Wrap = (tx: Queryable) => Queryable
+export const asItIs: Wrap = (tx) => tx
+
+export const countEvents = async (scene: Scene, userId: Uint8Array): Promise<number> =>
+  (await scene.run('select 1 from events where user_id = $1', [userId])).length
+
 export interface Refused {
   readonly refused: string
   readonly constraint?: string
