@@ -4,7 +4,7 @@
 import { createSessionChannel, ERRORS, parseSessionEstablishedFrame } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createHandClient } from '../../protocol/tests/support/hand-client.ts'
+import { createHandClient, type Tampering } from '../../protocol/tests/support/hand-client.ts'
 import {
   answerOf,
   claimOf,
@@ -28,6 +28,8 @@ const unsupported = { code: 4402, reason: ERRORS.version_unsupported.text }
 
 /** CH with one suite and no ML-KEM key. */
 const HELLO_BYTES = 1 + 1 + 2 + 32 + 32 + 32 + 4
+
+const SIGNATURE_BYTES = 64
 
 let server: TestServer
 let device: TestDevice
@@ -126,25 +128,34 @@ describe('SES-1: every byte of every handshake message', () => {
 
   test('SES-1: what client_auth seals, under a right seal: claim, signature, Finished MAC', async () => {
     const { claim, key } = claimOf(device)
-    const shakeHands = async (change: (plaintext: Buffer) => Buffer) => {
+    const shakeHands = async (tampering: Tampering) => {
       const raw = await dial(server.url)
       const client = createHandClient()
       raw.socket.send(client.hello)
       client.readServer(await within('server_hello', raw.nextText()))
-      raw.socket.send(client.writeAuth(claim, key, { plaintext: change }))
+      raw.socket.send(client.writeAuth(claim, key, tampering))
       return { raw, answer: await answerOf(raw) }
     }
     let length = 0
-    const honest = await shakeHands((plaintext) => {
-      length = plaintext.length
-      return plaintext
+    const honest = await shakeHands({
+      plaintext: (plaintext) => {
+        length = plaintext.length
+        return plaintext
+      },
     })
     expect(isClose(honest.answer)).toBe(false)
     honest.raw.socket.terminate()
     await expectNoSession(() =>
       forEachOf(indexes(length), async (at) => {
-        const { answer } = await shakeHands((plaintext) => Buffer.from(flipByte(plaintext, at)))
+        const { answer } = await shakeHands({ plaintext: (plaintext) => Buffer.from(flipByte(plaintext, at)) })
         expect(answer, `byte ${at}`).toEqual(failed)
+      }),
+    )
+    // A Finished MAC that is right for a wrong signature proves nothing either.
+    await expectNoSession(() =>
+      forEachOf(indexes(SIGNATURE_BYTES), async (at) => {
+        const { answer } = await shakeHands({ signature: (signature) => Buffer.from(flipByte(signature, at)) })
+        expect(answer, `byte ${at} of the signature`).toEqual(failed)
       }),
     )
   })

@@ -14,6 +14,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createLog } from '../src/telemetry/log.ts'
 import { createKeys, openRegistration } from './bad-input/entries.ts'
 import { indexes, within } from './bad-input/handshake-steps.ts'
+import { answersIn } from './bad-input/server-state.ts'
 import { createAccount, type TestDevice } from './support/account.ts'
 import type { RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
@@ -94,7 +95,7 @@ async function expectInvalid(cases: readonly Case[]): Promise<void> {
     const session = await device.connect(server)
     for (const { message } of chunk) session.sendPayload(encodeAnything(message))
     await expectPong(session, 4711)
-    const answers = session.messages.slice(0, -1)
+    const answers = answersIn(session).slice(0, -1)
     const named = answers.map((answer, index) => [chunk[index]?.name, answer])
     expect(named).toEqual(chunk.map(({ name, field }) => [name, { type: 'error', code: 'invalid_message', field }]))
     await session.close()
@@ -182,7 +183,7 @@ describe('MSG-1: a message that does not fit is answered, and the session goes o
     const session = await device.connect(server)
     session.sendPayload(encodeAnything([{ type: 'publish', events: [event.wire] }, { type: PLANTED }]))
     await expectPong(session, 1)
-    expect(session.messages[0]).toEqual({ type: 'error', code: 'invalid_message', field: 'type' })
+    expect(answersIn(session)[0]).toEqual({ type: 'error', code: 'invalid_message', field: 'type' })
     session.publish([event.wire])
     await session.until('the receipt', () => session.receipts.length === 1)
     expect(session.receipts[0]).toMatchObject([1, 1, 1, expect.any(Number), false])
@@ -196,7 +197,7 @@ describe('MSG-1: a message that does not fit is answered, and the session goes o
     await expectPong(session, 1)
     session.sendPayload(spoilt)
     expect(await within('the close', session.closed)).toEqual({ code: 4440, reason: ERRORS.bad_message.text })
-    expect(session.messages.length).toBe(MAX_INVALID_MESSAGES + 1)
+    expect(answersIn(session).length).toBe(MAX_INVALID_MESSAGES + 1)
   })
 })
 
@@ -208,7 +209,7 @@ describe('MSG-1: messages that fit, and are out of place', () => {
     session.sendPayload(encodeAnything({ type: 'register', entry: PLANTED, boxes: [] }))
     await expectPong(session, 1)
     const refusals = Object.keys(early).map(() => ({ type: 'error', code: 'not_established' }))
-    expect(session.messages.slice(0, -1)).toEqual([
+    expect(answersIn(session).slice(0, -1)).toEqual([
       ...refusals,
       { type: 'error', code: 'invalid_message', field: 'entry' },
     ])
@@ -219,7 +220,7 @@ describe('MSG-1: messages that fit, and are out of place', () => {
     const session = await device.connect(server)
     session.send(samples().register)
     await expectPong(session, 1)
-    expect(session.messages[0]).toEqual({ type: 'error', code: 'already_registered' })
+    expect(answersIn(session)[0]).toEqual({ type: 'error', code: 'already_registered' })
     await session.close()
   })
 
@@ -227,7 +228,7 @@ describe('MSG-1: messages that fit, and are out of place', () => {
     const session = await device.connect(server)
     const asked = 64
     session.sendPayload(encodeAnything(indexes(asked).map((id) => ({ ...samples().fetch_device_log, request_id: id }))))
-    await session.until('all answers', () => session.messages.length === asked)
+    await session.until('all answers', () => answersIn(session).length === asked)
     const refused = session.messages.filter(({ type }) => type === 'error')
     expect(refused.length).toBe(32)
     expect(refused[0]).toEqual({ type: 'error', code: 'rate_limited', request_id: 32, retry_after_ms: 1000 })

@@ -8,6 +8,7 @@ import type { DeviceKeys } from '../../client/src/sealing/device-keys.ts'
 import { SMALL_ORDER_ENCODINGS } from '../../protocol/tests/support/crypto-suite.ts'
 import { createKeys, openRegistration, register, registrationIdentity, sealGenesis } from './bad-input/entries.ts'
 import { flipByte, indexes, within } from './bad-input/handshake-steps.ts'
+import { answersIn } from './bad-input/server-state.ts'
 import { openSession, type RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 
@@ -110,7 +111,7 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
     const first = userIdIn(await register(session, genesis))
     session.send(genesis)
     await session.until('an answer', () => session.messages.some(({ type }) => type === 'error'))
-    expect(session.messages.at(-1)).toEqual({ type: 'error', code: 'already_registered' })
+    expect(answersIn(session).at(-1)).toEqual({ type: 'error', code: 'already_registered' })
     session.drop()
 
     session = await openRegistration(server, keys)

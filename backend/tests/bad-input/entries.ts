@@ -27,6 +27,7 @@ import {
 } from '../../../client/src/sealing/epoch-boxes.ts'
 import type { TestAccount, TestDevice } from '../support/account.ts'
 import { openSession, type RawSession, type SessionTarget } from '../support/raw-device.ts'
+import { answersIn } from './server-state.ts'
 
 export const createKeys = (role: 'manager' | 'member' | 'recovery'): Promise<DeviceKeys> =>
   createDeviceKeys(nodeCrypto, role)
@@ -65,10 +66,10 @@ export const openRegistration = (target: SessionTarget, keys: DeviceKeys): Promi
 
 /** Sends `register` and resolves with what the server says to it. */
 export async function register(session: RawSession, message: Register): Promise<ServerMessage> {
-  const answers = session.messages.length
+  const answers = answersIn(session).length
   session.send(message)
-  await session.until('an answer to register', () => session.messages.length > answers)
-  return session.messages[answers]!
+  await session.until('an answer to register', () => answersIn(session).length > answers)
+  return answersIn(session)[answers]!
 }
 
 export const authorOf = ({ keys }: Pick<TestDevice, 'keys'>): EntryAuthor => ({

@@ -1,6 +1,6 @@
 // An established session whose keys the test holds, so that it can seal what an honest channel never would.
 
-import { createSessionChannel, type SessionChannel } from '@valise/protocol'
+import { createSessionChannel, decodeServerMessages, type ServerMessage, type SessionChannel } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { deriveTrafficKeys } from '../../../protocol/src/handshake/key-schedule.ts'
 import { createDirection, type Direction } from '../../../protocol/src/session/direction.ts'
@@ -16,7 +16,10 @@ export interface HandSession {
   /** The honest client's channel, with `session_established` taken. */
   readonly channel: SessionChannel
   send(...frames: readonly Uint8Array[]): void
-  nextFrame(): Promise<Uint8Array>
+  /** Passes over application frames; resolves with the replies that complete the rotation. */
+  nextRekey(): Promise<readonly Uint8Array[]>
+  /** The next message that is not word of other devices. */
+  nextAnswer(): Promise<ServerMessage>
   end(): Promise<CloseFrame>
   readonly raw: RawSocket
 }
@@ -46,6 +49,22 @@ export async function openHandSession(target: SessionTarget, device: TestDevice)
       })
     }
   }
+  const takeRekey = async (): Promise<readonly Uint8Array[]> => {
+    for (;;) {
+      const received = channel.receive(await takeFrame())
+      if (received.type === 'rekey') return received.replies
+      if (received.type !== 'application') throw new Error(`no rotation but ${received.type}`)
+    }
+  }
+  const takeAnswer = async (): Promise<ServerMessage> => {
+    for (;;) {
+      const received = channel.receive(await takeFrame())
+      const decoded = received.type === 'application' ? decodeServerMessages(received.payload) : undefined
+      if (decoded?.ok !== true) throw new Error(`no message but ${received.type}`)
+      const answer = decoded.messages.find(({ type }) => type !== 'presence')
+      if (answer !== undefined) return answer
+    }
+  }
   return {
     direction: () => createDirection(nodeCrypto, clientTraffic.slice()),
     sealFirst: (plaintext) => {
@@ -57,7 +76,8 @@ export async function openHandSession(target: SessionTarget, device: TestDevice)
     send: (...sent) => {
       for (const frame of sent) raw.socket.send(frame)
     },
-    nextFrame: () => within('a frame', takeFrame()),
+    nextRekey: () => within('a rotation', takeRekey()),
+    nextAnswer: () => within('an answer', takeAnswer()),
     end: () => endOf(raw),
     raw,
   }
