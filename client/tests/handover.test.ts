@@ -149,6 +149,21 @@ describe('a handover', () => {
     expect(server.connections).toBe(2)
   })
 
+  test('SES-3: superseded late by a new session that was lost: the client comes back', async () => {
+    let isLost = false
+    onGreeting(() => {
+      for (const peer of server.peers) if (peer !== old) peer.close(1006, '')
+      isLost = true
+    }, false)
+    await begin()
+    await until(() => isLost && server.peers.size === 1, 'the loss of the new session')
+    server.distort = (message) => [message]
+    old.close(4405, '')
+    await until(() => states.includes('offline'), 'the end of the old session')
+    device.clock.advance(0)
+    await until(() => client.state().type === 'live', 'the return')
+  })
+
   test('SES-3: superseded before the new session could have begun: another program has the device', async () => {
     server.isReachable = false
     const idle = device.clock.waiting

@@ -41,12 +41,22 @@ export interface Connector {
   readonly state: ConnectorState
 }
 
+/** A lost announcement of a newer session is made up for when the server next compares sessions. */
+const SUPERSEDED_LATE_MS = 60_000
+const REPLACED = {
+  type: 'reconnect',
+  when: 'now',
+  text: 'The session was replaced by a newer one of this device, which was lost',
+} as const satisfies AfterEnd
+
 export function createConnector(parts: ConnectorParts): Connector {
   const { clock, backoff } = parts
   let state: ConnectorState = { type: 'offline', text: 'Not started', retryAtMs: undefined }
   let session: Session | undefined
   /** Opens beside the session that is up, or was up a moment ago. */
   let successor: Session | undefined
+  /** Until then a supersession may be the work of a successor of our own that was lost. */
+  let ownSuccessorUntilMs = 0
   let isStarted = false
   let cancelRetry = (): void => {}
 
@@ -98,14 +108,17 @@ export function createConnector(parts: ConnectorParts): Connector {
     session = undefined
     const next = decideAfterEnd(end, wasEstablished)
     // The server ends the older session of a device when the newer begins (SES-3): here it is our own.
-    const isReplaced = end.type === 'closed_by_server' && end.code === 'session_superseded' && successor?.isProved
-    if (next.type === 'stop' && isReplaced !== true) return stop(next.cause)
+    const isSuperseded = end.type === 'closed_by_server' && end.code === 'session_superseded'
+    const isReplaced = isSuperseded && (successor?.isProved === true || clock.now() < ownSuccessorUntilMs)
+    if (next.type === 'stop' && !isReplaced) return stop(next.cause)
     // What becomes of the successor says what follows.
     if (successor !== undefined) return
-    if (next.type === 'reconnect') comeBack(next)
+    comeBack(next.type === 'stop' ? REPLACED : next)
   }
 
   const afterFailedHandOver = (end: SessionEnd): void => {
+    // It may have begun on the server before it was lost here, and word of it ends the old session later.
+    if (successor?.isProved === true) ownSuccessorUntilMs = clock.now() + SUPERSEDED_LATE_MS
     successor = undefined
     const next = decideAfterEnd(end, false)
     if (next.type === 'stop') return stop(next.cause)
