@@ -163,7 +163,8 @@ describe('several connections on one PostgreSQL', () => {
       })
     const [a, b] = [one.genesis.userId, other.genesis.userId]
     expect(await Promise.all([crosswise(first.db, a, b), crosswise(second, b, a)])).toEqual(['committed', 'committed'])
-    expect(attempts).toBe(3)
+    // Two and the loser's again; his may lose once more.
+    expect(attempts).toBeGreaterThan(2)
   })
 })
 

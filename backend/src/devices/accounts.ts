@@ -42,6 +42,7 @@ export type Registered =
   | { readonly type: 'deleted' }
 
 export type AppendedEntry =
+  | { readonly type: 'deleted' }
   | { readonly type: 'appended'; readonly state: DeviceLogState; readonly revoked: readonly DeviceId[] }
   | { readonly type: 'log_head_moved' }
   | { readonly type: 'refused'; readonly rule: DeviceLogRule }
@@ -111,7 +112,8 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
     },
     append: async (userId, message) => {
       const before = await loadState(userId)
-      if (before === undefined) throw new Error('the device log of an authenticated user is empty')
+      // Another of the user's sessions closed the account a moment ago.
+      if (before === undefined) return { type: 'deleted' }
       const applied = applyEntry(crypto, before, message.entry)
       if (!applied.ok) {
         // Signed on a head that is not the newest any more: not the signer's mistake.

@@ -145,6 +145,8 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   const appendDeviceLog = async (message: AppendDeviceLog): Promise<void> => {
     const outcome = await parts.accounts.append(session.userId, message)
     switch (outcome.type) {
+      case 'deleted':
+        return connection.close('account_deleted')
       case 'log_head_moved':
       case 'envelope_mismatch':
         return fail(outcome.type, message.request_id)
