@@ -18,7 +18,13 @@ import { readEnvelopes } from './db/queries/envelopes.ts'
 import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
-import { beginSession, findSupersededSessions, noteDeviceSeen, readSeenDevices } from './db/queries/sessions.ts'
+import {
+  beginSession,
+  findSupersededSessions,
+  noteDeviceSeen,
+  readSeenDevices,
+  renounceSession,
+} from './db/queries/sessions.ts'
 import { findUser } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
 import { clientAddressOf } from './gateway/client-address.ts'
@@ -153,6 +159,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         readEnvelopes: (userId, deviceId, afterEpoch) => readEnvelopes(db, userId, deviceId, afterEpoch, ENVELOPE_PAGE),
       },
       beginSession: (userId, deviceId) => beginSession(db, userId, deviceId),
+      renounceSession: (userId, deviceId, number) => renounceSession(db, userId, deviceId, number),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
       findSuperseded: (sessions) => findSupersededSessions(db, sessions),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>

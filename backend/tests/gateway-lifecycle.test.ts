@@ -1,9 +1,11 @@
 // How sessions begin and end when beginnings overlap and the server stops, through real sockets (SES-3, SES-5).
 
+import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Bus } from '../src/bus/bus.ts'
 import { follow, roundTrip } from './event-ordering/publishing.ts'
 import { createAccount } from './support/account.ts'
+import { waitFor } from './support/open-database.ts'
 import { dial, type RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 
@@ -60,6 +62,44 @@ describe('sessions of a device and the end of a node', () => {
     const newer = sessions.length === 1 ? sessions[0]! : await stayingOne(sessions)
     await roundTrip(newer)
     expect(newer.closeFrame).toBeUndefined()
+  })
+
+  test('SES-3: a session whose socket goes while the database numbers it ends no session that lives', async () => {
+    const device = (await createAccount(server)).devices[0]!
+    const living = await follow(server, device)
+    const holder = new pg.Client({ connectionString: server.databaseUrl })
+    await holder.connect()
+    try {
+      const numberOf = async (): Promise<string> =>
+        (await holder.query('select session_number from devices')).rows[0].session_number
+      const before = await numberOf()
+      await holder.query('begin')
+      await holder.query('select 1 from devices for update')
+      const cut = new AbortController()
+      const dying = device.connect(server, { signal: cut.signal }).catch((error: Error) => error)
+      const waiting = `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+      await waitFor(
+        'the wait for a number',
+        () => holder.query(waiting),
+        ({ rowCount }) => rowCount === 1,
+      )
+      cut.abort()
+      expect(await dying).toBeInstanceOf(Error)
+      const countOpen = (): Promise<number> => server.app.metrics.read('valise_connections')
+      await waitFor('the end of the socket', countOpen, (open) => open === 1)
+      await holder.query('commit')
+      const begun = `select 1 from pg_stat_activity where datname = current_database() and state = 'active' and pid <> pg_backend_pid()`
+      await waitFor(
+        'the database at rest',
+        () => holder.query(begun),
+        ({ rowCount }) => rowCount === 0,
+      )
+      await waitFor('the number of the living session', numberOf, (number) => number === before)
+      await roundTrip(living)
+      expect(living.closeFrame).toBeUndefined()
+    } finally {
+      await holder.end()
+    }
   })
 
   test('SES-5: a node that stops takes no new socket, and waits for none', async () => {

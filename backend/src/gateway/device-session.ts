@@ -29,6 +29,8 @@ export interface DeviceSessionParts {
   readonly store: SessionStore
   /** Numbers the session; undefined when the device may have none. */
   beginSession(userId: Uint8Array, deviceId: Uint8Array): Promise<BegunSession | undefined>
+  /** Gives back the number of a session that ended before it began. */
+  renounceSession(userId: Uint8Array, deviceId: Uint8Array, number: number): Promise<void>
   findDevice(deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession | undefined>
   /** Of these, the devices that began a newer session, with its number. */
   findSuperseded(sessions: readonly NumberedSession[]): Promise<readonly SupersededDevice[]>
@@ -154,8 +156,13 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       // Its socket is gone already: a number for it would end a session that lives.
       if (connection.isClosed) throw new SessionRefused('session_superseded')
       begun = await admit(deviceId, userId)
+      if (connection.isClosed) {
+        // Its socket went while the database numbered it: the session before it, if it lives, stays the newest.
+        await parts.renounceSession(userId, deviceId, begun.number)
+        throw new SessionRefused('session_superseded')
+      }
       const isNewest = opening.begin(begun.number, () => connection.close('session_superseded'))
-      if (!isNewest || connection.isClosed) throw new SessionRefused('session_superseded')
+      if (!isNewest) throw new SessionRefused('session_superseded')
     } catch (error) {
       await leave()
       throw error

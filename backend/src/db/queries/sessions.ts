@@ -37,6 +37,24 @@ export async function beginSession(
   return row === undefined ? undefined : { device: toDeviceForSession(row), number: row.session_number }
 }
 
+const renounce: Statement = {
+  name: 'renounce_session',
+  text: `
+    update devices as d
+    set session_number = d.session_number - 1
+    where d.user_id = $1 and d.device_id = $2 and d.session_number = $3`,
+}
+
+/** The session ended before it began: unless another followed, the one before it is the newest again. */
+export async function renounceSession(
+  db: Queryable,
+  userId: Uint8Array,
+  deviceId: Uint8Array,
+  number: number,
+): Promise<void> {
+  await db.query(renounce, [userId, deviceId, number])
+}
+
 export interface NumberedSession {
   readonly userId: Uint8Array
   readonly deviceId: Uint8Array
