@@ -84,6 +84,23 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
     await expectRegistered()
   })
 
+  test('DEV-1: the genesis of somebody else, under the name of his device, before he registers and after', async () => {
+    await start()
+    const thief = await createKeys('manager')
+    const steal = async (): Promise<ServerMessage> => {
+      const session = await openRegistration(server, { ...thief, deviceId: keys.deviceId })
+      const answer = await register(session, genesis)
+      session.drop()
+      return answer
+    }
+    expect(await steal()).toEqual(refusedBy('device_key'))
+    expect((await register(session, genesis)).type).toBe('registered')
+    expect(await steal()).toEqual(refusedBy('device_key'))
+    session.send({ type: 'ping', id: 1 })
+    await session.until('the pong', () => session.messages.some(({ type }) => type === 'pong'))
+    session.drop()
+  })
+
   test('DEV-1: boxes that are not those the entry commits to', async () => {
     await start()
     const recovery = await createKeys('recovery')
