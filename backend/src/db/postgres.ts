@@ -13,7 +13,7 @@ import { operationOf, type Statement } from './statement.ts'
 import { runTransaction } from './transaction.ts'
 import { PARSERS } from './values.ts'
 
-export type { Database, Queryable, TransactionOptions } from './database.ts'
+export type { Database, Queryable } from './database.ts'
 export { isRefusedData } from './sql-state.ts'
 export type { Statement } from './statement.ts'
 
