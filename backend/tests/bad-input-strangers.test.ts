@@ -20,12 +20,13 @@ import {
   claimOf,
   endOf,
   identityOf,
+  indexes,
   proveHandshake,
   registering,
   startHandshake,
   within,
 } from './bad-input/handshake-steps.ts'
-import { untilNoConnections } from './bad-input/server-state.ts'
+import { until, untilNoConnections } from './bad-input/server-state.ts'
 import { createAccount, type TestAccount, type TestDevice } from './support/account.ts'
 import { dial, openSession, type RawSocket } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
@@ -55,9 +56,19 @@ const randomUser = () => toUserId(nodeCrypto.randomBytes(32))!
 const randomDevice = () => toDeviceId(nodeCrypto.randomBytes(16))!
 const otherSigner = (): Signer => nodeCrypto.createSigner(nodeCrypto.randomBytes(32))
 
+const queries = (): Promise<number> => server.app.metrics.read('database_queries_total')
+
+/** What sessions leave to be done when they end is done: a few look-ups in a row are the only ones. */
+const untilQuiet = (): Promise<unknown> =>
+  until(async () => {
+    const before = await queries()
+    const rounds = 5
+    for (const _round of indexes(rounds)) await fetch(`${server.app.adminUrl}/ready`)
+    expect(await queries()).toBe(before + rounds)
+  })
+
 /** Everything a peer can see of a handshake's end, and what it cost the database. */
 async function shakeHands(identity: ClientIdentity, signer: Signer) {
-  const queries = () => server.app.metrics.read('database_queries_total', { operation: 'select' })
   const before = await queries()
   const outcome = await openSession(server, { identity, signer }).then(
     (session) => session.close().then(() => 'established'),
@@ -74,6 +85,7 @@ describe('SES-1: nothing is learned without a key', () => {
     expect((await register(registration, await sealGenesis(keys, recovery))).type).toBe('registered')
     await registration.close()
     await untilNoConnections(server)
+    await untilQuiet()
 
     const { signer } = manager.keys
     const honest = identityOf(manager)
