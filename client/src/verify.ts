@@ -11,11 +11,11 @@ import {
 } from '@valise/protocol'
 import { type Alarm, type AlarmCode, createAlarm } from './alarm.ts'
 import type { DeviceParts } from './device-parts.ts'
-import { type CheckedEvent, checkEvents } from './receive/check-events.ts'
+import { checkEvents } from './receive/check-events.ts'
 import { parseContent } from './sealing/content.ts'
 import { epochCommit } from './sealing/epoch.ts'
 import { openEvent } from './sealing/event-seal.ts'
-import type { HeldEvent } from './store/local-log.ts'
+import type { HeldEvent, LogEvent } from './store/local-log.ts'
 import { type DeviceHead, NO_PROGRESS, type Progress, type StreamHead } from './store/records.ts'
 
 export interface VerifyProblem {
@@ -85,7 +85,7 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     for (const [hex, { head }] of outcome.batch.streamHeads) heads.stream.set(hex, head)
     for (const event of outcome.batch.events) countEvent(event)
   }
-  const countEvent = (event: CheckedEvent): void => {
+  const countEvent = (event: LogEvent): void => {
     if (toHex(event.deviceId) === ownHex) counts.ownEvents += 1
     else counts.events += 1
     if (event.body.type === 'expired') counts.expiredEvents += 1
@@ -94,7 +94,7 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
       verifyContent(event, event.body.event)
     }
   }
-  const verifyContent = ({ userSeq }: CheckedEvent, event: NonNullable<ReturnType<typeof parseEvent>>): void => {
+  const verifyContent = ({ userSeq }: LogEvent, event: NonNullable<ReturnType<typeof parseEvent>>): void => {
     const key = epochKeys.contentKey(event.epoch)
     const data = key === undefined ? undefined : openEvent(key, event)
     const isReadable = data !== undefined && (event.isTombstone || parseContent(data) !== undefined)

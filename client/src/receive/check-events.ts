@@ -18,6 +18,7 @@ import {
   toHex,
   verifyChainSignature,
 } from '@valise/protocol'
+import type { LogEvent } from '../store/local-log.ts'
 import type { DeviceHead, Progress, StreamHead } from '../store/records.ts'
 import { type CheckFailure, checkContinues, checkCut, checkDevice, checkStream, Finding, fail } from './check-rules.ts'
 
@@ -39,21 +40,8 @@ export interface KnownLog {
   ownAhead(): readonly OwnEvent[]
 }
 
-export interface CheckedEvent {
-  readonly userSeq: number
-  readonly streamSeq: number
-  readonly storedAtMs: number
-  readonly deviceId: DeviceId
-  readonly deviceSeq: number
-  /** The device's chain after this event. */
-  readonly chain: Uint8Array
-  readonly body:
-    | { readonly type: 'stored'; readonly wire: Uint8Array; readonly event: ParsedEvent }
-    | { readonly type: 'expired'; readonly leaf: Uint8Array }
-}
-
 export interface CheckedBatch {
-  readonly events: readonly CheckedEvent[]
+  readonly events: readonly LogEvent[]
   readonly progress: Progress
   readonly deviceHeads: ReadonlyMap<string, { readonly deviceId: DeviceId; readonly head: DeviceHead }>
   readonly streamHeads: ReadonlyMap<string, { readonly streamId: Uint8Array; readonly head: StreamHead }>
@@ -87,7 +75,7 @@ function check({ crypto, known, ownDeviceId }: CheckParts, { events, through }: 
   const { floor } = known.progress
   const deviceHeads = new Map<string, { deviceId: DeviceId; head: DeviceHead }>()
   const lastSigned = new Map<string, { device: DeviceState; event: ParsedEvent; chain: Uint8Array; userSeq: number }>()
-  const checked: CheckedEvent[] = []
+  const checked: LogEvent[] = []
   const walk = createWalk(known)
 
   for (const item of events) {
@@ -130,7 +118,7 @@ interface Item {
   readonly deviceSeq: number
   readonly leaf: Uint8Array
   readonly event: ParsedEvent | undefined
-  readonly body: CheckedEvent['body']
+  readonly body: LogEvent['body']
 }
 
 function readItem(crypto: Crypto, item: StoredEvent | ExpiredEvent): Item {

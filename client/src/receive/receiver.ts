@@ -16,9 +16,9 @@ import { AlarmError } from '../alarm.ts'
 import type { Checkpoints } from '../checkpoint.ts'
 import { type EventContent, parseContent } from '../sealing/content.ts'
 import { openEvent } from '../sealing/event-seal.ts'
-import type { LocalLog } from '../store/local-log.ts'
+import type { LocalLog, LogEvent } from '../store/local-log.ts'
 import type { Progress } from '../store/records.ts'
-import { type CheckedBatch, type CheckedEvent, checkEvents, type EventsToCheck } from './check-events.ts'
+import { type CheckedBatch, checkEvents, type EventsToCheck } from './check-events.ts'
 
 export type Applied =
   | { readonly type: 'applied'; readonly cursor: number; readonly events: number }
@@ -128,7 +128,7 @@ const knownOf = (log: LocalLog) => ({
 })
 
 /** The content; `undefined` for tombstones and events whose bytes expired. Throws the alarm for what does not open. */
-function openChecked(epochKeys: EpochKeys, { userSeq, deviceId, body }: CheckedEvent): EventContent | undefined {
+function openChecked(epochKeys: EpochKeys, { userSeq, deviceId, body }: LogEvent): EventContent | undefined {
   if (body.type === 'expired') return undefined
   const { event } = body
   const where = { user_seq: userSeq, device: formatUuid(deviceId), epoch: event.epoch }
