@@ -119,11 +119,15 @@ describe('misuse of a home', () => {
   })
 
   it('CLI-4: a home that another process uses is refused, and free again afterwards', async () => {
-    const watching = startValise(['watch', 'notes'], { home })
-    await expect.poll(async () => (await runValise(['status'], { home })).exitCode, { timeout: 20_000 }).toBe(2)
-    expect((await runValise(['status'], { home })).stderr).toContain('Another valise process')
-    watching.signal('SIGTERM')
-    expect((await watching.ended()).exitCode).toBe(0)
+    const sending = startValise(['send', 'notes'], { home })
+    sending.stdin.write('a line\n')
+    await sending.until('the receipt', ({ stdout }) => stdout.includes('\n'))
+    expect(await runValise(['status'], { home })).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining('Another valise process'),
+    })
+    sending.stdin.end()
+    expect((await sending.ended()).exitCode).toBe(0)
     expect((await runValise(['status'], { home })).exitCode).toBe(0)
   })
 
