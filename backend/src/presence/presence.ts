@@ -54,14 +54,28 @@ export function createPresence(parts: PresenceParts): Presence {
   const { leases, now, onFailure } = parts
   const watchers = new Set<Watcher>()
 
-  /** The sessions of this node are known without asking. */
-  const ownNumbers = (): Map<string, number> => {
-    const numberByDevice = new Map<string, number>()
-    for (const { lease } of watchers) {
-      const key = leaseKey(lease)
-      numberByDevice.set(key, Math.max(numberByDevice.get(key) ?? 0, lease.sessionNumber))
-    }
-    return numberByDevice
+  const watchersByDevice = new Map<string, Set<Watcher>>()
+
+  const add = (watcher: Watcher): void => {
+    const key = leaseKey(watcher.lease)
+    const ofDevice = watchersByDevice.get(key)
+    if (ofDevice === undefined) watchersByDevice.set(key, new Set([watcher]))
+    else ofDevice.add(watcher)
+    watchers.add(watcher)
+  }
+
+  const remove = (watcher: Watcher): void => {
+    const key = leaseKey(watcher.lease)
+    const ofDevice = watchersByDevice.get(key)
+    ofDevice?.delete(watcher)
+    if (ofDevice?.size === 0) watchersByDevice.delete(key)
+    watchers.delete(watcher)
+  }
+
+  /** The sessions of this node are known without asking: the number of the device's newest one. */
+  const ownNumber = (key: string): number | undefined => {
+    const ofDevice = watchersByDevice.get(key)
+    return ofDevice && Math.max(...[...ofDevice].map(({ lease }) => lease.sessionNumber))
   }
 
   const tellSnapshot = async (watcher: Watcher): Promise<void> => {
@@ -69,12 +83,11 @@ export function createPresence(parts: PresenceParts): Presence {
     const seen = (await parts.readDevices(userId)).filter(({ deviceId }) => !equalBytes(deviceId, ownId))
     const numbers = await leases.read(seen.map(({ deviceId }) => ({ userId, deviceId })))
     if (!watchers.has(watcher) || watcher.picture !== undefined) return
-    const own = ownNumbers()
     const picture = createPicture()
     const atMs = now()
     for (const [i, { deviceId: bytes, lastSeenAtMs }] of seen.entries()) {
       const deviceId = toDeviceId(bytes)
-      const number = own.get(leaseKey({ userId, deviceId: bytes })) ?? numbers?.[i]
+      const number = ownNumber(leaseKey({ userId, deviceId: bytes })) ?? numbers?.[i]
       if (deviceId === undefined) continue
       const isOnline = number !== undefined
       picture.set({ deviceId, isOnline, sessionNumber: number ?? 0, lastSeenAtMs, confirmedAtMs: atMs })
@@ -122,11 +135,10 @@ export function createPresence(parts: PresenceParts): Presence {
     const keys = [...asked.keys()]
     const askedAtMs = now()
     const numbers = await leases.read([...asked.values()])
-    const own = ownNumbers()
     const held = new Map(keys.map((key, i) => [key, numbers?.[i]]))
     const expired = new Map<string, DevicePicture & DeviceKey>()
     const found = {
-      numberOf: (key: string) => own.get(key) ?? held.get(key),
+      numberOf: (key: string) => ownNumber(key) ?? held.get(key),
       isKnown: numbers !== undefined,
       askedAtMs,
     }
@@ -158,7 +170,7 @@ export function createPresence(parts: PresenceParts): Presence {
       }
       return {
         start: () => {
-          watchers.add(watcher)
+          add(watcher)
           starting = start().catch(onFailure)
         },
         hear: (announcement) => {
@@ -168,7 +180,7 @@ export function createPresence(parts: PresenceParts): Presence {
           if (changed !== undefined) send(toPresenceMessage(false, [changed]))
         },
         end: async () => {
-          watchers.delete(watcher)
+          remove(watcher)
           if (starting === undefined) return
           await starting
           if (!(await leases.release(lease))) return
