@@ -77,6 +77,13 @@ async function shakeHands(identity: ClientIdentity, signer: Signer) {
   return { outcome, queries: (await queries()) - before }
 }
 
+/** The least of three tries: the server's own rounds (heads, leases) ask the database now and then. */
+async function shakeHandsAlone(identity: ClientIdentity, signer: Signer) {
+  let seen = await shakeHands(identity, signer)
+  for (let tries = 1; tries < 3 && seen.queries !== 1; tries++) seen = await shakeHands(identity, signer)
+  return seen
+}
+
 describe('SES-1: nothing is learned without a key', () => {
   test('SES-1: unknown user, unknown device, foreign device, wrong key, wrong mode: one answer, one look-up', async () => {
     const recovery = await createKeys('recovery')
@@ -104,7 +111,7 @@ describe('SES-1: nothing is learned without a key', () => {
       'a recovery device as an ordinary one': [{ ...honest, deviceId: recovery.deviceId }, recovery.signer],
     }
     const seen: Record<string, unknown> = {}
-    for (const [name, [identity, key]] of Object.entries(attempts)) seen[name] = await shakeHands(identity, key)
+    for (const [name, [identity, key]] of Object.entries(attempts)) seen[name] = await shakeHandsAlone(identity, key)
     const same = { outcome: 'the socket was closed with 4401', queries: 1 }
     expect(seen).toEqual(Object.fromEntries(Object.keys(attempts).map((name) => [name, same])))
     const right = await shakeHands({ ...honest, ...nobody, deviceId: recovery.deviceId }, recovery.signer)
