@@ -77,10 +77,7 @@ describe('sessions of a device and the end of a node', () => {
       await holder.query('select 1 from devices for update')
       const cut = new AbortController()
       const dying = device.connect(server, { signal: cut.signal }).catch((error: Error) => error)
-      const waiting = `
-        select 1
-        from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock' and query like '%session_number%'`
+      const waiting = `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
       await waitFor(
         'the wait for a number',
         () => holder.query(waiting),
