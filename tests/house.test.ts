@@ -32,7 +32,7 @@ const violations: Record<string, { file: string; text: string }[]> = {
   'client-knows-only-protocol': [{ file: 'client/src/wrong-side.ts', text: "import '@valise/backend'" }],
   'client-core-is-portable': [{ file: 'client/src/wrong-port.ts', text: "import 'node:fs'" }],
   'client-core-reaches-no-node-part': [{ file: 'client/src/wrong-part.ts', text: "import 'ws'" }],
-  'only-serve-knows-the-backend': [{ file: 'cli/src/wrong-side.ts', text: "import '@valise/backend'" }],
+  'only-operators-know-the-backend': [{ file: 'cli/src/wrong-side.ts', text: "import '@valise/backend'" }],
   'through-the-door-from-protocol': [
     { file: 'protocol/src/wrong-door.ts', text: "import '../../client/src/wrong-side.ts'" },
   ],

@@ -1,4 +1,4 @@
-// `valise serve`: the server. The only part of this package that knows the backend, loaded when it is asked for.
+// `valise serve`: the server. The commands of this folder alone know the backend, and load it when they are asked for.
 
 import type { RawConfig } from '@valise/backend'
 import type { AddCommand } from '../invocation.ts'

@@ -1,0 +1,191 @@
+// The table of everything the server can be told by flags or environment: how each variable parses, what holds
+// without it, and what it means. For parsing (config.ts), help and docs.
+
+import { DEFAULT_LIMITS } from '@valise/protocol'
+import { z } from 'zod'
+import { parseTrustedProxies, type TrustedProxies } from './gateway/client-address.ts'
+
+const integer = (min: number, max: number, unit: string) =>
+  z
+    .string()
+    .regex(/^\d+$/, `expected a whole number of ${unit}`)
+    .transform(Number)
+    .pipe(z.int().min(min, `expected at least ${min} ${unit}`).max(max, `expected at most ${max} ${unit}`))
+
+const url = (protocols: readonly string[]) =>
+  z
+    .string()
+    .refine((text) => protocols.some((protocol) => text.startsWith(protocol)), `expected ${protocols.join('… or ')}…`)
+
+/** Commas between the entries. */
+const proxies = z
+  .string()
+  .optional()
+  .transform((text, context): TrustedProxies => {
+    const entries = (text ?? '').split(',').map((entry) => entry.trim())
+    const parsed = parseTrustedProxies(entries.filter((entry) => entry !== ''))
+    if (parsed !== undefined) return parsed
+    context.addIssue('expected addresses or networks such as 10.0.0.0/8, with commas between')
+    return z.NEVER
+  })
+
+const DAY_MS = 86_400_000
+
+/** Every variable: how it parses, what holds without it, what it means. */
+export const VARIABLES = {
+  HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the public port binds to' },
+  PORT: {
+    schema: integer(0, 65_535, 'port'),
+    fallback: '8787',
+    meaning: 'Public port: WebSocket, mailbox, /.well-known/valise',
+  },
+  ADMIN_HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the admin port binds to' },
+  ADMIN_PORT: { schema: integer(0, 65_535, 'port'), fallback: '8788', meaning: 'Admin port: /live, /ready, /metrics' },
+  DATABASE_URL: {
+    schema: url(['postgres://', 'postgresql://']).optional(),
+    fallback: undefined,
+    meaning: 'PostgreSQL 15 or newer; without it an embedded database in the data folder',
+  },
+  REDIS_URL: {
+    schema: url(['redis://', 'rediss://', 'unix://']).optional(),
+    fallback: undefined,
+    meaning: 'Redis, to run several nodes as one; without it a bus inside the process',
+  },
+  VALISE_DATA_DIR: {
+    schema: z.string().min(1),
+    fallback: undefined,
+    meaning: 'Folder of the identity key and the embedded database; default ~/.valise-server',
+  },
+  VALISE_IDENTITY_FILE: {
+    schema: z.string().min(1).optional(),
+    fallback: undefined,
+    meaning: "File of the server's identity key, the same on all nodes; default: identity.key in the data folder",
+  },
+  VALISE_REGISTRATION: {
+    schema: z.enum(['open', 'closed']),
+    fallback: 'open',
+    meaning: 'Who may make a new user: open or closed',
+  },
+  VALISE_LOG_LEVEL: {
+    schema: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
+    fallback: 'info',
+    meaning: 'trace, debug, info, warn, error or silent',
+  },
+  VALISE_SESSION_ROTATE_AFTER_MS: {
+    schema: integer(1000, 30 * DAY_MS, 'milliseconds'),
+    fallback: String(DAY_MS),
+    meaning: 'Age at which a session needs a full handshake',
+  },
+  VALISE_SESSION_ROTATE_AFTER_EVENTS: {
+    schema: integer(10, 1_000_000, 'events'),
+    fallback: '1000',
+    meaning: 'Events, published and delivered, under one set of session keys',
+  },
+  VALISE_SLOW_QUERY_MS: {
+    schema: integer(1, 3_600_000, 'milliseconds'),
+    fallback: '1000',
+    meaning: 'A query that takes longer is counted as slow and logged',
+  },
+  VALISE_POOL_SIZE: {
+    schema: integer(2, 200, 'connections'),
+    fallback: '8',
+    meaning: 'PostgreSQL connections of this node',
+  },
+  VALISE_HANDSHAKE_TIMEOUT_MS: {
+    schema: integer(100, 120_000, 'milliseconds'),
+    fallback: '10000',
+    meaning: 'Time a socket has to finish its handshake',
+  },
+  VALISE_MAX_CONNECTIONS: {
+    schema: integer(1, 1_000_000, 'connections'),
+    fallback: '20000',
+    meaning: 'Sockets this node accepts before it answers 503',
+  },
+  VALISE_SEND_BUFFER_BYTES: {
+    schema: integer(16_384, 64 * 1024 * 1024, 'bytes'),
+    fallback: String(1024 * 1024),
+    meaning: 'Bytes waiting in a socket above which live delivery stops for it',
+  },
+  VALISE_INTAKE_BUFFER_BYTES: {
+    schema: integer(1024 * 1024, 1024 * 1024 * 1024, 'bytes'),
+    fallback: String(32 * 1024 * 1024),
+    meaning: 'Bytes of events waiting for a commit above which sockets are not read',
+  },
+  VALISE_SLOW_CONSUMER_MS: {
+    schema: integer(1000, DAY_MS, 'milliseconds'),
+    fallback: '60000',
+    meaning: 'Time a connection may take nothing from a full send buffer before it is closed',
+  },
+  VALISE_PING_INTERVAL_MS: {
+    schema: integer(100, 600_000, 'milliseconds'),
+    fallback: '20000',
+    meaning: 'Silence after which a connection is pinged; after twice as long again it is gone',
+  },
+  VALISE_DEVICE_EVENTS_PER_S: {
+    schema: integer(0, 1_000_000, 'events'),
+    fallback: '200',
+    meaning: 'Events a second that one device may publish; 0: as many as it likes',
+  },
+  VALISE_DEVICE_EVENTS_BURST: {
+    schema: integer(1, 10_000_000, 'events'),
+    fallback: '2000',
+    meaning: 'Events that a device which was quiet may publish at once',
+  },
+  VALISE_USER_EVENTS_PER_S: {
+    schema: integer(0, 1_000_000, 'events'),
+    fallback: '1000',
+    meaning: 'Events a second that all devices of a user may publish on this node; 0: as many as they like',
+  },
+  VALISE_USER_EVENTS_BURST: {
+    schema: integer(1, 10_000_000, 'events'),
+    fallback: '10000',
+    meaning: 'Events that the devices of a user who was quiet may publish at once',
+  },
+  VALISE_HANDSHAKES_PER_MIN: {
+    schema: integer(0, 1_000_000, 'handshakes'),
+    fallback: '60',
+    meaning: 'Handshakes a minute from one address before it is answered 429; 0: as many as it likes',
+  },
+  VALISE_HANDSHAKES_BURST: {
+    schema: integer(1, 1_000_000, 'handshakes'),
+    fallback: '60',
+    meaning: 'Handshakes at once from an address that was quiet',
+  },
+  VALISE_TRUSTED_PROXIES: {
+    schema: proxies,
+    fallback: undefined,
+    meaning: 'Proxies whose X-Forwarded-For counts: addresses and networks, with commas between',
+  },
+  VALISE_HEAD_POLL_MS: {
+    schema: integer(50, 600_000, 'milliseconds'),
+    fallback: '5000',
+    meaning: 'How often the heads of connected users are compared with the log; a fifth of it while Redis is away',
+  },
+  VALISE_DRAIN_MS: {
+    schema: integer(0, 600_000, 'milliseconds'),
+    fallback: '10000',
+    meaning: 'Time over which a node that stops on SIGTERM spreads the reconnects of its clients',
+  },
+  VALISE_PRESENCE_LEASE_MS: {
+    schema: integer(500, 600_000, 'milliseconds'),
+    fallback: '30000',
+    meaning: 'Longest time for which a device can be shown online after its node died',
+  },
+  VALISE_MAX_PAYLOAD_BYTES: {
+    schema: integer(128, 256 * 1024, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.max_payload),
+    meaning: 'Application bytes in one event',
+  },
+  VALISE_MAX_DEVICES: {
+    schema: integer(1, 50, 'devices'),
+    fallback: String(DEFAULT_LIMITS.max_devices),
+    meaning: 'Devices a user',
+  },
+  VALISE_MAX_STREAMS: {
+    schema: integer(1, 1_000_000, 'streams'),
+    fallback: String(DEFAULT_LIMITS.max_streams),
+    meaning: 'Streams a user',
+  },
+} as const
+
+export type Variable = keyof typeof VARIABLES
