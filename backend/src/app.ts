@@ -25,7 +25,7 @@ import {
   readSeenDevices,
   renounceSession,
 } from './db/queries/sessions.ts'
-import { findUser } from './db/queries/users.ts'
+import { findUser, readLogSeqs } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
 import { clientAddressOf } from './gateway/client-address.ts'
 import { createDeviceSessions } from './gateway/device-session.ts'
@@ -42,6 +42,7 @@ import { createPublicHttp } from './http/public.ts'
 import { openIdentity } from './identity.ts'
 import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
+import { createLogSeqGuard } from './log/log-seq-guard.ts'
 import { openPresence } from './presence/open-presence.ts'
 import { watchEventLoopLag } from './telemetry/event-loop-lag.ts'
 import { createLog, type Log } from './telemetry/log.ts'
@@ -69,6 +70,8 @@ export interface AppOverrides {
 
 const MAX_BATCHES_IN_FLIGHT = 2
 const RETRY_AFTER_MS = 1000
+/** About 150 bytes each. */
+const MAX_REMEMBERED_HEADS = 100_000
 
 /** Rejects when the configuration cannot work: a database that breaks a promise, an identity that cannot be read. */
 export async function startApp(config: Config, overrides: AppOverrides = {}): Promise<App> {
@@ -115,8 +118,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       await Promise.all([hubs.sweep(), deviceSessions.sweep()])
     }
     const stopListening = bus.onGap(() => void sweep())
-    const intake = createIntake({
+    const logSeqGuard = createLogSeqGuard({
       appendRuns: (runs) => appendRuns(db, runs, { maxStreams: config.limits.max_streams }),
+      readLogSeqs: (userIds) => readLogSeqs(db, userIds),
+      maxUsers: MAX_REMEMBERED_HEADS,
+    })
+    const intake = createIntake({
+      appendRuns: logSeqGuard.appendRuns,
       isRefusedData,
       onStored: (batch) => {
         const startedAtMs = performance.now()
@@ -158,7 +166,11 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         readDeviceLogSeq: async (userId) => (await findUser(db, userId))?.logSeq ?? 0,
         readEnvelopes: (userId, deviceId, afterEpoch) => readEnvelopes(db, userId, deviceId, afterEpoch, ENVELOPE_PAGE),
       },
-      beginSession: (userId, deviceId) => beginSession(db, userId, deviceId),
+      beginSession: async (userId, deviceId) => {
+        const begun = await beginSession(db, userId, deviceId)
+        if (begun !== undefined) logSeqGuard.note(userId, begun.device.user.logSeq)
+        return begun
+      },
       renounceSession: (userId, deviceId, number) => renounceSession(db, userId, deviceId, number),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
       findSuperseded: (sessions) => findSupersededSessions(db, sessions),

@@ -1,13 +1,25 @@
 // Events that the server can tell are wrong without a key (PROTOCOL E): each is refused by its code, stops none of its
 // neighbours, and the device's next right event is stored as if nothing had been (ORD-1, ORD-6).
 
-import { createEventId, ERRORS, MAX_TTL_S, toHex } from '@valise/protocol'
+import { applyEntry, chainStart, createEventId, ERRORS, MAX_TTL_S, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { appendEntry, authorOf, sealRotate } from './bad-input/entries.ts'
+import type { DeviceKeys } from '../../client/src/sealing/device-keys.ts'
+import { sealEvent } from '../../client/src/sealing/event-seal.ts'
+import {
+  appendEntry,
+  authorOf,
+  createKeys,
+  openRegistration,
+  register,
+  registrationIdentity,
+  sealAdd,
+  sealGenesis,
+  sealRotate,
+} from './bad-input/entries.ts'
 import { flipByte, indexes, within } from './bad-input/handshake-steps.ts'
 import { createAccount, type PublishedEvent, type TestAccount, type TestDevice } from './support/account.ts'
-import type { RawSession } from './support/raw-device.ts'
+import { openSession, type RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 
 const HOUR_MS = 3_600_000
@@ -102,6 +114,14 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       seal: async () => (await device.sealAside('notes', { header: { deviceSeq: Number.MAX_SAFE_INTEGER } })).wire,
       code: 'device_seq_gap',
       isGap: true,
+    },
+    'an entry that the device log does not have': {
+      seal: async () => (await device.sealAside('notes', { header: { logSeq: account.log.seq + 1 } })).wire,
+      code: 'log_seq_ahead',
+    },
+    'the highest entry there could be': {
+      seal: async () => (await device.sealAside('notes', { header: { logSeq: Number.MAX_SAFE_INTEGER } })).wire,
+      code: 'log_seq_ahead',
     },
     'more than max_payload': {
       seal: async () => (await device.sealAside('notes', { data: new Uint8Array(2 * MAX_PAYLOAD) })).wire,
@@ -225,6 +245,62 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       await expectReceived([first, ...anew])
     })
 
+    test('DEV-1: an entry above the head in the middle of a run → log_seq_ahead, and a gap behind it', async () => {
+      const first = await device.seal('notes')
+      const ahead = await device.sealAside('notes', { header: { logSeq: account.log.seq + 1 } })
+      const behind = await device.sealAside('notes', { header: { deviceSeq: 3, chainPrev: ahead.chain } })
+      await publish(session, first.wire, ahead.wire, behind.wire)
+      expect(session.refusals).toEqual([
+        { type: 'refused', device_seq: 2, code: 'log_seq_ahead' },
+        { type: 'refused', device_seq: 3, code: 'device_seq_gap', expected: 2 },
+      ])
+      // The very event that was ahead is in order from the moment on at which its entry stands.
+      await appendEntry(account, receiver, await sealAdd(account, authorOf(device), await createKeys('member')))
+      await publish(session, ahead.wire)
+      expect(deviceSeqs(session)).toEqual([1, 2])
+      await expectReceived([first, ahead])
+    })
+
+    test('DEV-5: a recovery device publishes nothing, not even a tombstone; the account goes on', async () => {
+      const [manager, recovery] = [await createKeys('manager'), await createKeys('recovery')]
+      const registration = await openRegistration(server, manager)
+      const genesis = await sealGenesis(manager, recovery)
+      expect((await register(registration, genesis)).type).toBe('registered')
+      const applied = applyEntry(nodeCrypto, undefined, genesis.entry)
+      if (!applied.ok) throw new Error(applied.rule)
+      const { userId, head } = applied.state
+      const recovering = await openSession(server, {
+        identity: { ...registrationIdentity(recovery), mode: 'recovery', publicKey: new Uint8Array(32), logHead: head },
+        signer: recovery.signer,
+      })
+      const seal = (keys: DeviceKeys, isTombstone: boolean) =>
+        sealEvent(
+          nodeCrypto,
+          keys.signer,
+          nodeCrypto.randomBytes(32),
+          {
+            userId,
+            deviceId: keys.deviceId,
+            deviceSeq: 1,
+            chainPrev: chainStart(nodeCrypto, userId, keys.deviceId),
+            streamId: account.streamId('notes'),
+            eventId: createEventId(Date.now(), nodeCrypto.randomBytes(10)),
+            epoch: 1,
+            logSeq: 0,
+            ttlS: 0,
+            isTombstone,
+          },
+          new Uint8Array(isTombstone ? 0 : 5),
+        )
+      await publish(recovering, (await seal(recovery, false)).wire, (await seal(recovery, true)).wire)
+      const refusal = { type: 'refused', device_seq: 1, code: 'recovery_cannot_publish' }
+      expect(recovering.refusals).toEqual([refusal, refusal])
+      await publish(registration, (await seal(manager, false)).wire)
+      expect(registration.receipts.map(([deviceSeq, , userSeq]) => [deviceSeq, userSeq])).toEqual([[1, 1]])
+      recovering.drop()
+      registration.drop()
+    })
+
     test('P5: a stream too many is refused; streams that stand go on, and its number is free', async () => {
       const names = indexes(MAX_STREAMS).map((index) => `stream ${index}`)
       const events: PublishedEvent[] = []
@@ -256,7 +332,7 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       await publish(session, ...indexes(wire.length).map((at) => flipByte(wire, at)))
       expect(session.refusals.length).toBe(wire.length)
       const codes = new Set(session.refusals.map(({ code }) => code))
-      expect([...codes].sort()).toEqual(['device_seq_gap', 'foreign_event', 'invalid_event'])
+      expect([...codes].sort()).toEqual(['device_seq_gap', 'foreign_event', 'invalid_event', 'log_seq_ahead'])
       const right = await device.seal('notes')
       await publish(session, right.wire)
       await expectReceived([right])

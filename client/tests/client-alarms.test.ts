@@ -39,6 +39,32 @@ describe('reasons to stop', () => {
     }
   })
 
+  test('DEV-1: a server that denies an entry it has shown stops the client, the outbox stays', async () => {
+    const { server, first } = await createPair()
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish') return false
+      peer.send({ type: 'refused', device_seq: 1, code: 'log_seq_ahead' })
+      return true
+    }
+    await publishAll(first.client, ['kept'])
+    first.client.start()
+    expect(await waitForStop(first.client)).toBe('device_log_shorter')
+    expect(first.client.device.outbox.count).toBe(1)
+  })
+
+  test('DEV-5: a server that takes the device for a recovery device stops the client, the outbox stays', async () => {
+    const { server, first } = await createPair()
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish') return false
+      peer.send({ type: 'refused', device_seq: 1, code: 'recovery_cannot_publish' })
+      return true
+    }
+    await publishAll(first.client, ['kept'])
+    first.client.start()
+    expect(await waitForStop(first.client)).toBe('foreign_session')
+    expect(first.client.device.outbox.count).toBe(1)
+  })
+
   test('another log epoch and a cursor beyond the head stop the client, the outbox stays', async () => {
     for (const code of ['log_epoch_changed', 'cursor_beyond_head'] as const) {
       const { server, first, second } = await createPair()

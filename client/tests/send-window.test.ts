@@ -117,7 +117,18 @@ describe('refusals', () => {
     sendAll(window)
     window.refused(1, 'stale_epoch', none)
     window.refused(2, 'device_seq_gap', { expected: 1, retryAtMs: 0 })
-    expect(window.next(0, MANY)).toEqual({ type: 'repair', repair: { type: 'seal_again', deviceSeq: 1 } })
+    const repair = { type: 'seal_again', deviceSeq: 1, code: 'stale_epoch' }
+    expect(window.next(0, MANY)).toEqual({ type: 'repair', repair })
+  })
+
+  test('ORD-6: an entry that the server does not have is sealed again, and all behind it', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    window.receipt(1)
+    window.refused(2, 'log_seq_ahead', none)
+    window.refused(3, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
+    const repair = { type: 'seal_again', deviceSeq: 2, code: 'log_seq_ahead' }
+    expect(window.next(0, MANY)).toEqual({ type: 'repair', repair })
   })
 
   test('P3: unavailable means later, for everything that has no answer; late receipts still count', () => {

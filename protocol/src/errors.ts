@@ -52,6 +52,11 @@ export const ERRORS = {
   device_seq_gap: { action: 'adjust', text: 'device_seq must continue the stored one; `expected` says which' },
   chain_mismatch: { action: 'alarm', text: 'chain_prev is not the chain the server has stored' },
   stale_epoch: { action: 'adjust', text: 'The event is sealed under an older device log; seal it again' },
+  log_seq_ahead: {
+    action: 'adjust',
+    text: 'The event names an entry that the device log does not have; read the log and seal it again',
+  },
+  recovery_cannot_publish: { action: 'alarm', text: 'A recovery device changes the device log and publishes nothing' },
   foreign_event: { action: 'stop', text: 'The event names another user or device than the session' },
   invalid_event: { action: 'stop', text: 'The event does not parse' },
   payload_too_large: { action: 'stop', text: 'The event is larger than max_payload allows' },

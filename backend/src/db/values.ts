@@ -39,3 +39,7 @@ export const formatBytea = (bytes: Uint8Array): string =>
 
 /** An array parameter of integers, in the one text form that both drivers pass on unchanged. */
 export const formatIntegers = (values: readonly number[]): string => `{${values.join(',')}}`
+
+/** An array parameter of bytea, likewise. */
+export const formatByteaArray = (values: readonly Uint8Array[]): string =>
+  `{${values.map((bytes) => `"\\${formatBytea(bytes)}"`).join(',')}}`

@@ -2,7 +2,7 @@
 // at the log once more, so that neither an event nor a revocation falls between, and leaves all of it when it ends.
 
 import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
-import type { DeviceForSession } from '../db/queries/devices.ts'
+import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
 import type { BegunSession } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
@@ -180,6 +180,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       rateLimits: parts.rateLimits,
       metrics: metrics.log,
       maxPayload: parts.limits.max_payload,
+      mayPublish: device.role !== RECOVERY_ROLE,
       retryAfterMs: parts.retryAfterMs,
       now: parts.now,
     })

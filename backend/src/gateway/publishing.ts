@@ -18,6 +18,8 @@ export interface PublishingParts {
   readonly rateLimits: Pick<RateLimits, 'admitEvents' | 'eventsRetryAfterMs'>
   readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused'>
   readonly maxPayload: number
+  /** False for a recovery device. */
+  readonly mayPublish: boolean
   readonly retryAfterMs: number
   now(): number
 }
@@ -34,6 +36,7 @@ const CODE_OF_STATUS = {
   gap: 'device_seq_gap',
   chain_mismatch: 'chain_mismatch',
   stale_epoch: 'stale_epoch',
+  log_seq_ahead: 'log_seq_ahead',
   revoked: 'device_revoked',
   deleted: 'account_deleted',
   stream_limit: 'stream_limit_reached',
@@ -108,7 +111,8 @@ export function createPublishing(parts: PublishingParts): Publishing {
 
   return {
     publish: ({ events }) => {
-      const rules = { userId: session.userId, deviceId: session.deviceId, maxPayload: parts.maxPayload }
+      const { maxPayload, mayPublish } = parts
+      const rules = { userId: session.userId, deviceId: session.deviceId, maxPayload, mayPublish }
       const accepted: SubmittedEvent[] = []
       for (const wire of admit(events)) {
         const checked = checkEvent(parts.crypto, rules, wire, parts.now())

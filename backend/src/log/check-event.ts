@@ -19,6 +19,8 @@ export interface EventRules {
   readonly userId: Uint8Array
   readonly deviceId: Uint8Array
   readonly maxPayload: number
+  /** False for a recovery device. */
+  readonly mayPublish: boolean
 }
 
 export type CheckedEvent =
@@ -39,6 +41,7 @@ export function checkEvent(crypto: Crypto, rules: EventRules, wire: Uint8Array, 
 
 function refusalOf(event: ParsedEvent, rules: EventRules, nowMs: number): ErrorCode | undefined {
   if (!equalBytes(event.userId, rules.userId) || !equalBytes(event.deviceId, rules.deviceId)) return 'foreign_event'
+  if (!rules.mayPublish) return 'recovery_cannot_publish'
   if (event.ciphertext.length > paddedLength(rules.maxPayload) + EVENT_TAG_BYTES) return 'payload_too_large'
   if (event.ttlS > 0 && eventIdTimeMs(event.eventId) + event.ttlS * 1000 <= nowMs) return 'event_expired'
   return undefined

@@ -154,9 +154,11 @@ export function createPublisher(parts: PublisherParts): Publisher {
     if (first === undefined) throw new Error('a repair of an event that is not in the window')
     if (repair.type === 'seal_again') {
       await parts.refreshDeviceLog()
-      const { epoch } = book.require()
-      // It was sealed under the newest epoch that the server shows: what it demands it withholds.
-      if (epoch.logSeq <= first.event.logSeq) throw new AlarmError('device_log_shorter', { seq: book.require().seq })
+      const { epoch, seq } = book.require()
+      const { logSeq } = first.event
+      // Sealed under the newest epoch that the server shows, or under an entry that it has shown: it denies its own log.
+      const isDenied = repair.code === 'stale_epoch' ? epoch.logSeq <= logSeq : logSeq <= seq
+      if (isDenied) throw new AlarmError('device_log_shorter', { seq })
     }
     const later = chain.unreceipted.filter((item) => item.deviceSeq >= repair.deviceSeq)
     const drafts: Draft[] = []
@@ -265,7 +267,8 @@ export function createPublisher(parts: PublisherParts): Publisher {
     refused: ({ device_seq, code, expected, retry_after_ms }) => {
       if (code === 'device_seq_conflict') throw new AlarmError('device_cloned', { device_seq })
       if (code === 'chain_mismatch') throw new AlarmError('chain_forked', { device_seq })
-      if (code === 'foreign_event') throw new AlarmError('foreign_session', { device_seq })
+      if (code === 'foreign_event' || code === 'recovery_cannot_publish')
+        throw new AlarmError('foreign_session', { device_seq })
       const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_RETRY_MS)
       window.refused(device_seq, code, { expected, retryAtMs })
       watchAnswers()

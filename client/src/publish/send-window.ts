@@ -10,8 +10,8 @@ export interface WindowItem {
 
 /** What must happen to the sealed events before sending goes on. */
 export type Repair =
-  /** The device log has moved on: seal this one and all later ones again. */
-  | { readonly type: 'seal_again'; readonly deviceSeq: number }
+  /** Its state of the device log is too old, or none that the server has: seal this one and all later ones again. */
+  | { readonly type: 'seal_again'; readonly deviceSeq: number; readonly code: 'stale_epoch' | 'log_seq_ahead' }
   /** Refused for good: put a tombstone in its place and seal all later ones again. */
   | { readonly type: 'bury'; readonly deviceSeq: number; readonly code: ErrorCode }
   | { readonly type: 'send_again'; readonly deviceSeq: number }
@@ -136,7 +136,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       if (item === undefined || !item.isSent) return
       item.isSent = false
       if (BURIED.has(code)) propose({ type: 'bury', deviceSeq, code })
-      else if (code === 'stale_epoch') propose({ type: 'seal_again', deviceSeq })
+      else if (code === 'stale_epoch' || code === 'log_seq_ahead') propose({ type: 'seal_again', deviceSeq, code })
       else if (code === 'unavailable' || code === 'rate_limited') {
         retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
       } else propose({ type: 'send_again', deviceSeq: details.expected ?? deviceSeq })

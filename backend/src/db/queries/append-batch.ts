@@ -34,7 +34,16 @@ export type AppendVerdict =
       readonly storedAtMs: number
     }
   | { readonly status: 'gap'; readonly expected: number }
-  | { readonly status: 'conflict' | 'chain_mismatch' | 'stale_epoch' | 'revoked' | 'deleted' | 'stream_limit' }
+  | {
+      readonly status:
+        | 'conflict'
+        | 'chain_mismatch'
+        | 'stale_epoch'
+        | 'log_seq_ahead'
+        | 'revoked'
+        | 'deleted'
+        | 'stream_limit'
+    }
 
 export interface AppendResultRow {
   readonly run_states: number[]

@@ -21,6 +21,9 @@ export interface DeviceForSession {
   }
 }
 
+/** Of a device that changes the device log and nothing else; no other role ever becomes it, and it none of them. */
+export const RECOVERY_ROLE = 3
+
 /** Of `devices as d` and `users as u`; what `DeviceRow` names. */
 export const SESSION_COLUMNS = `
       d.user_id,

@@ -3,7 +3,7 @@
 
 import { DEFAULT_LIMITS, toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
-import { formatBytea } from '../values.ts'
+import { formatByteaArray } from '../values.ts'
 import { type AppendResultRow, type AppendRun, type AppendVerdict, packRuns, readVerdicts } from './append-batch.ts'
 
 export type { AppendEvent, AppendRun, AppendVerdict } from './append-batch.ts'
@@ -159,8 +159,9 @@ const readHeadsStatement: Statement = {
 /** The newest user_seq by user id in hexadecimal; unknown users are left out. */
 export async function readHeads(db: Queryable, userIds: readonly Uint8Array[]): Promise<Map<string, number>> {
   if (userIds.length === 0) return new Map()
-  const ids = `{${userIds.map((userId) => `"\\${formatBytea(userId)}"`).join(',')}}`
-  const rows = await db.query<{ user_id: Uint8Array; last_user_seq: number }>(readHeadsStatement, [ids])
+  const rows = await db.query<{ user_id: Uint8Array; last_user_seq: number }>(readHeadsStatement, [
+    formatByteaArray(userIds),
+  ])
   return new Map(rows.map((row) => [toHex(row.user_id), row.last_user_seq]))
 }
 

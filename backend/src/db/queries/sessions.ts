@@ -2,7 +2,7 @@
 // alike, whoever was heard first. And when a device was last seen, for its user's other devices.
 
 import type { Queryable, Statement } from '../postgres.ts'
-import { formatBytea, formatIntegers } from '../values.ts'
+import { formatByteaArray, formatIntegers } from '../values.ts'
 import { type DeviceForSession, type DeviceRow, SESSION_COLUMNS, toDeviceForSession } from './devices.ts'
 
 const begin: Statement = {
@@ -83,9 +83,6 @@ export async function findSupersededSessions(
   ])
   return rows.map((row) => ({ userId: row.user_id, deviceId: row.device_id, number: row.session_number }))
 }
-
-const formatByteaArray = (values: readonly Uint8Array[]): string =>
-  `{${values.map((bytes) => `"\\${formatBytea(bytes)}"`).join(',')}}`
 
 export interface SeenDevice {
   readonly deviceId: Uint8Array
