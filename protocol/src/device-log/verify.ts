@@ -70,7 +70,7 @@ function applyNext(crypto: Crypto, state: DeviceLogState, bytes: Uint8Array, sig
   if (header.opCode === encodeOperationType('genesis')) return refuse('genesis')
   if (!isSameId(header.userId, state.userId)) return refuse('user_id')
   if (header.seq !== state.seq + 1) return refuse('seq')
-  
+  if (!equalBytes(header.prev, state.head)) return refuse('prev')
   const signer = findDevice(state, header.signer)
   if (signer === undefined) return refuse('signer_unknown')
   if (!isActive(signer)) return refuse('signer_inactive')
