@@ -44,9 +44,9 @@ import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
 import { createLogSeqGuard } from './log/log-seq-guard.ts'
 import { openPresence } from './presence/open-presence.ts'
-import { watchEventLoopLag } from './telemetry/event-loop-lag.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
+import { startSelfWatch } from './telemetry/self-watch.ts'
 
 export interface App {
   /** Where it listens; the ports are those really bound. */
@@ -78,6 +78,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
   const now = overrides.now ?? Date.now
   const log = overrides.log ?? createLog({ level: config.logLevel })
   const metrics = createMetrics()
+  const clock = { now, monotonicMs: () => performance.now() }
   const crypto = nodeCrypto
   const closers: (() => Promise<unknown>)[] = []
   let { drainMs } = config
@@ -103,7 +104,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
     const onFailure = (error: unknown): void =>
       log.error({ event: 'log.request.fail', err: error }, 'The database failed')
-    const hubs = createHubs({ bus, readHeads: (userIds) => readHeads(db, userIds), onFailure })
+    const hubs = createHubs({
+      bus,
+      readHeads: (userIds) => readHeads(db, userIds),
+      onFailure,
+      metrics: metrics.delivery,
+      ...clock,
+    })
     const presence = await openPresence({
       redisUrl: config.redisUrl,
       leaseMs: config.presenceLeaseMs,
@@ -126,11 +133,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const intake = createIntake({
       appendRuns: logSeqGuard.appendRuns,
       isRefusedData,
-      onStored: (batch) => {
-        const startedAtMs = performance.now()
-        hubs.announceStored(batch)
-        metrics.delivery.observeRelay(performance.now() - startedAtMs)
-      },
+      onStored: hubs.announceStored,
       onFailure,
       onPressure: (isOver) => gateway.setPaused(isOver),
       observeBatch: (events, commitMs) => {
@@ -138,7 +141,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         metrics.log.observeCommit(commitMs)
       },
       observeBuffered: metrics.log.setIntakeBufferedBytes,
-      now: () => performance.now(),
+      now: clock.monotonicMs,
       maxBatchEvents: config.limits.max_batch_events,
       maxBatchBytes: config.limits.max_frame,
       maxBufferedBytes: config.intakeBufferBytes,
@@ -148,7 +151,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const rateLimits = createRateLimits({
       rules: config.rateLimits,
       countLimited: metrics.gateway.countRateLimited,
-      now: () => performance.now(),
+      now: clock.monotonicMs,
     })
     const accounts = createAccounts({ crypto, db, maxDevices: config.limits.max_devices })
     const deviceSessions = createDeviceSessions({
@@ -181,7 +184,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       limits: config.limits,
       logEpoch,
       retryAfterMs: RETRY_AFTER_MS,
-      now,
+      ...clock,
     })
     const rotationLimits = { maxAgeMs: config.rotateAfterMs, maxEvents: config.rotateAfterEvents }
     const gateway = createWebSocketGateway({
@@ -256,11 +259,11 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       sweep,
       cleanMailboxes: () => deleteExpiredMailboxes(db).catch(onFailure),
     })
-    const lagWatch = watchEventLoopLag(metrics.process)
+    const selfWatch = await startSelfWatch({ metrics, db, dataDir: config.dataDir, onFailure })
     closers.push(async () => {
       stopListening()
       stopHousekeeping()
-      lagWatch.close()
+      selfWatch.close()
     })
     closers.push(() => closeServer(adminServer))
     const adminPort = await listen(adminServer, config.adminPort, config.adminHost)

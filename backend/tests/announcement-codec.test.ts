@@ -27,6 +27,7 @@ const item = (userSeq: number, wire: Uint8Array | undefined) => ({
 const eventsMessage: fc.Arbitrary<BusMessage> = fc
   .record({
     from: fc.integer({ min: 1, max: 2 ** 40 }),
+    arrivedAtMs: fc.nat({ max: Number.MAX_SAFE_INTEGER }),
     span: fc.integer({ min: 0, max: 40 }),
     offsets: fc.option(fc.uniqueArray(fc.integer({ min: 0, max: 40 }), { maxLength: 8 })),
     wire: fc.option(fc.uint8Array({ minLength: 1, maxLength: 300 })),
@@ -34,11 +35,12 @@ const eventsMessage: fc.Arbitrary<BusMessage> = fc
     deviceId: bytesOf(16),
     leaf: bytesOf(32),
   })
-  .map(({ from, span, offsets, wire, streamSeq, deviceId, leaf }) => ({
+  .map(({ from, arrivedAtMs, span, offsets, wire, streamSeq, deviceId, leaf }) => ({
     type: 'events' as const,
     userId,
     from,
     to: from + span,
+    arrivedAtMs,
     items: offsets
       ?.filter((offset) => offset <= span)
       .sort((a, b) => a - b)
@@ -111,7 +113,7 @@ describe('announcement codec', () => {
   it('P5: another version or an unknown kind is refused', () => {
     const bytes = encodeBusMessage({ type: 'account_deleted', userId }, origin)
     for (const [at, value] of [
-      [0, 2],
+      [0, 1],
       [1, 0],
       [1, 8],
     ] as const) {
@@ -124,7 +126,10 @@ describe('announcement codec', () => {
   it('P5: items out of their range or order are refused', () => {
     const encode = (from: number, to: number, seqs: number[]) =>
       parseBusMessage(
-        encodeBusMessage({ type: 'events', userId, from, to, items: seqs.map((seq) => item(seq, origin)) }, origin),
+        encodeBusMessage(
+          { type: 'events', userId, from, to, items: seqs.map((seq) => item(seq, origin)), arrivedAtMs: 8 },
+          origin,
+        ),
         userId,
       )
     expect(encode(5, 7, [5, 6, 7])).toBeDefined()
@@ -140,10 +145,12 @@ describe('announcement codec', () => {
     const largest = item(9, new Uint8Array(MAX_ANNOUNCED_ITEM_BYTES - fixedBytes))
     const oneMore = item(9, new Uint8Array(MAX_ANNOUNCED_ITEM_BYTES - fixedBytes + 1))
     const travel = (sent: ReturnType<typeof item>) =>
-      parseBusMessage(encodeBusMessage({ type: 'events', userId, from: 9, to: 9, items: [sent] }, origin), userId)
-        ?.message
+      parseBusMessage(
+        encodeBusMessage({ type: 'events', userId, from: 9, to: 9, items: [sent], arrivedAtMs: 8 }, origin),
+        userId,
+      )?.message
     expect(travel(largest)).toMatchObject({ items: [{ userSeq: 9 }] })
-    expect(travel(oneMore)).toEqual({ type: 'events', userId, from: 9, to: 9, items: undefined })
+    expect(travel(oneMore)).toEqual({ type: 'events', userId, from: 9, to: 9, items: undefined, arrivedAtMs: 8 })
   })
 
   it('P1: an id of a wrong length is the caller’s bug and is said at once', () => {

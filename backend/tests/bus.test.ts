@@ -104,8 +104,15 @@ for (const [name, implementation] of [
         wire: Uint8Array.from({ length: 256 }, (_, i) => i),
       }
       const sent: Announcement[] = [
-        { type: 'events', userId, from: 7, to: 9, items: [item, { ...item, userSeq: 9, wire: undefined }] },
-        { type: 'events', userId, from: 10, to: 12, items: undefined },
+        {
+          type: 'events',
+          userId,
+          from: 7,
+          to: 9,
+          items: [item, { ...item, userSeq: 9, wire: undefined }],
+          arrivedAtMs: 8,
+        },
+        { type: 'events', userId, from: 10, to: 12, items: undefined, arrivedAtMs: 8 },
         { type: 'device_log', userId, seq: 3 },
         { type: 'device_revoked', userId, deviceId: bytes(16, 6) },
         { type: 'account_deleted', userId },
@@ -128,7 +135,7 @@ for (const [name, implementation] of [
       const userId = await open()
       const own = await collect(here.bus, userId)
       const other = await collect(there.bus, userId)
-      await here.bus.publish({ type: 'events', userId, from: 1, to: 1, items: undefined })
+      await here.bus.publish({ type: 'events', userId, from: 1, to: 1, items: undefined, arrivedAtMs: 8 })
       await here.bus.publish({ type: 'account_deleted', userId })
       await vi.waitFor(() => expect(other.heard).toHaveLength(2), 5000)
       await settle(own.heard, there.bus, userId)
@@ -159,7 +166,7 @@ for (const [name, implementation] of [
         leaf: bytes(32, 5),
         wire: new Uint8Array(300_000),
       }
-      await here.bus.publish({ type: 'events', userId, from: 1, to: 1, items: [item] })
+      await here.bus.publish({ type: 'events', userId, from: 1, to: 1, items: [item], arrivedAtMs: 8 })
       await vi.waitFor(() => expect(heard).toMatchObject([{ type: 'events', from: 1, to: 1 }]), 5000)
     })
 

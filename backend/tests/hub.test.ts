@@ -46,6 +46,9 @@ function createNode(exchange = createLocalExchange()) {
     bus,
     readHeads: () => new Promise((resolve) => reads.push((head) => resolve(new Map([[toHex(userId), head]])))),
     onFailure: (error) => failures.push(error),
+    metrics: metrics.delivery,
+    now: () => 1_000_000,
+    monotonicMs: () => 500,
   })
   return { hubs, failures, reads, metrics }
 }
@@ -64,7 +67,7 @@ function storedBatch(userSeq: number): StoredBatch {
   }
   const deviceId = new Uint8Array(16).fill(9)
   const stored = { event, deviceId, userSeq, streamSeq: userSeq, storedAtMs: 1 }
-  return { userKey: toHex(userId), userId, events: [stored] }
+  return { userKey: toHex(userId), userId, events: [stored], arrivedAtMs: 460 }
 }
 
 describe('hubs', () => {
@@ -84,6 +87,26 @@ describe('hubs', () => {
     expect(members.map(({ given }) => given)).toEqual([[], expected, [], expected])
     expect(here.failures).toHaveLength(2)
     expect(await there.metrics.read('valise_bus_announcements_total', { direction: 'in', result: 'failed' })).toBe(2)
+  })
+
+  test('P7: what a live receiver was handed is timed from its arrival, on its node and on the next', async () => {
+    const exchange = createLocalExchange()
+    const [here, there, idle] = [createNode(exchange), createNode(exchange), createNode(exchange)]
+    for (const { hubs } of [here, there]) await hubs.attach(userId, (await createMember()).member, context)
+    here.hubs.announceStored(storedBatch(1))
+    await Promise.resolve()
+    const countOf = (node: typeof here, path: string) =>
+      node.metrics.read('valise_end_to_end_duration_seconds', { path })
+    expect([await countOf(here, 'local'), await countOf(here, 'remote')]).toEqual([1, 0])
+    expect([await countOf(there, 'local'), await countOf(there, 'remote')]).toEqual([0, 1])
+    for (const node of [here, there]) {
+      expect(await node.metrics.render()).toMatch(/^valise_end_to_end_duration_seconds_sum\{path="\w+"\} 0\.04$/m)
+    }
+    // A second copy is handed to nobody, and nobody is connected to the third node.
+    here.hubs.announceStored(storedBatch(1))
+    await Promise.resolve()
+    expect([await countOf(here, 'local'), await countOf(there, 'remote')]).toEqual([1, 1])
+    expect(await idle.metrics.read('valise_end_to_end_duration_seconds')).toBe(0)
   })
 
   test('BUS-3: a sweep asked for while one reads the heads reads them once more', async () => {

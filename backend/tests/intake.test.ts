@@ -27,6 +27,7 @@ const submission = (user: number, device: number, events: readonly SubmittedEven
   userId: new Uint8Array(32).fill(user),
   deviceId: new Uint8Array(16).fill(device),
   events,
+  arrivedAtMs: 0,
 })
 
 /** Stands for the append statement: keeps each batch open until the test answers it. */

@@ -310,7 +310,9 @@ describe('redis bus', () => {
     const before = process.memoryUsage().arrayBuffers
     const published: Promise<void>[] = []
     for (let i = 0; i < 20_000; i++) {
-      published.push(node.bus.publish({ type: 'events', userId: userOf(1), from: 1, to: 1, items: [item] }))
+      published.push(
+        node.bus.publish({ type: 'events', userId: userOf(1), from: 1, to: 1, items: [item], arrivedAtMs: 8 }),
+      )
       if (i % 1000 === 0) await Promise.all(published.splice(0))
     }
     await Promise.all(published)
@@ -337,7 +339,7 @@ describe('redis bus', () => {
     }
     const published: Promise<void>[] = []
     for (let i = 0; i < 400; i++) {
-      published.push(bus.publish({ type: 'events', userId: userOf(1), from: 1, to: 1, items: [item] }))
+      published.push(bus.publish({ type: 'events', userId: userOf(1), from: 1, to: 1, items: [item], arrivedAtMs: 8 }))
     }
     const dropped = await metrics.read('valise_announcements_dropped_total')
     expect(dropped).toBeGreaterThan(200)

@@ -13,7 +13,7 @@ const GAP_ID_BYTES = 16
 /** What travels: an announcement, or word that this origin could not send some (`gapId` tells one such word apart). */
 export type BusMessage = Announcement | { readonly type: 'missed'; readonly gapId: Uint8Array }
 
-const VERSION = 1
+const VERSION = 2
 const HEADER_BYTES = 2 + NODE_ID_BYTES
 const KIND = {
   events: 1,
@@ -27,8 +27,8 @@ const KIND = {
 
 /** userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, length of wire. */
 const ITEM_FIXED_BYTES = 8 + 8 + 8 + 16 + 8 + 32 + 4
-/** from, to, whether items follow. */
-const EVENTS_FIXED_BYTES = 8 + 8 + 1
+/** from, to, arrivedAtMs, whether items follow. */
+const EVENTS_FIXED_BYTES = 8 + 8 + 8 + 1
 
 const itemBytes = (item: LogItem): number => ITEM_FIXED_BYTES + (item.wire?.length ?? 0)
 
@@ -69,6 +69,7 @@ function encodeEvents(message: Extract<BusMessage, { type: 'events' }>, origin: 
   const cursor = start('events', origin, bodyBytes)
   putU64(cursor, message.from)
   putU64(cursor, message.to)
+  putU64(cursor, message.arrivedAtMs)
   cursor.buffer[cursor.at++] = items === undefined ? 0 : 1
   for (const item of items ?? []) {
     putU64(cursor, item.userSeq)
@@ -139,9 +140,10 @@ function readItem(reader: Reader): LogItem {
 function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage | undefined {
   const from = reader.u64()
   const to = reader.u64()
+  const arrivedAtMs = reader.u64()
   const hasItems = reader.u8()
   if (reader.hasFailed || hasItems > 1 || from < 1 || from > to) return undefined
-  if (hasItems === 0) return { type: 'events', userId, from, to, items: undefined }
+  if (hasItems === 0) return { type: 'events', userId, from, to, items: undefined, arrivedAtMs }
   const items: LogItem[] = []
   let before = from - 1
   while (reader.offset < end) {
@@ -150,7 +152,7 @@ function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage
     before = item.userSeq
     items.push(item)
   }
-  return { type: 'events', userId, from, to, items }
+  return { type: 'events', userId, from, to, items, arrivedAtMs }
 }
 
 function readPresence(reader: Reader, userId: Uint8Array): BusMessage | undefined {

@@ -11,6 +11,8 @@ export interface EventsAnnouncement {
   readonly to: number
   /** In `userSeq` order, within `from … to`. */
   readonly items: readonly LogItem[] | undefined
+  /** Unix milliseconds, by the clock of the node they were published on; only ever measured with. */
+  readonly arrivedAtMs: number
 }
 
 /** A device came online with a session, or went offline with it (PRE-2). */

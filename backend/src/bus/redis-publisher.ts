@@ -96,11 +96,14 @@ export function createRedisPublisher(parts: RedisPublisherParts): RedisPublisher
       const { client } = link
       if (client === undefined || bufferedBytes + bytes.length > MAX_BUFFERED_BYTES) return drop()
       bufferedBytes += bytes.length
+      const startedAtMs = performance.now()
       try {
         await client.publish(channel, bytes)
         metrics.countAnnouncement('out', 'ok')
+        metrics.observePublish('ok', performance.now() - startedAtMs)
       } catch (error) {
         metrics.countAnnouncement('out', 'failed')
+        metrics.observePublish('failed', performance.now() - startedAtMs)
         // It may have arrived or not: for the listeners that is the same as dropped.
         drop()
         link.fail(client, error)

@@ -61,6 +61,11 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     )
     endings.add(ending)
   })
+  metrics.watchPool(() => ({
+    size: poolSize,
+    busy: pool.totalCount - pool.idleCount,
+    waiting: pool.waitingCount,
+  }))
   // The client has reported it; without a listener the pool would end the process.
   pool.on('error', () => undefined)
 
@@ -81,20 +86,10 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     },
   })
 
-  const checkOut = async (): Promise<pg.PoolClient> => {
-    const waiting = pool.connect()
-    if (pool.waitingCount > 0) metrics.setPoolWaiting(pool.waitingCount)
-    try {
-      return await waiting
-    } finally {
-      metrics.setPoolWaiting(pool.waitingCount)
-    }
-  }
-
   type Use<T> = (connection: Queryable, waitMs: number) => Promise<T>
   const borrow = async <T>(timeoutMs: number, use: Use<T>): Promise<T> => {
     const startedAtMs = performance.now()
-    const client = await checkOut()
+    const client = await pool.connect().finally(() => metrics.observePoolWait(performance.now() - startedAtMs))
     let isLost = false
     const connection = connectionOf(client, timeoutMs, () => {
       isLost = true

@@ -1,6 +1,7 @@
 // A prepared statement, and what kind of operation it counts as in `database_queries_total`.
 
-export type Operation = 'select' | 'insert' | 'update' | 'delete' | 'transaction' | 'other'
+export const OPERATIONS = ['select', 'insert', 'update', 'delete', 'transaction', 'other'] as const
+export type Operation = (typeof OPERATIONS)[number]
 
 export interface Statement {
   /** The name it is prepared and logged under; a text never changes under its name. Empty: not prepared. */

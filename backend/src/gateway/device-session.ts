@@ -43,6 +43,8 @@ export interface DeviceSessionParts {
   readonly retryAfterMs: number
   /** Unix milliseconds. */
   now(): number
+  /** Milliseconds of a clock that never goes back. */
+  monotonicMs(): number
 }
 
 export interface SupersededDevice {
@@ -183,6 +185,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       mayPublish: device.role !== RECOVERY_ROLE,
       retryAfterMs: parts.retryAfterMs,
       now: parts.now,
+      monotonicMs: parts.monotonicMs,
     })
     const working = createMessageHandler({
       session,

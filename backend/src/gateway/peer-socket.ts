@@ -15,7 +15,8 @@ export interface GatewaySocket extends PeerSocket {
 
 export interface PeerSocketParts {
   readonly sendBufferBytes: number
-  onClose(code: number): void
+  /** Once: the code it was closed with, or `peer` when the other side ended it or fell silent. */
+  onClose(code: number | 'peer'): void
   onPaused(isPaused: boolean): void
 }
 
@@ -44,6 +45,10 @@ export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): Gat
     change(() => reasons.clear())
   }
 
+  const noteClose = (code: number | 'peer'): void => {
+    if (!hasEnded) parts.onClose(code)
+  }
+
   return {
     send: (data) => {
       if (socket.readyState !== socket.OPEN) return
@@ -52,7 +57,7 @@ export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): Gat
       if (socket.bufferedAmount > parts.sendBufferBytes) setPaused('send_buffer', true)
     },
     close: (code, reason) => {
-      parts.onClose(code)
+      noteClose(code)
       end()
       socket.close(code, reason)
       const cut = setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
@@ -68,6 +73,9 @@ export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): Gat
       if (socket.bufferedAmount <= parts.sendBufferBytes) setPaused('send_buffer', false)
     },
     setPaused,
-    end,
+    end: () => {
+      noteClose('peer')
+      end()
+    },
   }
 }

@@ -16,12 +16,15 @@ export interface PublishingParts {
   readonly connection: Pick<Connection, 'send' | 'close' | 'isClosed'>
   readonly intake: Pick<Intake, 'submit'>
   readonly rateLimits: Pick<RateLimits, 'admitEvents' | 'eventsRetryAfterMs'>
-  readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused'>
+  readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused' | 'countUnavailable'>
   readonly maxPayload: number
   /** False for a recovery device. */
   readonly mayPublish: boolean
   readonly retryAfterMs: number
+  /** Unix milliseconds. */
   now(): number
+  /** Milliseconds of a clock that never goes back. */
+  monotonicMs(): number
 }
 
 export interface Publishing {
@@ -83,17 +86,19 @@ export function createPublishing(parts: PublishingParts): Publishing {
     })
   }
 
-  const submitRun = async (events: readonly SubmittedEvent[]): Promise<void> => {
+  const submitRun = async (events: readonly SubmittedEvent[], arrivedAtMs: number): Promise<void> => {
     const { userKey, deviceKey, userId, deviceId } = session
-    const verdicts = await parts.intake.submit({ userKey, deviceKey, userId, deviceId, events })
-    let isUnavailable = false
+    const verdicts = await parts.intake.submit({ userKey, deviceKey, userId, deviceId, events, arrivedAtMs })
+    let unavailable = 0
     for (const [index, event] of events.entries()) {
       const verdict = verdicts[index]
-      if (verdict === undefined || verdict.status === 'unavailable') isUnavailable = true
+      if (verdict === undefined || verdict.status === 'unavailable') unavailable++
       else if (!connection.isClosed) answer(event, verdict)
     }
     // One word for all of them: what is unanswered is not stored, or will be found stored when it is sent again.
-    if (isUnavailable) connection.send({ type: 'unavailable', retry_after_ms: parts.retryAfterMs })
+    if (unavailable === 0) return
+    metrics.countUnavailable(unavailable)
+    connection.send({ type: 'unavailable', retry_after_ms: parts.retryAfterMs })
   }
 
   /** Answers what is over the limit; the events that may pass. */
@@ -111,6 +116,7 @@ export function createPublishing(parts: PublishingParts): Publishing {
 
   return {
     publish: ({ events }) => {
+      const arrivedAtMs = parts.monotonicMs()
       const { maxPayload, mayPublish } = parts
       const rules = { userId: session.userId, deviceId: session.deviceId, maxPayload, mayPublish }
       const accepted: SubmittedEvent[] = []
@@ -120,7 +126,7 @@ export function createPublishing(parts: PublishingParts): Publishing {
         else refuse({ device_seq: checked.deviceSeq, code: checked.code })
       }
       for (const run of splitRuns(accepted)) {
-        const flight = submitRun(run).finally(() => inFlight.delete(flight))
+        const flight = submitRun(run, arrivedAtMs).finally(() => inFlight.delete(flight))
         inFlight.add(flight)
       }
     },

@@ -13,6 +13,7 @@ import { SessionRefused } from './device-session.ts'
 import { type DrainingPeer, drainPeers, finishSession, systemDrainParts } from './drain.ts'
 import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
 import { createHandshakeTurns } from './handshake-turns.ts'
+import { type ObservedPeer, watchSockets } from './observed-peers.ts'
 import { createPeerSocket } from './peer-socket.ts'
 import { refuseUpgrade } from './refuse-upgrade.ts'
 import type { ConnectionService, EstablishedService } from './service.ts'
@@ -70,7 +71,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     // Twice the protocol's bound, so that a frame just above it is answered with the protocol's own code.
     maxPayload: 2 * parts.maxFrameBytes,
   })
-  const sockets = new Map<WebSocket, DrainingPeer & { tick(): void; updatePaused(): void }>()
+  const sockets = new Map<WebSocket, DrainingPeer & ObservedPeer & { tick(): void; updatePaused(): void }>()
   const turns = createHandshakeTurns(TURNS)
   let pausedCount = 0
   let isPaused = false
@@ -81,11 +82,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     for (const peer of [...sockets.values()]) peer.tick()
   }, TICK_MS)
   ticking.unref()
-  metrics.watchSendBufferedBytes(() => {
-    let bytes = 0
-    for (const socket of sockets.keys()) bytes += socket.bufferedAmount
-    return bytes
-  })
+  watchSockets(metrics, sockets)
 
   const accept = (socket: WebSocket, transport: Duplex): void => {
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
@@ -126,14 +123,18 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       if (left.type === 'awaiting_hello' || left.type === 'awaiting_auth') left.handshake.close()
     }
 
-    /** Closes a session that has used up its keys, unless its client may still change them in band. */
+    /** Why a session has to end now: its keys are used up, and its client may no longer change them in band. */
+    const dueRotation = (connection: Connection) => {
+      const { keyState, isClosed } = connection
+      if (isClosed || !shouldRotateKeys(keyState, rotationLimits, now())) return undefined
+      const reason = rotationReason(keyState, rotationLimits, now())
+      return reason === 'events' && connection.mayStillRekey() ? undefined : reason
+    }
+
     const enforceRotation = (connection: Connection, deviceHash: string): void => {
-      const nowMs = now()
-      const { keyState } = connection
-      if (connection.isClosed || !shouldRotateKeys(keyState, rotationLimits, nowMs)) return
-      const reason = rotationReason(keyState, rotationLimits, nowMs) ?? 'age'
-      if (reason === 'events' && connection.mayStillRekey()) return
-      const sessionAge = nowMs - keyState.establishedAtMs
+      const reason = dueRotation(connection)
+      if (reason === undefined) return
+      const sessionAge = now() - connection.keyState.establishedAtMs
       log.info(
         {
           event: 'gateway.session.rotate',
@@ -202,11 +203,9 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
     const leftEarly = (): boolean => stage.type === 'closed'
 
-    socket.on('message', (data, isBinary) => {
+    socket.on('message', (bytes, isBinary) => {
       // ws hands over one Buffer a message unless told otherwise.
-      if (!Buffer.isBuffer(data)) return
-      const bytes = data
-      if (isFinishing) return
+      if (!Buffer.isBuffer(bytes) || isFinishing) return
       if (stage.type === 'established') {
         const { connection, service } = stage
         if (!isBinary) return connection.close('bad_frame')
@@ -265,6 +264,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         await finishSession(stage.connection, stage.service)
       },
       updatePaused,
+      isOverdue: () => stage.type === 'established' && dueRotation(stage.connection) !== undefined,
     })
     metrics.setConnections(sockets.size)
   }

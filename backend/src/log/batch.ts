@@ -17,6 +17,8 @@ export interface Submission {
   readonly userId: Uint8Array
   readonly deviceId: Uint8Array
   readonly events: readonly SubmittedEvent[]
+  /** When the message that published them arrived, by a clock that never goes back. */
+  readonly arrivedAtMs: number
 }
 
 export const submissionBytes = (submission: Submission): number =>

@@ -39,7 +39,8 @@ export interface Delivery {
   readonly state: DeliveryState['type']
   /** Begins, or begins anew, after `cursor`. `head` was read after the user's channel was heard: later ones are told. */
   start(cursor: number, head: number): void
-  offer(batch: LiveBatch): void
+  /** True when events of it were handed to the socket at once. */
+  offer(batch: LiveBatch): boolean
   /** Somebody knows of a head: what lies before it and after the cursor is fetched. */
   noteHead(head: number): void
   /** The allowance may have grown, or the log may be readable again. */
@@ -130,15 +131,25 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     },
     offer: (batch) => {
       knownHead = Math.max(knownHead, batch.to)
-      if (state.type !== 'live' || batch.to <= state.cursor) return
+      if (state.type !== 'live' || batch.to <= state.cursor) return false
       const { cursor } = state
-      if (batch.from > cursor + 1) return fallBehind(cursor, false)
+      if (batch.from > cursor + 1) {
+        fallBehind(cursor, false)
+        return false
+      }
       const items = batch.items.filter((item) => item.userSeq > cursor && isForeign(item))
-      if (items.length > parts.allowance()) return fallBehind(cursor, true)
+      if (items.length > parts.allowance()) {
+        fallBehind(cursor, true)
+        return false
+      }
       setState({ type: 'live', cursor: batch.to })
-      if (items.length < batch.items.length) return deliver(items, batch.to)
+      if (items.length < batch.items.length) {
+        deliver(items, batch.to)
+        return items.length > 0
+      }
       lastThrough = batch.to
       parts.sendEncoded(batch)
+      return true
     },
     noteHead: (head) => {
       knownHead = Math.max(knownHead, head)

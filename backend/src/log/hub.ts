@@ -5,6 +5,7 @@
 import { encodeMessage, toHex } from '@valise/protocol'
 import type { Announcement, Bus, Subscription } from '../bus/bus.ts'
 import type { LogItem } from '../db/queries/events.ts'
+import type { DeliveryMetrics } from '../telemetry/metrics.ts'
 import type { Delivery, LiveBatch } from './delivery.ts'
 import type { StoredBatch } from './intake.ts'
 
@@ -21,6 +22,11 @@ export interface HubsParts {
   /** last_user_seq by user key, one query for all. */
   readHeads(userIds: readonly Uint8Array[]): Promise<ReadonlyMap<string, number>>
   onFailure(error: unknown): void
+  readonly metrics: Pick<DeliveryMetrics, 'observeEndToEnd' | 'observeRelay'>
+  /** Unix milliseconds. */
+  now(): number
+  /** Milliseconds of a clock that never goes back, the one by which batches say when they arrived. */
+  monotonicMs(): number
 }
 
 export interface Hubs {
@@ -79,7 +85,7 @@ function createLiveBatch(from: number, to: number, items: readonly LogItem[]): L
   }
 }
 
-export function createHubs({ bus, readHeads, onFailure }: HubsParts): Hubs {
+export function createHubs({ bus, readHeads, onFailure, metrics, now, monotonicMs }: HubsParts): Hubs {
   const hubByUser = new Map<string, Hub>()
   let sweeping: Promise<void> | undefined
   let isSweepDue = false
@@ -106,12 +112,25 @@ export function createHubs({ bus, readHeads, onFailure }: HubsParts): Hubs {
     }
   }
 
-  const offer = (hub: Hub, batch: LiveBatch): void => forEachMember(hub, ({ delivery }) => delivery.offer(batch))
+  /** True when a live connection was handed events of it. */
+  const offer = (hub: Hub, batch: LiveBatch): boolean => {
+    let isDelivered = false
+    forEachMember(hub, ({ delivery }) => {
+      isDelivered = delivery.offer(batch) || isDelivered
+    })
+    return isDelivered
+  }
 
   const onAnnouncement = (hub: Hub, announcement: Announcement): void => {
     if (announcement.type !== 'events') return forEachMember(hub, (member) => member.onControl(announcement))
-    const { from, to, items } = announcement
-    if (items !== undefined) return offer(hub, createLiveBatch(from, to, items))
+    const { from, to, items, arrivedAtMs } = announcement
+    if (items !== undefined) {
+      // Two nodes' clocks: what they differ by is in it, and never makes it negative.
+      if (offer(hub, createLiveBatch(from, to, items))) {
+        metrics.observeEndToEnd('remote', Math.max(0, now() - arrivedAtMs))
+      }
+      return
+    }
     forEachMember(hub, ({ delivery }) => delivery.noteHead(to))
   }
 
@@ -172,13 +191,21 @@ export function createHubs({ bus, readHeads, onFailure }: HubsParts): Hubs {
       }
     },
     announceStored: (batch) => {
+      const startedAtMs = monotonicMs()
       const items = toLogItems(batch)
       const from = items[0]?.userSeq
       const to = items.at(-1)?.userSeq
       if (from === undefined || to === undefined) return
       const hub = hubByUser.get(batch.userKey)
-      if (hub !== undefined) attempt(() => offer(hub, createLiveBatch(from, to, items)))
-      void bus.publish({ type: 'events', userId: batch.userId, from, to, items })
+      if (hub !== undefined) {
+        attempt(() => {
+          if (!offer(hub, createLiveBatch(from, to, items))) return
+          metrics.observeEndToEnd('local', monotonicMs() - batch.arrivedAtMs)
+        })
+      }
+      const arrivedAtMs = Math.round(now() - (monotonicMs() - batch.arrivedAtMs))
+      void bus.publish({ type: 'events', userId: batch.userId, from, to, items, arrivedAtMs })
+      metrics.observeRelay(monotonicMs() - startedAtMs)
     },
     announce: (announcement) => {
       const hub = hubByUser.get(toHex(announcement.userId))

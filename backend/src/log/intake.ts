@@ -28,6 +28,8 @@ export interface StoredBatch {
   readonly userKey: string
   readonly userId: Uint8Array
   readonly events: readonly StoredEvent[]
+  /** When the first of the messages that published them arrived. */
+  readonly arrivedAtMs: number
 }
 
 export interface IntakeParts {
@@ -207,17 +209,18 @@ export function createIntake(parts: IntakeParts): Intake {
 function toStoredBatches(
   answers: readonly { readonly pending: Pending; readonly verdicts: readonly IntakeVerdict[] }[],
 ): StoredBatch[] {
-  const batchByUser = new Map<string, { userKey: string; userId: Uint8Array; events: StoredEvent[] }>()
+  const batchByUser = new Map<string, StoredBatch & { events: StoredEvent[]; arrivedAtMs: number }>()
   for (const { pending, verdicts } of answers) {
-    const { userKey, userId, deviceId, events } = pending.submission
+    const { userKey, userId, deviceId, events, arrivedAtMs } = pending.submission
     for (const [index, event] of events.entries()) {
       const verdict = verdicts[index]
       if (verdict?.status !== 'stored') continue
       let batch = batchByUser.get(userKey)
       if (batch === undefined) {
-        batch = { userKey, userId, events: [] }
+        batch = { userKey, userId, events: [], arrivedAtMs }
         batchByUser.set(userKey, batch)
       }
+      batch.arrivedAtMs = Math.min(batch.arrivedAtMs, arrivedAtMs)
       const { userSeq, streamSeq, storedAtMs } = verdict
       batch.events.push({ event, deviceId, userSeq, streamSeq, storedAtMs })
     }

@@ -6,7 +6,10 @@ import type { ProcessMetrics } from './metrics.ts'
 const RESOLUTION_MS = 20
 
 /** Keeps no process alive by itself. */
-export function watchEventLoopLag(metrics: ProcessMetrics, intervalMs = 1000): { close(): void } {
+export function watchEventLoopLag(
+  metrics: Pick<ProcessMetrics, 'observeEventLoopLag'>,
+  intervalMs = 1000,
+): { close(): void } {
   let longestMs = 0
   let tickedAtMs = performance.now()
   let observedAtMs = tickedAtMs

@@ -1,54 +1,68 @@
-// The three kinds of metric over one prom-client registry, with their label names checked by the compiler.
+// The three kinds of metric over one prom-client registry. A label's values are a closed list, written down where the
+// metric is made and checked by the compiler wherever it is counted: no id and no text of a peer can become one.
 
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 
-type Labels<Name extends string> = Readonly<Record<Name, string>>
+/** By label, every value it can have. */
+export type LabelValues = Readonly<Record<string, readonly string[]>>
+
+type Labels<Values extends LabelValues> = { readonly [Name in keyof Values]: Values[Name][number] }
+
+/** What a metric is, for whoever compares the documents with it. */
+export interface MetricDefinition {
+  readonly name: string
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly help: string
+  readonly labels: LabelValues
+}
 
 export interface MetricKinds {
-  gauge(name: string, help: string): { set(labels: Labels<never>, value: number): void }
+  readonly definitions: readonly MetricDefinition[]
+  gauge(name: string, help: string): { set(value: number): void }
   /** Reads its value when it is scraped; 0 until `watch` says what to read. */
   watchedGauge(name: string, help: string): { watch(read: () => number): void }
-  counter<Name extends string = never>(
+  counter<const Values extends LabelValues = Record<never, never>>(
     name: string,
     help: string,
-    labelNames?: readonly Name[],
-  ): { inc(labels: Labels<Name>, count?: number): void }
-  histogram<Name extends string = never>(
+    labels?: Values,
+  ): { inc(labels: Labels<Values>, count?: number): void }
+  histogram<const Values extends LabelValues = Record<never, never>>(
     name: string,
     help: string,
     buckets: readonly number[],
-    labelNames?: readonly Name[],
-  ): { observe(labels: Labels<Name>, value: number): void }
+    labels?: Values,
+  ): { observe(labels: Labels<Values>, value: number): void }
 }
 
 export function createMetricKinds(registry: Registry): MetricKinds {
   const registers = [registry]
+  const definitions: MetricDefinition[] = []
+  const define = (type: MetricDefinition['type'], name: string, help: string, labels: LabelValues = {}) => {
+    definitions.push({ name, type, help, labels })
+    return { name, help, labelNames: Object.keys(labels), registers }
+  }
   return {
+    definitions,
     gauge: (name, help) => {
-      const metric = new Gauge({ name, help, registers })
-      return { set: (_labels, value) => metric.set(value) }
+      const metric = new Gauge(define('gauge', name, help))
+      return { set: (value) => metric.set(value) }
     },
     watchedGauge: (name, help) => {
       let read = (): number => 0
-      const metric: Gauge = new Gauge({ name, help, registers, collect: () => metric.set(read()) })
+      const metric: Gauge = new Gauge({ ...define('gauge', name, help), collect: () => metric.set(read()) })
       return {
         watch: (next) => {
           read = next
         },
       }
     },
-    counter: <Name extends string>(name: string, help: string, labelNames: readonly Name[] = []) => {
-      const metric = new Counter<Name>({ name, help, labelNames, registers })
-      return { inc: (labels: Labels<Name>, count = 1) => metric.inc(labels, count) }
+    counter: (name, help, labels) => {
+      const metric = new Counter(define('counter', name, help, labels))
+      return { inc: (values, count = 1) => metric.inc(values, count) }
     },
-    histogram: <Name extends string>(
-      name: string,
-      help: string,
-      buckets: readonly number[],
-      labelNames: readonly Name[] = [],
-    ) => {
-      const metric = new Histogram<Name>({ name, help, buckets: [...buckets], labelNames, registers })
-      return { observe: (labels: Labels<Name>, value: number) => metric.observe(labels, value) }
+    histogram: (name, help, buckets, labels) => {
+      const metric = new Histogram({ ...define('histogram', name, help, labels), buckets: [...buckets] })
+      return { observe: (values, value) => metric.observe(values, value) }
     },
   }
 }

@@ -65,6 +65,7 @@ export function createMemoryLog(): MemoryLog {
         userKey,
         userId,
         events: [{ event, deviceId: WRITER_ID, userSeq, streamSeq: userSeq, storedAtMs: 1 }],
+        arrivedAtMs: 0,
       }
       hubs.announceStored(batch)
     },
@@ -99,6 +100,9 @@ export async function openHubNode(url: string, memoryLog: MemoryLog, level: LogL
     bus,
     readHeads: async (userIds) => memoryLog.readHeads(userIds),
     onFailure: (error) => failures.push(error),
+    metrics: metrics.delivery,
+    now: Date.now,
+    monotonicMs: () => performance.now(),
   })
   bus.onGap(() => void hubs.sweep())
   return { bus, hubs, metrics, lines, failures, close: bus.close }

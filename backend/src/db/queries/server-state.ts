@@ -10,3 +10,14 @@ export async function readLogEpoch(db: Queryable): Promise<Uint8Array> {
   if (row === undefined) throw new Error('the database has no log epoch: its migrations did not run')
   return row.log_epoch
 }
+
+const readSize: Statement = {
+  name: 'read_database_size',
+  text: 'select pg_database_size(current_database()) as bytes',
+}
+
+/** Bytes on the disk of the database's server, indexes included. */
+export async function readDatabaseBytes(db: Queryable): Promise<number> {
+  const [row] = await db.query<{ bytes: number }>(readSize, [])
+  return row?.bytes ?? 0
+}

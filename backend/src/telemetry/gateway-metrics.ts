@@ -1,0 +1,54 @@
+// What is counted of sockets, handshakes and sessions.
+
+import { ERROR_CODES, type ErrorCode, errorEntry } from '@valise/protocol'
+import type { MetricKinds } from './metric-kinds.ts'
+
+const ROTATION_REASONS = ['rekey', 'age', 'events'] as const
+const LIMIT_SCOPES = ['device', 'user', 'address'] as const
+const NORMAL_CLOSE = 1000
+/** Those of the protocol's registry, and the ordinary end. */
+const CLOSE_CODES = [NORMAL_CLOSE, ...ERROR_CODES.flatMap((code) => errorEntry(code).close ?? [])].map(String)
+
+export interface GatewayMetrics {
+  setConnections(count: number): void
+  countHandshake(result: 'ok' | ErrorCode): void
+  /** The code it was closed with, `other` when this protocol does not name it, or `peer` when the other side ended it. */
+  countClose(code: number | 'peer'): void
+  countSessionRotation(reason: (typeof ROTATION_REASONS)[number]): void
+  /** Events refused or handshakes turned away, for now, by the limit of a device, a user or an address. */
+  countRateLimited(scope: (typeof LIMIT_SCOPES)[number], count: number): void
+  /** Sockets that are not read, so that TCP pushes back. */
+  setSocketsPaused(count: number): void
+  /** Where to read, at each scrape, the bytes that wait in all sockets. */
+  watchSendBufferedBytes(read: () => number): void
+  /** Where to read, at each scrape, how many sessions live past a limit of their keys. */
+  watchRotationOverdue(read: () => number): void
+}
+
+export function createGatewayMetrics({ counter, gauge, watchedGauge }: MetricKinds): GatewayMetrics {
+  const connections = gauge('valise_connections', 'Open connections')
+  const handshakes = counter('valise_handshakes_total', 'Handshakes', { result: ['ok', ...ERROR_CODES] })
+  const closes = counter('valise_closes_total', 'Closed connections by close code', {
+    code: [...CLOSE_CODES, 'peer', 'other'],
+  })
+  const rotations = counter('valise_session_rotations_total', 'Changes of session keys', { reason: ROTATION_REASONS })
+  const overdue = watchedGauge('valise_sessions_rotation_overdue', 'Sessions that live past a limit of their keys')
+  const rateLimited = counter('valise_rate_limited_total', 'Events and handshakes told to come again later', {
+    scope: LIMIT_SCOPES,
+  })
+  const socketsPaused = gauge('valise_sockets_paused', 'Sockets that are not read, so that TCP pushes back')
+  const sendBuffered = watchedGauge('valise_send_buffered_bytes', 'Bytes that peers have not taken yet')
+  return {
+    setConnections: connections.set,
+    countHandshake: (result) => handshakes.inc({ result }),
+    countClose: (code) => {
+      const name = String(code)
+      closes.inc({ code: name === 'peer' || CLOSE_CODES.includes(name) ? name : 'other' })
+    },
+    countSessionRotation: (reason) => rotations.inc({ reason }),
+    countRateLimited: (scope, count) => rateLimited.inc({ scope }, count),
+    setSocketsPaused: socketsPaused.set,
+    watchSendBufferedBytes: sendBuffered.watch,
+    watchRotationOverdue: overdue.watch,
+  }
+}
