@@ -1,11 +1,10 @@
 // The table of metrics in docs/OPERATIONS.md against what a running server exposes, both ways; and what no label may
 // hold: a busy run with texts and ids planted everywhere leaves none of them in the exposition.
 
-import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { installDebianPackage } from '../../scripts/provision.mjs'
+import { runPromtool } from '../../scripts/prometheus.mjs'
 import type { MetricDefinition } from '../src/telemetry/metric-kinds.ts'
 import { type BusyRun, liveThroughBusyRun } from './metrics/busy-run.ts'
 import { type Family, parseExposition } from './metrics/exposition.ts'
@@ -123,15 +122,11 @@ describe('what is exposed', () => {
   })
 
   test('P7: promtool finds fault with nothing but the one unit that is given', { timeout: 300_000 }, () => {
-    if (spawnSync('promtool', ['--version']).error !== undefined) installDebianPackage('prometheus')
-    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
-      input: run.exposition,
-      encoding: 'utf8',
-    })
+    const { exitCode, output } = runPromtool(['check', 'metrics'], { input: run.exposition })
     // The name is given, unit and all, and promtool would have it in seconds. It says no word about any other.
-    expect(`${stdout}${stderr}`.trim().split('\n')).toEqual([
+    expect(output.trim().split('\n')).toEqual([
       'database_query_duration_ms metric names should not contain abbreviated units',
     ])
-    expect(status).toBe(3)
+    expect(exitCode).toBe(3)
   })
 })

@@ -15,7 +15,7 @@ const DIRECTIONS = ['in', 'out'] as const
 const ANNOUNCEMENT_RESULTS = ['ok', 'own', 'malformed', 'failed'] as const
 const PUBLISH_RESULTS = ['ok', 'failed'] as const
 
-export type AnnouncementResult = (typeof ANNOUNCEMENT_RESULTS)[number]
+type AnnouncementResult = (typeof ANNOUNCEMENT_RESULTS)[number]
 
 export interface BusMetrics {
   countAnnouncement(direction: (typeof DIRECTIONS)[number], result: AnnouncementResult): void

@@ -14,7 +14,7 @@ import {
 import { createMetricKinds, type MetricDefinition } from './metric-kinds.ts'
 import { createProcessMetrics, type ProcessMetrics, renderNodeMetrics } from './process-metrics.ts'
 
-export type { AnnouncementResult, BusMetrics, RedisMetrics } from './bus-metrics.ts'
+export type { BusMetrics, RedisMetrics } from './bus-metrics.ts'
 export type { DatabaseMetrics } from './database-metrics.ts'
 export type { GatewayMetrics } from './gateway-metrics.ts'
 export type { DeliveryMetrics, EventLogMetrics } from './log-metrics.ts'
