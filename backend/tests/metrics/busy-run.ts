@@ -19,8 +19,9 @@ export interface BusyRun {
   readonly planted: ReadonlyMap<string, Uint8Array>
   /** The names of what was planted and stands in `text`, in whatever form. */
   findPlanted(text: string): string[]
-  /** Address of the first node's admin port, which goes on. */
-  readonly adminUrl: string
+  /** Of both nodes, which go on. */
+  readonly adminUrls: readonly string[]
+  stopSecondNode(): Promise<void>
   close(): Promise<void>
 }
 
@@ -105,7 +106,8 @@ export async function liveThroughBusyRun(): Promise<BusyRun> {
       definitions: here.app.metrics.definitions,
       planted,
       findPlanted: (text) => findSecrets(planted, new Map([['the exposition', [Buffer.from(text)]]])),
-      adminUrl: admin,
+      adminUrls: [admin, there.app.adminUrl],
+      stopSecondNode: there.stop,
       close,
     }
   } catch (error) {
