@@ -1,10 +1,12 @@
 // The composition root: builds every part from the configuration, in order, and unwinds them in reverse. Nothing else
 // builds parts; nothing here decides anything.
 
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
+import { createAdminToken, writeAdminAccess } from './admin/access.ts'
+import { ADMIN_COMMANDS } from './admin/commands.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local-bus.ts'
 import { openRedisBus } from './bus/redis-bus.ts'
@@ -16,6 +18,7 @@ import { readDeviceLog } from './db/queries/device-log.ts'
 import { findDeviceForSession, saveCursor } from './db/queries/devices.ts'
 import { readEnvelopes } from './db/queries/envelopes.ts'
 import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
+import { deleteExpiredInvitations } from './db/queries/invitations.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
@@ -27,6 +30,7 @@ import {
 } from './db/queries/sessions.ts'
 import { findUser, readLogSeqs } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
+import { createRegistration } from './devices/registration.ts'
 import { clientAddressOf } from './gateway/client-address.ts'
 import { createDeviceSessions } from './gateway/device-session.ts'
 import { createGatewayHandshake } from './gateway/handshake.ts'
@@ -37,6 +41,7 @@ import { softEventLimit } from './gateway/session-rotation.ts'
 import { createWebSocketGateway } from './gateway/websocket.ts'
 import { startHousekeeping } from './housekeeping.ts'
 import { createAdminHttp } from './http/admin.ts'
+import { createAdminCommandsHttp } from './http/admin-commands.ts'
 import { closeServer, formatHost, listen } from './http/listen.ts'
 import { createPublicHttp } from './http/public.ts'
 import { openIdentity } from './identity.ts'
@@ -187,6 +192,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       ...clock,
     })
     const rotationLimits = { maxAgeMs: config.rotateAfterMs, maxEvents: config.rotateAfterEvents }
+    const addressOf = (request: IncomingMessage): string => clientAddressOf(request, config.trustedProxies)
     const gateway = createWebSocketGateway({
       log,
       metrics: metrics.gateway,
@@ -198,7 +204,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       slowConsumerMs: config.slowConsumerMs,
       pingIntervalMs: config.pingIntervalMs,
       now,
-      refuseHandshake: (request) => rateLimits.refuseHandshake(clientAddressOf(request, config.trustedProxies)),
+      refuseHandshake: (request) => rateLimits.refuseHandshake(addressOf(request)),
+      addressOf,
       createHandshake: () =>
         createGatewayHandshake({
           crypto,
@@ -214,9 +221,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         }),
       service: createConnectionService({
         crypto,
-        accounts,
         deviceSessions,
-        registration: config.registration,
+        registration: createRegistration({
+          mode: config.registration,
+          accounts,
+          countLimited: () => metrics.gateway.countRateLimited('invitation', 1),
+          now: () => performance.now(),
+        }),
         limits: config.limits,
         logEpoch,
         maxAgeMs: config.rotateAfterMs,
@@ -226,11 +237,14 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       }),
     })
 
+    // A second process can open PostgreSQL by itself.
+    const adminToken = db.kind === 'pglite' ? createAdminToken() : undefined
     let isDraining = false
     const publicServer = createServer(
       createPublicHttp({
         publicKey: identity.signer.publicKey,
         fingerprint: identity.fingerprint,
+        registration: config.registration,
         mailboxes: {
           post: (mailboxId, slot, body) => postMailboxMessage(db, { mailboxId, slot, body }),
           read: (mailboxId, slot) => readMailboxMessage(db, mailboxId, slot),
@@ -251,6 +265,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         },
         renderMetrics: () => metrics.render(),
         metricsContentType: metrics.contentType,
+        answerCommand:
+          adminToken === undefined
+            ? undefined
+            : createAdminCommandsHttp({
+                token: adminToken,
+                run: (name, input) => ADMIN_COMMANDS.get(name)?.(db, input),
+              }),
       }),
     )
 
@@ -258,6 +279,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       sweepMs: () => (bus.isHealthy ? config.headPollMs : config.headPollMs / 5),
       sweep,
       cleanMailboxes: () => deleteExpiredMailboxes(db).catch(onFailure),
+      cleanInvitations: () => deleteExpiredInvitations(db).catch(onFailure),
     })
     const selfWatch = await startSelfWatch({ metrics, db, dataDir: config.dataDir, onFailure })
     closers.push(async () => {
@@ -267,6 +289,11 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     })
     closers.push(() => closeServer(adminServer))
     const adminPort = await listen(adminServer, config.adminPort, config.adminHost)
+    const adminUrl = `http://${formatHost(config.adminHost)}:${adminPort}`
+    if (adminToken !== undefined) {
+      const access = await writeAdminAccess(config.dataDir, { url: adminUrl, token: adminToken })
+      closers.push(access.remove)
+    }
     closers.push(() => closeServer(publicServer))
     closers.push(async () => {
       isDraining = true
@@ -278,7 +305,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
     return {
       publicUrl: `ws://${formatHost(config.host)}:${publicPort}`,
-      adminUrl: `http://${formatHost(config.adminHost)}:${adminPort}`,
+      adminUrl,
       fingerprint: identity.fingerprint,
       isNewIdentity: identity.isNew,
       databaseKind: db.kind,

@@ -62,9 +62,9 @@ export const VARIABLES = {
     meaning: "File of the server's identity key, the same on all nodes; default: identity.key in the data folder",
   },
   VALISE_REGISTRATION: {
-    schema: z.enum(['open', 'closed']),
+    schema: z.enum(['open', 'invite', 'closed']),
     fallback: 'open',
-    meaning: 'Who may make a new user: open or closed',
+    meaning: 'Who may make a new user: open, invite (whoever has an invitation) or closed',
   },
   VALISE_LOG_LEVEL: {
     schema: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DEFAULT_LIMITS, type Limits } from '@valise/protocol'
 import type { z } from 'zod'
 import { VARIABLES, type Variable } from './config-variables.ts'
+import type { RegistrationMode } from './devices/registration.ts'
 import type { TrustedProxies } from './gateway/client-address.ts'
 import type { RateLimitRules } from './gateway/rate-limits.ts'
 
@@ -23,7 +24,7 @@ export interface Config {
   readonly redisUrl: string | undefined
   readonly dataDir: string
   readonly identityFile: string
-  readonly registration: 'open' | 'closed'
+  readonly registration: RegistrationMode
   readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
   readonly rotateAfterMs: number
   readonly rotateAfterEvents: number

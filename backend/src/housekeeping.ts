@@ -1,13 +1,16 @@
-// What a node does by the clock, whatever else goes on: compares with the log, and forgets old mailboxes.
+// What a node does by the clock, whatever else goes on: compares with the log, and forgets old mailboxes
+// and invitations.
 
 export interface HousekeepingParts {
   /** Asked before each sweep. */
   sweepMs(): number
   sweep(): Promise<void>
   cleanMailboxes(): Promise<unknown>
+  cleanInvitations(): Promise<unknown>
 }
 
 const MAILBOX_SWEEP_MS = 60_000
+const INVITATION_SWEEP_MS = 3_600_000
 
 /** Returns how to stop it. */
 export function startHousekeeping(parts: HousekeepingParts): () => void {
@@ -20,9 +23,11 @@ export function startHousekeeping(parts: HousekeepingParts): () => void {
   }
   scheduleSweep()
   const mailboxTimer = setInterval(() => void parts.cleanMailboxes(), MAILBOX_SWEEP_MS).unref()
+  const invitationTimer = setInterval(() => void parts.cleanInvitations(), INVITATION_SWEEP_MS).unref()
   return () => {
     isStopped = true
     clearTimeout(sweepTimer)
     clearInterval(mailboxTimer)
+    clearInterval(invitationTimer)
   }
 }

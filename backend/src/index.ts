@@ -1,5 +1,8 @@
 // The one door of the backend package.
 
+export { AdminAccessError } from './admin/access.ts'
+export { inviteCommand, MAX_INVITATION_MS, MAX_INVITATIONS, MIN_INVITATION_MS } from './admin/commands.ts'
+export { operate } from './admin/operator.ts'
 export { type App, type AppOverrides, startApp } from './app.ts'
 export { type Config, ConfigError, parseConfig, type RawConfig, variableMeanings } from './config.ts'
 export type { Variable } from './config-variables.ts'

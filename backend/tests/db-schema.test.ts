@@ -52,7 +52,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       join pg_index as i on i.indrelid = c.oid and i.indisprimary
       join pg_attribute as a on a.attrelid = c.oid and a.attnum = i.indkey[0]
       where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace`)
-    const ofNoUser = ['pairings', 'schema_migrations', 'server_state']
+    const ofNoUser = ['invitations', 'pairings', 'schema_migrations', 'server_state']
     const ofUsers = keys.filter(({ name }) => !ofNoUser.includes(name))
     expect(ofUsers.map(({ name }) => name).sort()).toEqual([
       'audit_log',

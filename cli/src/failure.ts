@@ -40,6 +40,8 @@ const SETUP_MISUSES: ReadonlySet<string> = new Set([
   'bad_fingerprint',
   'bad_name',
   'bad_request',
+  'bad_invitation',
+  'invitation_required',
 ])
 
 const SETUP_HINTS: Readonly<Record<string, string>> = {
@@ -47,6 +49,8 @@ const SETUP_HINTS: Readonly<Record<string, string>> = {
   already_set_up: 'Choose another folder with --home for another device.',
   bad_server_url: 'Expected --server ws://HOST:PORT or wss://HOST.',
   bad_fingerprint: 'Expected the 43 characters that the server prints when it starts.',
+  invitation_required: 'Ask its operator for one, and give it with --invite CODE.',
+  invitation_refused: 'Ask its operator for another one; each makes one user, and only for a time.',
   bad_request: 'Expected the line that `valise link` printed on the other device, whole.',
 }
 

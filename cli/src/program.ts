@@ -14,7 +14,8 @@ import { addStatus } from './commands/status.ts'
 import { addVerify } from './commands/verify.ts'
 import { addWatch } from './commands/watch.ts'
 import { describeFailure, EXIT } from './failure.ts'
-import type { Run } from './invocation.ts'
+import type { AddCommand, Run } from './invocation.ts'
+import { addAdmin } from './operator/admin.ts'
 import { addServe } from './operator/serve.ts'
 import { createOutput, type Output } from './output.ts'
 import { createPrompt } from './prompt.ts'
@@ -58,6 +59,20 @@ export async function runProgram(args: readonly string[], parts: ProgramParts): 
   return exitCode
 }
 
+/** In the order of the help. */
+const COMMANDS: readonly AddCommand[] = [
+  addServe,
+  addAdmin,
+  addInit,
+  addLink,
+  addApprove,
+  addSend,
+  addWatch,
+  addStatus,
+  addDevices,
+  addVerify,
+]
+
 function createProgram(run: Run, output: Output): Command {
   const program = new Command('valise')
     .description('Carries your events between your devices: sealed end to end, in order, exactly once.')
@@ -73,10 +88,8 @@ function createProgram(run: Run, output: Output): Command {
       writeErr: () => {},
       outputError: () => {},
     })
-  for (const add of [addServe, addInit, addLink, addApprove, addSend, addWatch, addStatus, addDevices, addVerify]) {
-    add(program, run)
-  }
-  for (const command of [program, ...program.commands]) {
+  for (const add of COMMANDS) add(program, run)
+  for (const command of withSubcommands(program)) {
     command.allowExcessArguments(false).exitOverride((error) => {
       throw explain(command, error)
     })
@@ -84,15 +97,20 @@ function createProgram(run: Run, output: Output): Command {
   return program
 }
 
+const withSubcommands = (command: Command): Command[] => [command, ...command.commands.flatMap(withSubcommands)]
+
 /** Adds what was expected to commander's own words. */
 function explain(command: Command, error: CommanderError): CommanderError {
   if (error.exitCode === 0) return error
-  const path = command.parent === null ? command.name() : `${command.parent.name()} ${command.name()}`
+  const path = pathOf(command)
   const names = command.commands.map((known) => known.name()).join(', ')
   const problem = error.code === 'commander.help' ? 'No command was given.' : error.message.replace(/^error: /, '')
   const expected = names === '' ? `Usage: ${path} ${command.usage()}` : `Expected one of: ${names}.`
   return new CommanderError(EXIT.misuse, error.code, `${problem}\n${expected}\n\`${path} --help\` shows more.`)
 }
+
+const pathOf = (command: Command): string =>
+  command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`
 
 function tellCommandLine(error: CommanderError, output: Output): number {
   if (error.exitCode === 0) return EXIT.success

@@ -9,6 +9,10 @@ export interface Prompt {
   requireSomeone(): void
   /** True for y or yes; anything else is no. */
   confirm(question: string, signal: AbortSignal): Promise<boolean>
+  /** True when somebody is there to type an answer, which `--yes` is not. */
+  readonly canAsk: boolean
+  /** The line that is typed, without spaces around it; empty for none. Ask `canAsk` first. */
+  ask(question: string, signal: AbortSignal): Promise<string>
 }
 
 export interface PromptParts {
@@ -27,17 +31,20 @@ export function createPrompt({ stdin, stderr, answersYes }: PromptParts): Prompt
       )
     }
   }
+  const ask = async (question: string, signal: AbortSignal): Promise<string> => {
+    stderr.write(question)
+    // Without `terminal` Ctrl-C stays a signal. Ctrl-D, or the signal, ends the lines: no answer.
+    for await (const line of createInterface({ input: stdin, terminal: false, signal })) return line.trim()
+    return ''
+  }
   return {
     requireSomeone,
     confirm: async (question, signal) => {
       if (answersYes) return true
       requireSomeone()
-      stderr.write(`${question} [y/N] `)
-      // Without `terminal` Ctrl-C stays a signal. Ctrl-D, or the signal, ends the lines: no answer is no.
-      for await (const line of createInterface({ input: stdin, terminal: false, signal })) {
-        return /^\s*y(es)?\s*$/i.test(line)
-      }
-      return false
+      return /^y(es)?$/i.test(await ask(`${question} [y/N] `, signal))
     },
+    canAsk: stdin.isTTY === true,
+    ask,
   }
 }

@@ -223,9 +223,12 @@ describe('the first contact', () => {
     const never: Http = async () => {
       throw new Error('nobody may be asked')
     }
-    expect(await contact(never, b64)).toEqual({ url: 'ws://s', fingerprint: new Uint8Array(32).fill(1) })
+    const server = { url: 'ws://s', fingerprint: new Uint8Array(32).fill(1) }
+    expect(await contact(never, b64)).toEqual({ server, registration: undefined })
     const named = answering(200, { server_id: b64, fingerprint: b64, later: true })
-    expect(await contact(named)).toEqual({ url: 'ws://s', fingerprint: new Uint8Array(32).fill(1) })
+    expect(await contact(named)).toEqual({ server, registration: undefined })
+    const invited = answering(200, { server_id: b64, fingerprint: b64, registration: 'invite' })
+    expect(await contact(invited)).toEqual({ server, registration: 'invite' })
   })
 
   test('says what is wrong with an address, a fingerprint or an answer', async () => {

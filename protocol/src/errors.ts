@@ -46,6 +46,8 @@ export const ERRORS = {
   not_established: { action: 'stop', text: 'This message is not accepted before the account stands' },
   already_registered: { action: 'stop', text: 'This session belongs to a registered device already' },
   registration_closed: { action: 'stop', text: 'This server takes no new users' },
+  registration_invite_required: { action: 'stop', text: 'This server takes new users by invitation only' },
+  invitation_invalid: { action: 'stop', text: 'The invitation is unknown, used or expired' },
   unavailable: { action: 'retry', text: 'The database is out of reach; nothing was stored' },
 
   // Answers to a published event.

@@ -33,3 +33,5 @@ export const MAX_BOX_BYTES = 2048
 export const MAX_DEVICE_LOG_PAGE = 50
 /** A TTL of ten years bounds `expires_at`. */
 export const MAX_TTL_S = 315_360_000
+/** An invitation: too many to guess. */
+export const INVITATION_BYTES = 16

@@ -64,6 +64,15 @@ create table events (
 );
 CREATE INDEX events_expires_at_idx ON public.events USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (wire IS NOT NULL));
 
+create table invitations (
+  invitation_hash bytea not null,
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  constraint invitations_pkey PRIMARY KEY (invitation_hash),
+  constraint invitations_hash_length CHECK ((octet_length(invitation_hash) = 32))
+);
+CREATE INDEX invitations_expires_at_idx ON public.invitations USING btree (expires_at);
+
 create table key_envelopes (
   user_id bytea not null,
   device_id bytea not null,

@@ -38,6 +38,7 @@ export type Registered =
   | { readonly type: 'registered'; readonly state: DeviceLogState }
   | { readonly type: 'refused'; readonly rule: DeviceLogRule | 'device_key' }
   | { readonly type: 'envelope_mismatch' }
+  | { readonly type: 'invitation_invalid' }
   /** The account this genesis made was deleted; it never comes back. */
   | { readonly type: 'deleted' }
 
@@ -49,8 +50,11 @@ export type AppendedEntry =
   | { readonly type: 'envelope_mismatch' }
 
 export interface Accounts {
-  /** Idempotent: the same genesis entry again finds the account it made. */
-  register(prover: Prover, message: Register): Promise<Registered>
+  /**
+   * Idempotent: the same genesis entry again finds the account it made. With `invitationHash` a new user uses up that
+   * invitation.
+   */
+  register(prover: Prover, message: Register, invitationHash?: Uint8Array): Promise<Registered>
   append(userId: UserId, message: AppendDeviceLog): Promise<AppendedEntry>
 }
 
@@ -89,7 +93,7 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
   }
 
   return {
-    register: async (prover, message) => {
+    register: async (prover, message, invitationHash) => {
       const applied = applyEntry(crypto, undefined, message.entry)
       if (!applied.ok) return { type: 'refused', rule: applied.rule }
       const { state } = applied
@@ -99,12 +103,13 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
       }
       if (!holdsEnvelopes(state, message.boxes, null)) return { type: 'envelope_mismatch' }
       const change = describeChange({ crypto, before: undefined, after: state, ...message, prev_box: null })
-      const outcome = await db.transaction({ name: 'register' }, (tx) => insertGenesis(tx, change))
+      const outcome = await db.transaction({ name: 'register' }, (tx) => insertGenesis(tx, change, invitationHash))
       switch (outcome) {
         case 'key_taken':
           return { type: 'refused', rule: 'key_reused' }
         case 'deleted':
-          return { type: 'deleted' }
+        case 'invitation_invalid':
+          return { type: outcome }
         case 'inserted':
         case 'exists':
           return { type: 'registered', state }

@@ -11,7 +11,7 @@ import {
   type SessionEstablished,
   toUserId,
 } from '@valise/protocol'
-import type { Accounts } from '../devices/accounts.ts'
+import type { Registration } from '../devices/registration.ts'
 import type { Connection } from './connection.ts'
 import { type DeviceSession, type DeviceSessions, SessionRefused } from './device-session.ts'
 import type { HandshakeResult } from './handshake.ts'
@@ -19,9 +19,8 @@ import { createSession, type Session } from './session.ts'
 
 export interface ConnectionServiceParts {
   readonly crypto: Crypto
-  readonly accounts: Accounts
+  readonly registration: Registration
   readonly deviceSessions: DeviceSessions
-  readonly registration: 'open' | 'closed'
   readonly limits: Limits
   readonly logEpoch: Uint8Array
   readonly maxAgeMs: number
@@ -36,7 +35,13 @@ export type AcceptedHandshake = Exclude<HandshakeResult, { type: 'refused' }>
 export interface ConnectionService {
   readonly crypto: Crypto
   /** Rejects when the database is out of reach, and with SessionRefused when the device was cut off meanwhile. */
-  begin(handshake: AcceptedHandshake, connection: Connection, establishedAtMs: number): Promise<EstablishedService>
+  begin(handshake: AcceptedHandshake, connection: Connection, arrival: Arrival): Promise<EstablishedService>
+}
+
+export interface Arrival {
+  readonly establishedAtMs: number
+  /** The key that the limits of the peer's address are kept by. */
+  readonly address: string
 }
 
 export interface EstablishedService {
@@ -79,7 +84,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     return { deviceHash: session.deviceHash, ...working }
   }
 
-  const beginRegistration = (session: Session, connection: Connection): EstablishedService => {
+  const beginRegistration = (session: Session, connection: Connection, address: string): EstablishedService => {
     let opened: DeviceSession | undefined
     let isEnded = false
     let isRegistering = false
@@ -92,8 +97,12 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     })
 
     const register = async (message: Register): Promise<void> => {
-      if (parts.registration === 'closed') return connection.send({ type: 'error', code: 'registration_closed' })
-      const outcome = await parts.accounts.register(session, message)
+      const outcome = await parts.registration.register(session, message, address)
+      if (outcome.type === 'not_admitted') {
+        const { code, retryAfterMs } = outcome
+        const again = retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs }
+        return connection.send({ type: 'error', code, ...again })
+      }
       if (outcome.type === 'deleted') return connection.close('account_deleted')
       if (outcome.type === 'envelope_mismatch') return connection.send({ type: 'error', code: outcome.type })
       if (outcome.type === 'refused') {
@@ -147,13 +156,13 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
 
   return {
     crypto: parts.crypto,
-    begin: async (handshake, connection, establishedAtMs) => {
+    begin: async (handshake, connection, { establishedAtMs, address }) => {
       const { claim, secrets } = handshake
       const { deviceId, canRekey } = claim
       const base = { sessionId: secrets.sessionId, deviceId, canRekey, establishedAtMs }
       if (handshake.type === 'register') {
         const session = createSession({ ...base, userId: noUserId(), publicKey: claim.publicKey })
-        return beginRegistration(session, connection)
+        return beginRegistration(session, connection, address)
       }
       const userId = toUserId(handshake.device.userId)
       if (userId === undefined) throw new Error('a stored user_id is not 32 bytes')

@@ -12,6 +12,8 @@ export interface TokenBuckets {
   available(key: string, nowMs: number): number
   /** Takes tokens that are there: ask `available` first. */
   take(key: string, count: number, nowMs: number): void
+  /** Gives back what was taken. */
+  putBack(key: string, count: number, nowMs: number): void
   /** Milliseconds, at least 1, until `count` tokens are there; a full bucket when it holds fewer. */
   waitMs(key: string, count: number, nowMs: number): number
   readonly keyCount: number
@@ -34,16 +36,19 @@ export function createTokenBuckets(rule: BucketRule, maxKeys: number): TokenBuck
     return Math.min(rule.burst, bucket.tokens + elapsedS * rule.perSecond)
   }
 
+  const take = (key: string, count: number, nowMs: number): void => {
+    const tokens = tokensOf(bucketByKey.get(key), nowMs) - count
+    bucketByKey.delete(key)
+    bucketByKey.set(key, { tokens, atMs: nowMs })
+    if (bucketByKey.size <= maxKeys) return
+    const [oldest] = bucketByKey.keys()
+    if (oldest !== undefined) bucketByKey.delete(oldest)
+  }
+
   return {
     available: (key, nowMs) => Math.floor(tokensOf(bucketByKey.get(key), nowMs)),
-    take: (key, count, nowMs) => {
-      const tokens = tokensOf(bucketByKey.get(key), nowMs) - count
-      bucketByKey.delete(key)
-      bucketByKey.set(key, { tokens, atMs: nowMs })
-      if (bucketByKey.size <= maxKeys) return
-      const [oldest] = bucketByKey.keys()
-      if (oldest !== undefined) bucketByKey.delete(oldest)
-    },
+    take,
+    putBack: (key, count, nowMs) => take(key, -count, nowMs),
     waitMs: (key, count, nowMs) => {
       const missing = Math.min(count, rule.burst) - tokensOf(bucketByKey.get(key), nowMs)
       return Math.max(1, Math.ceil((missing / rule.perSecond) * 1000))

@@ -33,6 +33,8 @@ export interface WebSocketGatewayParts {
   now(): number
   /** Milliseconds until the requester may begin a handshake; undefined: now (LIM-2). */
   refuseHandshake(request: IncomingMessage): number | undefined
+  /** The key that the limits of a requester's address are kept by. */
+  addressOf(request: IncomingMessage): string
   createHandshake(): GatewayHandshake
   readonly service: ConnectionService
 }
@@ -84,7 +86,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
   ticking.unref()
   watchSockets(metrics, sockets)
 
-  const accept = (socket: WebSocket, transport: Duplex): void => {
+  const accept = (socket: WebSocket, transport: Duplex, address: string): void => {
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
     /** While its session is being opened: it must learn that its socket is gone. */
     let opening: Connection | undefined
@@ -170,7 +172,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         },
       })
       opening = connection
-      service = await parts.service.begin(result, connection, openedAtMs)
+      service = await parts.service.begin(result, connection, { establishedAtMs: openedAtMs, address })
       opening = undefined
       if (stage.type === 'closed' || connection.isClosed) {
         connection.end()
@@ -278,7 +280,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         metrics.countHandshake('rate_limited')
         return refuseUpgrade(socket, 'rate_limited', retryAfterMs)
       }
-      server.handleUpgrade(request, socket, head, (accepted) => accept(accepted, socket))
+      server.handleUpgrade(request, socket, head, (accepted) => accept(accepted, socket, parts.addressOf(request)))
     },
     setPaused: (paused) => {
       isPaused = paused

@@ -1,4 +1,5 @@
-// The admin port, loopback by default: liveness, readiness with reasons, metrics (DESIGN 12).
+// The admin port, loopback by default: liveness, readiness with reasons, metrics (DESIGN 12), and where the database is
+// embedded the operator's commands.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
@@ -7,6 +8,10 @@ export interface AdminHttpParts {
   readinessProblems(): Promise<readonly string[]>
   renderMetrics(): Promise<string>
   readonly metricsContentType: string
+  /** Answers a command's path; undefined for another one, or where there are none. */
+  answerCommand?:
+    | ((request: IncomingMessage, response: ServerResponse, path: string) => Promise<void> | undefined)
+    | undefined
 }
 
 /** Who asks whether this node is ready does not wait for a database that says nothing. */
@@ -32,6 +37,8 @@ export function createAdminHttp(parts: AdminHttpParts) {
       response.end(`${JSON.stringify({ status: problems.length === 0 ? 'ready' : 'not_ready', problems })}\n`)
       return
     }
+    const answered = parts.answerCommand?.(request, response, path ?? '')
+    if (answered !== undefined) return answered
     response.statusCode = 404
     response.end('{"code":"not_found","expected":"/live, /ready or /metrics"}\n')
   }

@@ -3,6 +3,8 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { fromHex, toBase64Url } from '@valise/protocol'
+import type { RegistrationMode } from '../devices/registration.ts'
+import { BODY_TIMEOUT_MS, readBody } from './body.ts'
 
 export interface Mailboxes {
   post(mailboxId: Uint8Array, slot: number, body: Uint8Array): Promise<'stored' | 'taken' | 'full'>
@@ -12,6 +14,7 @@ export interface Mailboxes {
 export interface PublicHttpParts {
   readonly publicKey: Uint8Array
   readonly fingerprint: Uint8Array
+  readonly registration: RegistrationMode
   readonly mailboxes: Mailboxes
   onFailure(error: unknown): void
 }
@@ -19,8 +22,6 @@ export interface PublicHttpParts {
 export const MAX_MAILBOX_BODY_BYTES = 8192
 const MAX_WAIT_S = 25
 const WAIT_STEP_MS = 500
-/** So few bytes take no longer, unless somebody holds a socket open with them. */
-const BODY_TIMEOUT_MS = 10_000
 /** Long polls held open at once; above it a poll answers at once. */
 const MAX_WAITING = 256
 
@@ -49,7 +50,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
     answer(response, status, { code, expected })
 
   const putMailbox = async (request: IncomingMessage, response: ServerResponse, id: Uint8Array, slot: number) => {
-    const body = await readBody(request)
+    const body = await readBody(request, MAX_MAILBOX_BODY_BYTES)
     if (body === 'gone') return
     // What else the peer sends of this request is not read.
     if (body === 'late' || body === 'too_long') response.setHeader('Connection', 'close')
@@ -97,6 +98,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
       return answer(response, 200, {
         server_id: toBase64Url(parts.publicKey),
         fingerprint: toBase64Url(parts.fingerprint),
+        registration: parts.registration,
       })
     }
     const mailbox = MAILBOX_PATH.exec(url?.pathname ?? '')
@@ -128,26 +130,4 @@ export function createPublicHttp(parts: PublicHttpParts) {
 function parseTarget(target = '/'): URL | undefined {
   const base = 'http://valise.invalid'
   return URL.canParse(target, base) ? new URL(target, base) : undefined
-}
-
-/** `gone` when the peer left before the end. */
-function readBody(request: IncomingMessage): Promise<Uint8Array | 'too_long' | 'late' | 'gone'> {
-  return new Promise((resolve) => {
-    const chunks: Buffer[] = []
-    let length = 0
-    const settle = (body: Uint8Array | 'too_long' | 'late' | 'gone'): void => {
-      clearTimeout(deadline)
-      request.pause()
-      resolve(body)
-    }
-    const deadline = setTimeout(() => settle('late'), BODY_TIMEOUT_MS)
-    request.on('data', (chunk: Buffer) => {
-      length += chunk.length
-      if (length > MAX_MAILBOX_BODY_BYTES) settle('too_long')
-      else chunks.push(chunk)
-    })
-    request.once('end', () => settle(new Uint8Array(Buffer.concat(chunks))))
-    request.once('error', () => settle('gone'))
-    request.once('close', () => settle('gone'))
-  })
 }

@@ -4,9 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Queryable } from '../../src/db/postgres.ts'
 import { appendDeviceLogEntry, type DeviceLogChange, insertGenesis } from '../../src/db/queries/device-log.ts'
 import { saveCursor } from '../../src/db/queries/devices.ts'
+import { insertInvitations } from '../../src/db/queries/invitations.ts'
 import { beginSession } from '../../src/db/queries/sessions.ts'
 import { deleteAccount } from '../../src/db/queries/users.ts'
-import { addUser, continueRun, makeEntry, makeEvents, makeGenesis } from '../support/open-database.ts'
+import { addUser, continueRun, hash, makeEntry, makeEvents, makeGenesis } from '../support/open-database.ts'
 import {
   asItIs,
   countEvents,
@@ -98,6 +99,35 @@ export function describeAccounts(): void {
     test('ISO-9: without the lock on the key each finds it free, and the device has two users', async () => {
       const outcome = await registerTwice(scene, ...makeTwoWithOneKey(), withoutKeyLock)
       expect(outcome).toEqual({ met: 'done', answers: ['inserted', 'inserted'], devices: 2 })
+    })
+
+    /** Two newcomers with one invitation; `end` says how the transaction of the first ends. */
+    const useTwice = async (wrap = asItIs, end: 'commit' | 'rollback' = 'commit') => {
+      const invitation = hash()
+      await insertInvitations(scene.db, [invitation], 60_000)
+      const { first, second, met } = await interleave(scene, {
+        first: (tx) => insertGenesis(wrap(tx), makeGenesis(), invitation),
+        second: (tx) => insertGenesis(wrap(tx), makeGenesis(), invitation),
+        end,
+      })
+      return { met, answers: [first, second] }
+    }
+
+    test('ISO-28, DEV-4: one invitation in two registrations at once makes one user', async () => {
+      expect(await useTwice()).toEqual({ met: 'waits', answers: ['inserted', 'invitation_invalid'] })
+    })
+
+    test('ISO-28, DEV-4: when the first is rolled back, its invitation is the second’s', async () => {
+      expect(await useTwice(asItIs, 'rollback')).toEqual({ met: 'waits', answers: ['inserted', 'inserted'] })
+    })
+
+    test('ISO-28: an invitation that is looked at before it is deleted makes two users', async () => {
+      const lookFirst: Wrap = (tx) =>
+        replacing(tx, 'use_invitation', async (_asked, [invitation]) => {
+          const look = 'select 1 from invitations where invitation_hash = $1 and expires_at > now()'
+          return tx.query({ name: '', text: look }, [invitation])
+        })
+      expect(await useTwice(lookFirst)).toEqual({ met: 'done', answers: ['inserted', 'inserted'] })
     })
 
     const appendTwoEntries = async (where: Scene, wrap = asItIs) => {

@@ -2,25 +2,23 @@
 
 import type { RawConfig } from '@valise/backend'
 import type { AddCommand } from '../invocation.ts'
+import { addDatabaseOptions, type DatabaseOptions, toDatabaseConfig } from './database-options.ts'
 
-interface ServeOptions {
+interface ServeOptions extends DatabaseOptions {
   readonly host?: string
   readonly port?: string
   readonly adminPort?: string
-  readonly data?: string
-  readonly databaseUrl?: string
   readonly redisUrl?: string
 }
 
 export const addServe: AddCommand = (program, run) => {
-  program
+  const command = program
     .command('serve')
     .description('run the server until Ctrl-C; all it can be told otherwise is in the README, by environment')
     .option('--host <address>', 'address to listen on (HOST, default 127.0.0.1)')
     .option('--port <number>', 'public port (PORT, default 8787)')
     .option('--admin-port <number>', 'port of /live, /ready and /metrics (ADMIN_PORT, default 8788)')
-    .option('--data <dir>', 'folder of identity key and embedded database (VALISE_DATA_DIR, default ~/.valise-server)')
-    .option('--database-url <url>', 'PostgreSQL 15 or newer instead of the embedded database (DATABASE_URL)')
+  addDatabaseOptions(command)
     .option('--redis-url <url>', 'Redis, to run several nodes as one (REDIS_URL)')
     .action(
       run(async ({ output }, options: ServeOptions) => {
@@ -35,13 +33,12 @@ export const addServe: AddCommand = (program, run) => {
     )
 }
 
-function toConfig({ host, port, adminPort, data, databaseUrl, redisUrl }: ServeOptions): RawConfig {
+function toConfig({ host, port, adminPort, redisUrl, ...database }: ServeOptions): RawConfig {
   return {
+    ...toDatabaseConfig(database),
     ...(host === undefined ? {} : { HOST: host }),
     ...(port === undefined ? {} : { PORT: port }),
     ...(adminPort === undefined ? {} : { ADMIN_PORT: adminPort }),
-    ...(data === undefined ? {} : { VALISE_DATA_DIR: data }),
-    ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl }),
     ...(redisUrl === undefined ? {} : { REDIS_URL: redisUrl }),
   }
 }

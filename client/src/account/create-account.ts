@@ -21,6 +21,7 @@ import { storeKeys } from '../store/layout.ts'
 import { put, type Store } from '../store/store.ts'
 import type { Transport } from '../transport.ts'
 import { type Identity, type ServerPin, saveIdentity } from './identity.ts'
+import { invitationRequired } from './invitation.ts'
 import { SetupError } from './setup-error.ts'
 
 export interface CreateAccountParts {
@@ -36,6 +37,8 @@ export interface NewAccount {
   readonly server: ServerPin
   readonly name: string
   readonly platform: string
+  /** For a server that wants one. */
+  readonly invitation?: Uint8Array | undefined
   readonly signal: AbortSignal | undefined
 }
 
@@ -45,7 +48,7 @@ const MAX_ATTEMPTS = 4
 /** The phrase is returned once and kept nowhere. Rejects with a `SetupError`. */
 export async function createAccount(
   parts: CreateAccountParts,
-  { server, name, platform, signal }: NewAccount,
+  { server, name, platform, invitation, signal }: NewAccount,
 ): Promise<{ identity: Identity; recoveryPhrase: string }> {
   const { crypto, clock, store, sealer } = parts
   const keys = await createDeviceKeys(crypto, 'manager')
@@ -66,7 +69,7 @@ export async function createAccount(
   const boxes = epoch.boxes.map(({ deviceId, box }): SealedBox => ({ device_id: deviceId, box }))
 
   for (let attempt = 1; ; attempt++) {
-    const end = await register(parts, { server, keys, entry, boxes, signal })
+    const end = await register(parts, { server, keys, entry, boxes, invitation, signal })
     if (end === undefined) break
     const error = toSetupError(end, server.url)
     if (error.code !== 'server_unreachable' || attempt >= MAX_ATTEMPTS || !end.wasSent) throw error
@@ -96,10 +99,11 @@ function register(
     readonly keys: DeviceKeys
     readonly entry: Uint8Array
     readonly boxes: SealedBox[]
+    readonly invitation: Uint8Array | undefined
     readonly signal: AbortSignal | undefined
   },
 ): Promise<Failure | undefined> {
-  const { server, keys, entry, boxes, signal } = account
+  const { server, keys, entry, boxes, invitation, signal } = account
   return new Promise((resolve) => {
     let wasSent = false
     const onAbort = (): void => settle({ type: 'aborted', wasSent })
@@ -127,7 +131,7 @@ function register(
       handlers: {
         onEstablished: () => {
           wasSent = true
-          session.send({ type: 'register', entry, boxes })
+          session.send({ type: 'register', entry, boxes, ...(invitation === undefined ? {} : { invitation }) })
         },
         onRekeyed: () => {},
         onMessage: (message) => {
@@ -147,9 +151,17 @@ function toSetupError(failure: Failure, serverUrl: string): SetupError {
   if (failure.type === 'aborted') return new SetupError('aborted', 'Given up.')
   if (failure.type === 'refused') {
     const { code } = failure.message
-    return code === 'unavailable' || code === 'rate_limited'
-      ? new SetupError('server_unreachable', errorEntry(code).text)
-      : new SetupError('registration_refused', `The server refused the account: ${errorEntry(code).text}.`)
+    switch (code) {
+      case 'unavailable':
+      case 'rate_limited':
+        return new SetupError('server_unreachable', `${errorEntry(code).text}.`)
+      case 'registration_invite_required':
+        return invitationRequired()
+      case 'invitation_invalid':
+        return new SetupError('invitation_refused', `${errorEntry(code).text}.`)
+      default:
+        return new SetupError('registration_refused', `The server refused the account: ${errorEntry(code).text}.`)
+    }
   }
   const { end } = failure
   if (end.type === 'wrong_server_key') {

@@ -14,7 +14,11 @@ const key = z.string().transform((text, context) => {
   context.addIssue({ code: 'custom', message: 'expected base64url of 32 bytes' })
   return z.NEVER
 })
-const serverInfo = z.object({ server_id: key, fingerprint: key })
+const serverInfo = z.object({
+  server_id: key,
+  fingerprint: key,
+  registration: z.enum(['open', 'invite', 'closed']).optional(),
+})
 
 /** Throws a `SetupError` unless it is base64url of 32 bytes. */
 export function parseFingerprint(text: string): Uint8Array {
@@ -37,9 +41,18 @@ export interface FirstContact {
   readonly signal: AbortSignal | undefined
 }
 
-export async function contactServer(http: Http, { serverUrl, fingerprint, signal }: FirstContact): Promise<ServerPin> {
+export interface Contacted {
+  readonly server: ServerPin
+  /** Who may make a new user there; undefined when the server was not asked, or did not say. */
+  readonly registration: 'open' | 'invite' | 'closed' | undefined
+}
+
+/** A server whose fingerprint is given is not asked. */
+export async function contactServer(http: Http, { serverUrl, fingerprint, signal }: FirstContact): Promise<Contacted> {
   const httpUrl = checkServerUrl(serverUrl)
-  if (fingerprint !== undefined) return { url: serverUrl, fingerprint: parseFingerprint(fingerprint) }
+  if (fingerprint !== undefined) {
+    return { server: { url: serverUrl, fingerprint: parseFingerprint(fingerprint) }, registration: undefined }
+  }
   const response = await http({
     method: 'GET',
     url: `${httpUrl}/.well-known/valise`,
@@ -50,7 +63,7 @@ export async function contactServer(http: Http, { serverUrl, fingerprint, signal
   })
   const info = response.status === 200 ? parseServerInfo(response.body) : undefined
   if (info === undefined) throw new SetupError('wrong_server', `What answers at ${serverUrl} is no Valise server.`)
-  return { url: serverUrl, fingerprint: info.fingerprint }
+  return { server: { url: serverUrl, fingerprint: info.fingerprint }, registration: info.registration }
 }
 
 function parseServerInfo(body: Uint8Array): z.infer<typeof serverInfo> | undefined {

@@ -12,6 +12,7 @@ import {
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
 import { checkServerUrl, contactServer } from '../account/first-contact.ts'
 import { type Identity, loadIdentity, MAX_DEVICE_NAME_LENGTH } from '../account/identity.ts'
+import { invitationRequired, parseInvitation } from '../account/invitation.ts'
 import { forgetAccount, joinAccount } from '../account/join-account.ts'
 import { SetupError } from '../account/setup-error.ts'
 import type { Client } from '../client.ts'
@@ -39,6 +40,11 @@ export interface ServerOptions {
   readonly fingerprint?: string | undefined
   readonly name: string
   readonly signal?: AbortSignal | undefined
+}
+
+export interface InitialiseOptions extends ServerOptions {
+  /** As the operator of a server that wants one gave it. */
+  readonly invitation?: string | undefined
 }
 
 export interface LinkOptions extends ServerOptions {
@@ -80,7 +86,7 @@ export interface NodeDevice {
   /** `undefined` before `initialise` or `link`. */
   account(): Account | undefined
   /** Makes a user with this first device. The phrase is shown once and kept nowhere. Rejects with a `SetupError`. */
-  initialise(options: ServerOptions): Promise<{ readonly account: Account; readonly recoveryPhrase: string }>
+  initialise(options: InitialiseOptions): Promise<{ readonly account: Account; readonly recoveryPhrase: string }>
   /** Joins an account that another device approves. Rejects with a `SetupError`. */
   link(options: LinkOptions): Promise<Account>
   /** Signs in the device that made the request; `undefined` when `confirm` declined. Rejects with a `SetupError`. */
@@ -150,11 +156,13 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   return {
     homeDir,
     account,
-    initialise: async ({ serverUrl, fingerprint, name, signal }) => {
+    initialise: async ({ serverUrl, fingerprint, name, invitation: invitationText, signal }) => {
       refuseSetUp()
-      const server = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      const invitation = invitationText === undefined ? undefined : parseInvitation(invitationText)
+      const { server, registration } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      if (registration === 'invite' && invitation === undefined) throw invitationRequired()
       await forgetAccount(store)
-      const profile = { server, name: checkName(name), platform: describePlatform(), signal }
+      const profile = { server, name: checkName(name), platform: describePlatform(), invitation, signal }
       const created = await createAccount(home, profile)
       const opened = await adopt(created.identity)
       await opened.publishProfile()
@@ -162,7 +170,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     },
     link: async ({ serverUrl, fingerprint, name, onRequest, signal }) => {
       refuseSetUp()
-      const server = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      const { server } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
       const joining = { server, name: checkName(name), platform: describePlatform(), onRequest, signal }
       await adopt(await joinAccount({ ...home, http: fetchHttp }, joining))
       return requireSetUp().account

@@ -3,6 +3,7 @@
 // Which entries are valid is decided before, by the verifier that clients use too.
 
 import type { Queryable, Statement } from '../postgres.ts'
+import { useInvitation } from './invitations.ts'
 import { deleteAccount } from './users.ts'
 
 export interface DeviceLogRow {
@@ -74,12 +75,14 @@ const readUserState: Statement = {
 
 /**
  * Makes the user, inside a transaction. `exists`: the same genesis entry made it before (user_id is its hash), so a lost
- * answer may be asked for again. `key_taken`: one of the devices is somebody's already.
+ * answer may be asked for again. `key_taken`: one of the devices is somebody's already. With `invitationHash` it is used
+ * up by the user it makes, and only by him: `invitation_invalid` when nobody can use it.
  */
 export async function insertGenesis(
   tx: Queryable,
   change: DeviceLogChange,
-): Promise<'inserted' | 'exists' | 'deleted' | 'key_taken'> {
+  invitationHash?: Uint8Array,
+): Promise<'inserted' | 'exists' | 'deleted' | 'key_taken' | 'invitation_invalid'> {
   await lockKeys(tx, change.added)
   const inserted = await tx.query(insertUser, [change.userId, change.seq, change.head, change.epoch?.n ?? 0])
   if (inserted.length === 0) {
@@ -89,6 +92,11 @@ export async function insertGenesis(
   if (await isAnyKeyTaken(tx, change.added)) {
     await tx.query(removeUser, [change.userId])
     return 'key_taken'
+  }
+  // Last, so that nothing but the making of the user uses it up.
+  if (invitationHash !== undefined && !(await useInvitation(tx, invitationHash))) {
+    await tx.query(removeUser, [change.userId])
+    return 'invitation_invalid'
   }
   await applyEffects(tx, change)
   return 'inserted'
