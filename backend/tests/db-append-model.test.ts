@@ -1,8 +1,9 @@
-// append_events against a model of DESIGN 4 that stores events one by one in plain code: seeded random batches with
-// repeats, forks, gaps, torn chains, stale epochs, revocations and a stream limit must be answered alike.
+// Both ways into the log against a model of DESIGN 4 that stores events one by one in plain code: seeded random batches
+// with repeats, forks, gaps, torn chains, stale epochs, revocations and a stream limit must be answered alike.
 
 import { toHex } from '@valise/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Queryable } from '../src/db/postgres.ts'
 import { appendDeviceLogEntry, type DeviceLogChange } from '../src/db/queries/device-log.ts'
 import { type AppendEvent, type AppendRun, appendRuns, readEventsAfter } from '../src/db/queries/events.ts'
 import {
@@ -152,10 +153,27 @@ describe.each(DATABASE_KINDS)('append against its model on %s', (kind) => {
     if (isRevocation) victim.isRevoked = true
   }
 
-  test.each([20_260_101, 77, 4_242_424])(
-    'ORD-1, ORD-2, ORD-3, DEV-2: seed %i is answered as the model says',
-    async (seed) => {
+  /** The database, and the functions of the log that were asked. */
+  const watchCalls = (): { db: Queryable; calls: Set<string> } => {
+    const calls = new Set<string>()
+    const query: Queryable['query'] = (statement, values) => {
+      calls.add(statement.name)
+      return opened.db.query(statement, values)
+    }
+    return { db: { query }, calls }
+  }
+
+  /** What waits goes as one batch, or run by run, so that each may take the short way. */
+  const WAYS = [
+    { way: 'in batches', split: (runs: AppendRun[]) => [runs] },
+    { way: 'run by run', split: (runs: AppendRun[]) => runs.map((run) => [run]) },
+  ]
+
+  test.each(WAYS.flatMap(({ way, split }) => [20_260_101, 77, 4_242_424].map((seed) => ({ way, split, seed }))))(
+    'ORD-1, ORD-2, ORD-3, DEV-2: seed $seed is answered as the model says, $way',
+    async ({ seed, split }) => {
       const random = createRandom(seed)
+      const { db, calls } = watchCalls()
       const users = [await addModelUser(), await addModelUser(), await addModelUser()]
       const seen = new Set<string>()
       for (let batch = 0; batch < BATCHES; batch++) {
@@ -165,10 +183,13 @@ describe.each(DATABASE_KINDS)('append against its model on %s', (kind) => {
           .filter(() => random.chance(0.4))
         const runs = owners.map(({ user, owner }) => makeRun(random, user, owner))
         const expected = runs.flatMap((run, i) => expectRun(owners[i]!.user, owners[i]!.owner, run))
-        expect(await appendRuns(opened.db, runs, { maxStreams: MAX_STREAMS })).toMatchObject(expected)
+        const verdicts = []
+        for (const part of split(runs)) verdicts.push(...(await appendRuns(db, part, { maxStreams: MAX_STREAMS })))
+        expect(verdicts).toMatchObject(expected)
         for (const { status } of expected) seen.add(status)
       }
       expect([...seen].sort()).toEqual(EVERY_STATUS)
+      expect([...calls].sort()).toEqual(['append_events', 'append_run'])
       for (const user of users) {
         const page = await readEventsAfter(opened.db, user.devices[0]!.device.userId, 0, {
           maxEvents: 10_000,

@@ -6,10 +6,11 @@ import { initial } from './migrations/0001-initial.ts'
 import { appendEventsFunction } from './migrations/0002-append-events.ts'
 import { sessionNumbers } from './migrations/0003-session-numbers.ts'
 import { invitations } from './migrations/0004-invitations.ts'
+import { appendRunFunction } from './migrations/0005-append-run.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
-const MIGRATIONS: readonly Migration[] = [initial, appendEventsFunction, sessionNumbers, invitations]
+const MIGRATIONS: readonly Migration[] = [initial, appendEventsFunction, sessionNumbers, invitations, appendRunFunction]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */
 const LOCK_KEY = 0x76_61_6c_69_73_65

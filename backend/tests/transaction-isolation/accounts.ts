@@ -8,6 +8,7 @@ import { insertInvitations } from '../../src/db/queries/invitations.ts'
 import { beginSession } from '../../src/db/queries/sessions.ts'
 import { deleteAccount } from '../../src/db/queries/users.ts'
 import { addUser, continueRun, hash, makeEntry, makeEvents, makeGenesis } from '../support/open-database.ts'
+import { APPEND_WAYS, appending, withoutDeviceLock, withoutUserLock } from './append-ways.ts'
 import {
   asItIs,
   countEvents,
@@ -20,7 +21,6 @@ import {
   type Wrap,
   withoutConstraint,
 } from './scene.ts'
-import { appending, withoutDeviceLock, withoutUserLock } from './storage.ts'
 
 export function describeAccounts(): void {
   describe('registration, device log and deletion', () => {
@@ -175,58 +175,60 @@ export function describeAccounts(): void {
       expect(await addTwice(scene, wrap)).toEqual({ met: 'waits', second: 'key_taken' })
     })
 
-    const deleteDuringAppend = async (
-      where: Scene,
-      remove: (tx: Queryable, userId: Uint8Array) => Promise<unknown>,
-    ) => {
-      const { devices } = await addUser(where.db)
-      const { userId } = devices[0]!
-      const { met } = await interleave(where, {
-        first: appending(continueRun(devices[0]!, makeEvents(3))),
-        second: (tx) => remove(tx, userId),
-      })
-      return { met, events: await countEvents(where, userId) }
-    }
-
-    test('ISO-11, P6: a deletion waits for an append under way and leaves none of it', async () => {
-      expect(await deleteDuringAppend(scene, deleteAccount)).toEqual({ met: 'waits', events: 0 })
-    })
-
-    test('ISO-11: a deletion that marks the user last, not first, leaves events behind', async () => {
-      const lockLast = async (tx: Queryable, userId: Uint8Array): Promise<void> => {
-        let mark = async (): Promise<unknown> => undefined
-        const late = replacing(tx, 'mark_user_deleted', async (asked, values) => {
-          mark = () => tx.query(asked, values)
-          return [{}]
+    describe.each(APPEND_WAYS)('a deletion and an append $way', (way) => {
+      const deleteDuringAppend = async (
+        where: Scene,
+        remove: (tx: Queryable, userId: Uint8Array) => Promise<unknown>,
+      ) => {
+        const { devices } = await addUser(where.db)
+        const { userId } = devices[0]!
+        const { met } = await interleave(where, {
+          first: appending(way, continueRun(devices[0]!, makeEvents(3))),
+          second: (tx) => remove(tx, userId),
         })
-        await deleteAccount(late, userId)
-        await mark()
+        return { met, events: await countEvents(where, userId) }
       }
-      expect(await deleteDuringAppend(scene, lockLast)).toEqual({ met: 'waits', events: 3 })
-    })
 
-    const appendDuringDeletion = async (where: Scene) => {
-      const { devices, genesis } = await addUser(where.db)
-      const close = makeEntry(genesis, { isClosed: true })
-      const { second, met } = await interleave(where, {
-        first: (tx) => appendDeviceLogEntry(tx, close),
-        second: appending(continueRun(devices[0]!, makeEvents(1))),
+      test('ISO-11, P6: a deletion waits for an append under way and leaves none of it', async () => {
+        expect(await deleteDuringAppend(scene, deleteAccount)).toEqual({ met: 'waits', events: 0 })
       })
-      const status = 'refused' in second ? second : second[0]?.status
-      return { met, status, events: await countEvents(where, genesis.userId) }
-    }
 
-    test('ISO-12, P6: an append that waits behind a deletion is told of it and stores nothing', async () => {
-      expect(await appendDuringDeletion(scene)).toEqual({ met: 'waits', status: 'deleted', events: 0 })
-    })
+      test('ISO-11: a deletion that marks the user last, not first, leaves events behind', async () => {
+        const lockLast = async (tx: Queryable, userId: Uint8Array): Promise<void> => {
+          let mark = async (): Promise<unknown> => undefined
+          const late = replacing(tx, 'mark_user_deleted', async (asked, values) => {
+            mark = () => tx.query(asked, values)
+            return [{}]
+          })
+          await deleteAccount(late, userId)
+          await mark()
+        }
+        expect(await deleteDuringAppend(scene, lockLast)).toEqual({ met: 'waits', events: 3 })
+      })
 
-    test('ISO-12: without the lock on the user the lock on the device alone stores nothing', async () => {
-      expect(await inScene([withoutUserLock], appendDuringDeletion)).toMatchObject({ status: 'deleted', events: 0 })
-    })
+      const appendDuringDeletion = async (where: Scene) => {
+        const { devices, genesis } = await addUser(where.db)
+        const close = makeEntry(genesis, { isClosed: true })
+        const { second, met } = await interleave(where, {
+          first: (tx) => appendDeviceLogEntry(tx, close),
+          second: appending(way, continueRun(devices[0]!, makeEvents(1))),
+        })
+        const status = 'refused' in second ? second : second[0]?.status
+        return { met, status, events: await countEvents(where, genesis.userId) }
+      }
 
-    test('ISO-12: without the locks its event outlives the account', async () => {
-      const outcome = await inScene([withoutUserLock, withoutDeviceLock], appendDuringDeletion)
-      expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
+      test('ISO-12, P6: an append that waits behind a deletion is told of it and stores nothing', async () => {
+        expect(await appendDuringDeletion(scene)).toEqual({ met: 'waits', status: 'deleted', events: 0 })
+      })
+
+      test('ISO-12: without the lock on the user the lock on the device alone stores nothing', async () => {
+        expect(await inScene([withoutUserLock], appendDuringDeletion)).toMatchObject({ status: 'deleted', events: 0 })
+      })
+
+      test('ISO-12: without the locks its event outlives the account', async () => {
+        const outcome = await inScene([withoutUserLock, withoutDeviceLock], appendDuringDeletion)
+        expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
+      })
     })
 
     const beginDuringDeletion = async (where: Scene, wrap = asItIs) => {

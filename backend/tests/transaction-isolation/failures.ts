@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Database, openPostgres, type Queryable } from '../../src/db/postgres.ts'
 import { appendRuns } from '../../src/db/queries/events.ts'
 import { addUser, continueRun, createCapturedParts, makeEvents, type TestDevice } from '../support/open-database.ts'
-import { inScene, openScene, openStepped, type Scene, type Stepped, toRefused, withAppendEvents } from './scene.ts'
-import { withoutKeys } from './storage.ts'
+import { APPEND_WAYS, withoutDeviceCounter, withoutKeys } from './append-ways.ts'
+import { inScene, openScene, openStepped, type Scene, type Stepped, toRefused } from './scene.ts'
 
 const lockUser = {
   name: 'test_lock_user',
@@ -20,39 +20,37 @@ export function describeFailures(): void {
     })
     afterAll(() => scene?.close())
 
-    /** The connection is gone before the answer; then the device sends the same event again. */
-    const sendAgain = async (where: Scene, isCommitted: boolean) => {
-      const device = (await addUser(where.db)).devices[0]!
-      const run = continueRun(device, makeEvents(1))
-      const lost = await openStepped(where.opened.url)
-      await lost.run('begin isolation level read committed')
-      const [unheard] = await appendRuns(lost, [run])
-      if (isCommitted) await lost.run('commit')
-      await where.run('select pg_terminate_backend($1, 10000)', [lost.pid])
-      await lost.close()
-      const [again] = await appendRuns(where.db, [run])
-      const rows = await where.run('select 1 from events where user_id = $1', [device.userId])
-      return { unheard, again, rows: rows.length }
-    }
+    describe.each(APPEND_WAYS)('an append $way whose answer was lost', ({ append }) => {
+      /** The connection is gone before the answer; then the device sends the same event again. */
+      const sendAgain = async (where: Scene, isCommitted: boolean) => {
+        const device = (await addUser(where.db)).devices[0]!
+        const run = continueRun(device, makeEvents(1))
+        const lost = await openStepped(where.opened.url)
+        await lost.run('begin isolation level read committed')
+        const [unheard] = await append(lost, [run])
+        if (isCommitted) await lost.run('commit')
+        await where.run('select pg_terminate_backend($1, 10000)', [lost.pid])
+        await lost.close()
+        const [again] = await append(where.db, [run])
+        const rows = await where.run('select 1 from events where user_id = $1', [device.userId])
+        return { unheard, again, rows: rows.length }
+      }
 
-    test('ISO-24, P3: after a commit whose answer was lost, sending again gets the first receipt', async () => {
-      const { unheard, again, rows } = await sendAgain(scene, true)
-      expect(again).toEqual({ ...unheard, status: 'duplicate' })
-      expect(rows).toBe(1)
-    })
+      test('ISO-24, P3: after a commit whose answer was lost, sending again gets the first receipt', async () => {
+        const { unheard, again, rows } = await sendAgain(scene, true)
+        expect(again).toEqual({ ...unheard, status: 'duplicate' })
+        expect(rows).toBe(1)
+      })
 
-    test('ISO-24, P3: when there was no commit, sending again stores it with the same numbers', async () => {
-      const { again, rows } = await sendAgain(scene, false)
-      expect({ again, rows }).toMatchObject({ again: { status: 'stored', userSeq: 1, streamSeq: 1 }, rows: 1 })
-    })
+      test('ISO-24, P3: when there was no commit, sending again stores it with the same numbers', async () => {
+        const { again, rows } = await sendAgain(scene, false)
+        expect({ again, rows }).toMatchObject({ again: { status: 'stored', userSeq: 1, streamSeq: 1 }, rows: 1 })
+      })
 
-    test('ISO-24: when the counter of the device does not move with the event, it is stored twice', async () => {
-      const withoutCounter = withAppendEvents(
-        'run.last_event >= run.first_event\n      and d.user_id',
-        'run.last_event < 0\n      and d.user_id',
-      )
-      const outcome = await inScene([withoutCounter, ...withoutKeys], (mutated) => sendAgain(mutated, true))
-      expect(outcome).toMatchObject({ again: { status: 'stored', userSeq: 2 }, rows: 2 })
+      test('ISO-24: when the counter of the device does not move with the event, it is stored twice', async () => {
+        const outcome = await inScene([withoutDeviceCounter, ...withoutKeys], (mutated) => sendAgain(mutated, true))
+        expect(outcome).toMatchObject({ again: { status: 'stored', userSeq: 2 }, rows: 2 })
+      })
     })
 
     const appendOnce = (db: Queryable, device: TestDevice) =>

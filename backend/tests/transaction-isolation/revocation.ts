@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { appendDeviceLogEntry, type DeviceLogChange } from '../../src/db/queries/device-log.ts'
 import { beginSession } from '../../src/db/queries/sessions.ts'
 import { addUser, continueRun, makeEntry, makeEvents } from '../support/open-database.ts'
+import { APPEND_WAYS, appending, withoutDeviceLock, withoutUserLock } from './append-ways.ts'
 import { asItIs, countEvents, inScene, interleave, openScene, rewriting, type Scene, type Wrap } from './scene.ts'
-import { appending, withoutDeviceLock, withoutUserLock } from './storage.ts'
 
 export function describeRevocation(): void {
   describe('revocation', () => {
@@ -15,49 +15,55 @@ export function describeRevocation(): void {
     })
     afterAll(() => scene?.close())
 
-    const appendDuringRevocation = async (where: Scene, effects: (victim: Uint8Array) => Partial<DeviceLogChange>) => {
-      const { devices, genesis } = await addUser(where.db, 2)
-      const device = devices[1]!
-      const { second, met } = await interleave(where, {
-        first: (tx) => appendDeviceLogEntry(tx, makeEntry(genesis, effects(device.deviceId))),
-        second: appending(continueRun(device, makeEvents(1, { logSeq: 0 }))),
-      })
-      const status = 'refused' in second ? second : second[0]?.status
-      return { met, status, events: await countEvents(where, genesis.userId) }
-    }
     const epoch = { n: 2, prevBox: null }
     const revocation = (victim: Uint8Array) => ({ revoked: [victim], epoch })
     const rotation = () => ({ epoch })
 
-    test('ISO-15, P6: an append that waits behind the revocation of its device is refused', async () => {
-      const refused = { met: 'waits', status: 'revoked', events: 0 }
-      expect(await appendDuringRevocation(scene, revocation)).toEqual(refused)
-    })
+    describe.each(APPEND_WAYS)('of a device that appends $way', (way) => {
+      const appendDuringRevocation = async (
+        where: Scene,
+        effects: (victim: Uint8Array) => Partial<DeviceLogChange>,
+      ) => {
+        const { devices, genesis } = await addUser(where.db, 2)
+        const device = devices[1]!
+        const { second, met } = await interleave(where, {
+          first: (tx) => appendDeviceLogEntry(tx, makeEntry(genesis, effects(device.deviceId))),
+          second: appending(way, continueRun(device, makeEvents(1, { logSeq: 0 }))),
+        })
+        const status = 'refused' in second ? second : second[0]?.status
+        return { met, status, events: await countEvents(where, genesis.userId) }
+      }
 
-    test('ISO-15: without the lock on the user the lock on the device alone refuses it', async () => {
-      const outcome = await inScene([withoutUserLock], (mutated) => appendDuringRevocation(mutated, revocation))
-      expect(outcome).toMatchObject({ status: 'revoked', events: 0 })
-    })
+      test('ISO-15, P6: an append that waits behind the revocation of its device is refused', async () => {
+        const refused = { met: 'waits', status: 'revoked', events: 0 }
+        expect(await appendDuringRevocation(scene, revocation)).toEqual(refused)
+      })
 
-    test('ISO-15: without the lock on the device the lock on the user alone refuses it', async () => {
-      const outcome = await inScene([withoutDeviceLock], (mutated) => appendDuringRevocation(mutated, revocation))
-      expect(outcome).toMatchObject({ status: 'revoked', events: 0 })
-    })
+      test('ISO-15: without the lock on the user the lock on the device alone refuses it', async () => {
+        const outcome = await inScene([withoutUserLock], (mutated) => appendDuringRevocation(mutated, revocation))
+        expect(outcome).toMatchObject({ status: 'revoked', events: 0 })
+      })
 
-    test('ISO-15: when the device is looked at before the locks, an event slips past the cut', async () => {
-      const changes = [withoutUserLock, withoutDeviceLock]
-      const outcome = await inScene(changes, (mutated) => appendDuringRevocation(mutated, revocation))
-      expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
-    })
+      test('ISO-15: without the lock on the device the lock on the user alone refuses it', async () => {
+        const outcome = await inScene([withoutDeviceLock], (mutated) => appendDuringRevocation(mutated, revocation))
+        expect(outcome).toMatchObject({ status: 'revoked', events: 0 })
+      })
 
-    test('ISO-16, DEV-2: an append under the old epoch that waits behind the new one is stale', async () => {
-      const refused = { met: 'waits', status: 'stale_epoch', events: 0 }
-      expect(await appendDuringRevocation(scene, rotation)).toEqual(refused)
-    })
+      test('ISO-15: when the device is looked at before the locks, an event slips past the cut', async () => {
+        const changes = [withoutUserLock, withoutDeviceLock]
+        const outcome = await inScene(changes, (mutated) => appendDuringRevocation(mutated, revocation))
+        expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
+      })
 
-    test('ISO-16: without the lock on the user it is stored under the old epoch', async () => {
-      const outcome = await inScene([withoutUserLock], (mutated) => appendDuringRevocation(mutated, rotation))
-      expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
+      test('ISO-16, DEV-2: an append under the old epoch that waits behind the new one is stale', async () => {
+        const refused = { met: 'waits', status: 'stale_epoch', events: 0 }
+        expect(await appendDuringRevocation(scene, rotation)).toEqual(refused)
+      })
+
+      test('ISO-16: without the lock on the user it is stored under the old epoch', async () => {
+        const outcome = await inScene([withoutUserLock], (mutated) => appendDuringRevocation(mutated, rotation))
+        expect(outcome).toEqual({ met: 'waits', status: 'stored', events: 1 })
+      })
     })
 
     const beginDuringRevocation = async (where: Scene, wrap = asItIs) => {

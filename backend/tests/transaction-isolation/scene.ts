@@ -97,11 +97,12 @@ export const statement =
   (connection) =>
     connection.run(text)
 
-/** Makes append_events anew with one place of its text replaced. */
-export const withAppendEvents =
+/** Makes a function anew with one place of its text replaced. */
+export const withFunction =
+  (name: string) =>
   (from: string, to: string): SchemaChange =>
   async (connection) => {
-    const [row] = await connection.run<{ text: string }>(`select pg_get_functiondef('append_events'::regproc) as text`)
+    const [row] = await connection.run<{ text: string }>(`select pg_get_functiondef('${name}'::regproc) as text`)
     await connection.run(replaceOnce(row!.text, from, to))
   }
 

@@ -140,7 +140,7 @@ function keyOf(id: Uint8Array, length: number): string {
 
 const bytesOfKeys = (keys: readonly string[]): Buffer => Buffer.from(keys.join(''), 'latin1')
 
-function concatFixed(parts: readonly Uint8Array[], length: number): Buffer {
+export function concatFixed(parts: readonly Uint8Array[], length: number): Buffer {
   // A part of another length would shift all that follow it: the neighbours' bytes under this event's name.
   for (const part of parts) if (part.length !== length) throw new RangeError(`expected ${length} bytes`)
   return Buffer.concat(parts)

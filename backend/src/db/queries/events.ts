@@ -5,6 +5,7 @@ import { DEFAULT_LIMITS, toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
 import { formatByteaArray } from '../values.ts'
 import { type AppendResultRow, type AppendRun, type AppendVerdict, packRuns, readVerdicts } from './append-batch.ts'
+import { type AppendRunRow, packRun, readRunVerdicts, soleRun } from './append-run.ts'
 
 export type { AppendEvent, AppendRun, AppendVerdict } from './append-batch.ts'
 
@@ -18,15 +19,45 @@ const append: Statement = {
     from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 }
 
+const appendOne: Statement = {
+  name: 'append_run',
+  operation: 'insert',
+  text: `
+    select first_user_seq, first_stream_seq, stored_at_ms
+    from append_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+}
+
+export interface AppendLimits {
+  readonly maxStreams: number
+}
+
+const DEFAULT_APPEND_LIMITS: AppendLimits = { maxStreams: DEFAULT_LIMITS.max_streams }
+
 /**
  * Stores what continues each device's chain and answers one verdict an event, in the order of the runs (ORD-1 to ORD-4).
  * One transaction, one round trip, durable when it resolves; user_seq follows the order of the runs. A device has at
  * most one run. Rejects, with nothing stored, when the database is out of reach or refuses a row (`isRefusedData`).
+ * One run of one stream takes a short way; the round trip is a second one when there is something to refuse in it.
  */
 export async function appendRuns(
   db: Queryable,
   runs: readonly AppendRun[],
-  limits: { readonly maxStreams: number } = { maxStreams: DEFAULT_LIMITS.max_streams },
+  limits: AppendLimits = DEFAULT_APPEND_LIMITS,
+): Promise<AppendVerdict[]> {
+  const run = soleRun(runs)
+  if (run !== undefined) {
+    const [row] = await db.query<AppendRunRow>(appendOne, [...packRun(run), limits.maxStreams])
+    const verdicts = readRunVerdicts(run, row)
+    if (verdicts !== undefined) return verdicts
+  }
+  return appendBatch(db, runs, limits)
+}
+
+/** As `appendRuns`, without the short way. */
+export async function appendBatch(
+  db: Queryable,
+  runs: readonly AppendRun[],
+  limits: AppendLimits = DEFAULT_APPEND_LIMITS,
 ): Promise<AppendVerdict[]> {
   if (runs.length === 0) return []
   const [row] = await db.query<AppendResultRow>(append, [...packRuns(runs), limits.maxStreams])
