@@ -23,7 +23,7 @@ import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from '
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
   beginSession,
-  findSupersededSessions,
+  findEndedSessions,
   noteDeviceSeen,
   readSeenDevices,
   renounceSession,
@@ -181,7 +181,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       },
       renounceSession: (userId, deviceId, number) => renounceSession(db, userId, deviceId, number),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
-      findSuperseded: (sessions) => findSupersededSessions(db, sessions),
+      findEnded: (sessions) => findEndedSessions(db, sessions),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
         readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),
       metrics,
@@ -232,6 +232,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         logEpoch,
         maxAgeMs: config.rotateAfterMs,
         retryAfterMs: RETRY_AFTER_MS,
+        readDeviceLog: (userId, afterSeq, limit) => readDeviceLog(db, userId, afterSeq, limit),
         now,
         onFailure,
       }),

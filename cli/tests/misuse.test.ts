@@ -7,7 +7,8 @@ import { initDevice } from './support/user.ts'
 import { cleanUp, makeFolder, runValise, startValise } from './support/valise.ts'
 
 const serverUrl = 'ws://127.0.0.1:9'
-const commands = 'serve, admin, init, link, approve, send, watch, status, devices, verify'
+const commands =
+  'serve, admin, init, link, approve, send, watch, status, devices, rename, role, revoke, rotate, recovery, recover, verify'
 
 let folder: string
 
