@@ -7,6 +7,8 @@ import { toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { createAdminToken, writeAdminAccess } from './admin/access.ts'
 import { ADMIN_COMMANDS } from './admin/commands.ts'
+import { createServerAudit } from './audit/server-audit.ts'
+import { describeStart } from './audit/start-note.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local-bus.ts'
 import { openRedisBus } from './bus/redis-bus.ts'
@@ -99,6 +101,10 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     closers.push(() => db.close())
     await runMigrations(db)
     const logEpoch = await readLogEpoch(db)
+    const audit = createServerAudit({ db, log, retentionDays: config.auditRetentionDays })
+    closers.push(audit.close)
+    await audit.note('server.start', describeStart(config, db.kind))
+    const gatewayMetrics = audit.watch(metrics.gateway)
 
     const builtBus: Bus =
       config.redisUrl === undefined
@@ -155,7 +161,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
     const rateLimits = createRateLimits({
       rules: config.rateLimits,
-      countLimited: metrics.gateway.countRateLimited,
+      countLimited: gatewayMetrics.countRateLimited,
       now: clock.monotonicMs,
     })
     const accounts = createAccounts({ crypto, db, maxDevices: config.limits.max_devices })
@@ -195,7 +201,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const addressOf = (request: IncomingMessage): string => clientAddressOf(request, config.trustedProxies)
     const gateway = createWebSocketGateway({
       log,
-      metrics: metrics.gateway,
+      metrics: gatewayMetrics,
       rotationLimits,
       handshakeTimeoutMs: config.handshakeTimeoutMs,
       maxConnections: config.maxConnections,

@@ -41,6 +41,7 @@ export interface Config {
   readonly headPollMs: number
   readonly drainMs: number
   readonly presenceLeaseMs: number
+  readonly auditRetentionDays: number
   readonly limits: Limits
 }
 
@@ -95,6 +96,7 @@ export function parseConfig(
     headPollMs: read('VALISE_HEAD_POLL_MS'),
     drainMs: read('VALISE_DRAIN_MS'),
     presenceLeaseMs: read('VALISE_PRESENCE_LEASE_MS'),
+    auditRetentionDays: read('VALISE_AUDIT_RETENTION_DAYS'),
     limits: {
       ...DEFAULT_LIMITS,
       max_payload: read('VALISE_MAX_PAYLOAD_BYTES'),
