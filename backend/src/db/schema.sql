@@ -497,6 +497,7 @@ begin
   stored_at_ms := (date_part('epoch', v_stored_at) * 1000)::bigint;
 end
 $function$;
+
 CREATE OR REPLACE FUNCTION public.refuse_audit_change()
  RETURNS trigger
  LANGUAGE plpgsql
