@@ -6,16 +6,19 @@ import { findWrongArrows } from './arrows.mjs'
 import { capture, programs, root, runAttached } from './command.mjs'
 import { checkDocExamples } from './doc-examples.mjs'
 import { findLockFileFaults } from './lock-file.mjs'
+import { findLogEventFaults } from './log-events.mjs'
 import { build, install } from './prepare.mjs'
 
 /** Each step gives undefined when all is well, otherwise what is wrong. */
 const steps = {
   'types of the packages': () => complaintOf(build()),
   'types of tests and benchmarks': () => complaintOf(runProgram(programs.tsc, '-p', 'tsconfig.tests.json')),
+  'types of the status page': () => complaintOf(runProgram(programs.tsc, '-p', 'backend/status-page')),
   'lint and format': () => complaintOf(runProgram(programs.biome, 'ci', '--error-on-warnings', '--colors=off')),
   'arrows and cycles': () => listOf(findWrongArrows().map(({ rule, from, to }) => `${rule}: ${from} → ${to}`)),
   'dead code': () => complaintOf(runProgram(programs.knip)),
   'examples in the documents': () => complaintOf(checkDocExamples()),
+  'events of the log': () => listOf(findLogEventFaults()),
   'no registry is named': () => findRegistryNames(),
   'lock file': () => listOf(findLockFileFaults(readFileSync(join(root, 'package-lock.json'), 'utf8'))),
 }

@@ -218,8 +218,7 @@ async function openPair(parts: LoadParts, user: BenchUser, sealed: SealedRun, ru
   }
 }
 
-/** Replays from the beginning; resolves when the peer is caught up. */
-export async function resume(peer: Peer): Promise<void> {
+async function resume(peer: Peer): Promise<void> {
   const caughtUp = peer.next('caught_up')
   peer.send({ type: 'resume', cursor: 0, log_epoch: null })
   await caughtUp

@@ -3,17 +3,15 @@
 
 import { createServer, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
-import { toHex } from '@valise/protocol'
+import { toBase64Url, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { createAdminToken, writeAdminAccess } from './admin/access.ts'
 import { ADMIN_COMMANDS } from './admin/commands.ts'
-import { createServerAudit } from './audit/server-audit.ts'
-import { describeStart } from './audit/start-note.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local-bus.ts'
 import { openRedisBus } from './bus/redis-bus.ts'
 import type { Config } from './config.ts'
-import { runMigrations } from './db/migrate.ts'
+import { readMigrationState, runMigrations } from './db/migrate.ts'
 import { openPglite } from './db/pglite.ts'
 import { type Database, isRefusedData, openPostgres } from './db/postgres.ts'
 import { readDeviceLog } from './db/queries/device-log.ts'
@@ -25,7 +23,7 @@ import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from '
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
   beginSession,
-  findEndedSessions,
+  findSupersededSessions,
   noteDeviceSeen,
   readSeenDevices,
   renounceSession,
@@ -46,14 +44,19 @@ import { createAdminHttp } from './http/admin.ts'
 import { createAdminCommandsHttp } from './http/admin-commands.ts'
 import { closeServer, formatHost, listen } from './http/listen.ts'
 import { createPublicHttp } from './http/public.ts'
+import { createReadiness } from './http/readiness.ts'
+import { readStatusPage } from './http/status-page.ts'
 import { openIdentity } from './identity.ts'
 import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
 import { createLogSeqGuard } from './log/log-seq-guard.ts'
 import { openPresence } from './presence/open-presence.ts'
+import { readProcess, watchStatus } from './status/watch-status.ts'
 import { createLog, type Log } from './telemetry/log.ts'
+import { DEFAULT_REPEATS } from './telemetry/log-repeats.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
 import { startSelfWatch } from './telemetry/self-watch.ts'
+import { readVersion } from './version.ts'
 
 export interface App {
   /** Where it listens; the ports are those really bound. */
@@ -83,7 +86,14 @@ const MAX_REMEMBERED_HEADS = 100_000
 /** Rejects when the configuration cannot work: a database that breaks a promise, an identity that cannot be read. */
 export async function startApp(config: Config, overrides: AppOverrides = {}): Promise<App> {
   const now = overrides.now ?? Date.now
-  const log = overrides.log ?? createLog({ level: config.logLevel })
+  const log = overrides.log ?? createLog({ level: config.logLevel, format: config.logFormat, repeats: DEFAULT_REPEATS })
+  for (const { name, nearest } of config.unknownVariables) {
+    const hint = nearest === undefined ? '' : `; did you mean ${nearest}?`
+    log.warn(
+      { event: 'config.variable.ignore', variable: name },
+      `${name} is no variable of Valise, and is not read${hint}`,
+    )
+  }
   const metrics = createMetrics()
   const clock = { now, monotonicMs: () => performance.now() }
   const crypto = nodeCrypto
@@ -93,6 +103,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     for (const close of closers.splice(0).reverse()) {
       await close().catch((error: unknown) => log.error({ event: 'app.part.fail', err: error }, 'A part did not close'))
     }
+    log.flush()
   }
 
   try {
@@ -101,10 +112,6 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     closers.push(() => db.close())
     await runMigrations(db)
     const logEpoch = await readLogEpoch(db)
-    const audit = createServerAudit({ db, log, retentionDays: config.auditRetentionDays })
-    closers.push(audit.close)
-    await audit.note('server.start', describeStart(config, db.kind))
-    const gatewayMetrics = audit.watch(metrics.gateway)
 
     const builtBus: Bus =
       config.redisUrl === undefined
@@ -161,7 +168,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
     const rateLimits = createRateLimits({
       rules: config.rateLimits,
-      countLimited: gatewayMetrics.countRateLimited,
+      countLimited: metrics.gateway.countRateLimited,
       now: clock.monotonicMs,
     })
     const accounts = createAccounts({ crypto, db, maxDevices: config.limits.max_devices })
@@ -187,7 +194,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       },
       renounceSession: (userId, deviceId, number) => renounceSession(db, userId, deviceId, number),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
-      findEnded: (sessions) => findEndedSessions(db, sessions),
+      findSuperseded: (sessions) => findSupersededSessions(db, sessions),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
         readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),
       metrics,
@@ -201,7 +208,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const addressOf = (request: IncomingMessage): string => clientAddressOf(request, config.trustedProxies)
     const gateway = createWebSocketGateway({
       log,
-      metrics: gatewayMetrics,
+      metrics: metrics.gateway,
       rotationLimits,
       handshakeTimeoutMs: config.handshakeTimeoutMs,
       maxConnections: config.maxConnections,
@@ -238,7 +245,6 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         logEpoch,
         maxAgeMs: config.rotateAfterMs,
         retryAfterMs: RETRY_AFTER_MS,
-        readDeviceLog: (userId, afterSeq, limit) => readDeviceLog(db, userId, afterSeq, limit),
         now,
         onFailure,
       }),
@@ -260,16 +266,29 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       }),
     )
     publicServer.on('upgrade', (request, socket, head) => gateway.handleUpgrade(request, socket, head))
+    const readiness = createReadiness({
+      isDraining: () => isDraining,
+      isBusHealthy: () => bus.isHealthy,
+      readMigrationState: () => readMigrationState(db),
+      now: () => performance.now(),
+    })
+    const status = await watchStatus({
+      server: {
+        version: readVersion(),
+        fingerprint: toBase64Url(identity.fingerprint),
+        database: db.kind,
+        bus: config.redisUrl === undefined ? 'local' : 'redis',
+        started_at_ms: now(),
+      },
+      samples: metrics.samples,
+      readProcess,
+      readiness: readiness.recent,
+      now,
+    })
+    closers.push(async () => status.close())
     const adminServer = createServer(
       createAdminHttp({
-        readinessProblems: async () => {
-          if (isDraining) return ['draining: this node is stopping']
-          const isReachable = await readLogEpoch(db).then(
-            () => true,
-            () => false,
-          )
-          return isReachable ? [] : ['database: out of reach']
-        },
+        readiness: readiness.check,
         renderMetrics: () => metrics.render(),
         metricsContentType: metrics.contentType,
         answerCommand:
@@ -279,6 +298,9 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
                 token: adminToken,
                 run: (name, input) => ADMIN_COMMANDS.get(name)?.(db, input),
               }),
+        readStatus: status.read,
+        page: await readStatusPage(),
+        names: config.adminNames,
       }),
     )
 

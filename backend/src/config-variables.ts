@@ -29,6 +29,17 @@ const proxies = z
     return z.NEVER
   })
 
+/** Commas between them; lower case afterwards. */
+const hostNames = z
+  .string()
+  .optional()
+  .transform((text) => (text ?? '').split(',').map((entry) => entry.trim().toLowerCase()))
+  .transform((entries) => entries.filter((entry) => entry !== ''))
+  .refine(
+    (entries) => entries.every((entry) => /^[a-z0-9._-]+$/.test(entry)),
+    'expected names such as valise.example.org, with commas between',
+  )
+
 const DAY_MS = 86_400_000
 
 /** Every variable: how it parses, what holds without it, what it means. */
@@ -40,7 +51,16 @@ export const VARIABLES = {
     meaning: 'Public port: WebSocket, mailbox, /.well-known/valise',
   },
   ADMIN_HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the admin port binds to' },
-  ADMIN_PORT: { schema: integer(0, 65_535, 'port'), fallback: '8788', meaning: 'Admin port: /live, /ready, /metrics' },
+  ADMIN_PORT: {
+    schema: integer(0, 65_535, 'port'),
+    fallback: '8788',
+    meaning: 'Admin port: status page, /live, /ready, /metrics',
+  },
+  VALISE_ADMIN_NAMES: {
+    schema: hostNames,
+    fallback: undefined,
+    meaning: 'Names with a dot under which the admin port is asked for numbers, with commas between',
+  },
   DATABASE_URL: {
     schema: url(['postgres://', 'postgresql://']).optional(),
     fallback: undefined,
@@ -70,6 +90,11 @@ export const VARIABLES = {
     schema: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
     fallback: 'info',
     meaning: 'trace, debug, info, warn, error or silent',
+  },
+  VALISE_LOG_FORMAT: {
+    schema: z.enum(['auto', 'json', 'pretty']),
+    fallback: 'auto',
+    meaning: 'json, pretty, or auto: pretty on a terminal, else json',
   },
   VALISE_SESSION_ROTATE_AFTER_MS: {
     schema: integer(1000, 30 * DAY_MS, 'milliseconds'),
@@ -170,11 +195,6 @@ export const VARIABLES = {
     schema: integer(500, 600_000, 'milliseconds'),
     fallback: '30000',
     meaning: 'Longest time for which a device can be shown online after its node died',
-  },
-  VALISE_AUDIT_RETENTION_DAYS: {
-    schema: integer(1, 36_500, 'days'),
-    fallback: '400',
-    meaning: 'Days for which the audit log keeps its records',
   },
   VALISE_MAX_PAYLOAD_BYTES: {
     schema: integer(128, 256 * 1024, 'bytes'),

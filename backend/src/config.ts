@@ -5,10 +5,12 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_LIMITS, type Limits } from '@valise/protocol'
 import type { z } from 'zod'
+import { findUnknownVariables, reportVariables, type UnknownVariable, type VariableReport } from './config-report.ts'
 import { VARIABLES, type Variable } from './config-variables.ts'
 import type { RegistrationMode } from './devices/registration.ts'
 import type { TrustedProxies } from './gateway/client-address.ts'
 import type { RateLimitRules } from './gateway/rate-limits.ts'
+import { formatHost } from './http/listen.ts'
 
 /** Raw values by variable: those of the environment, those of flags. */
 export type RawConfig = Readonly<Partial<Record<Variable, string>>>
@@ -18,6 +20,8 @@ export interface Config {
   readonly port: number
   readonly adminHost: string
   readonly adminPort: number
+  /** Lower case. */
+  readonly adminNames: readonly string[]
   /** Undefined: the embedded database. */
   readonly databaseUrl: string | undefined
   /** Undefined: the bus inside the process. */
@@ -26,6 +30,7 @@ export interface Config {
   readonly identityFile: string
   readonly registration: RegistrationMode
   readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  readonly logFormat: 'auto' | 'json' | 'pretty'
   readonly rotateAfterMs: number
   readonly rotateAfterEvents: number
   readonly slowQueryMs: number
@@ -41,8 +46,9 @@ export interface Config {
   readonly headPollMs: number
   readonly drainMs: number
   readonly presenceLeaseMs: number
-  readonly auditRetentionDays: number
   readonly limits: Limits
+  /** Of the environment: they look like ours, and mean nothing. */
+  readonly unknownVariables: readonly UnknownVariable[]
 }
 
 /** A configuration that cannot be used; `message` names the variable and the form it wants, never the value. */
@@ -71,12 +77,14 @@ export function parseConfig(
     port: read('PORT'),
     adminHost: read('ADMIN_HOST'),
     adminPort: read('ADMIN_PORT'),
+    adminNames: read('VALISE_ADMIN_NAMES'),
     databaseUrl: read('DATABASE_URL'),
     redisUrl: read('REDIS_URL'),
     dataDir,
     identityFile: read('VALISE_IDENTITY_FILE') ?? join(dataDir, 'identity.key'),
     registration: read('VALISE_REGISTRATION'),
     logLevel: read('VALISE_LOG_LEVEL'),
+    logFormat: read('VALISE_LOG_FORMAT'),
     rotateAfterMs: read('VALISE_SESSION_ROTATE_AFTER_MS'),
     rotateAfterEvents: read('VALISE_SESSION_ROTATE_AFTER_EVENTS'),
     slowQueryMs: read('VALISE_SLOW_QUERY_MS'),
@@ -96,12 +104,32 @@ export function parseConfig(
     headPollMs: read('VALISE_HEAD_POLL_MS'),
     drainMs: read('VALISE_DRAIN_MS'),
     presenceLeaseMs: read('VALISE_PRESENCE_LEASE_MS'),
-    auditRetentionDays: read('VALISE_AUDIT_RETENTION_DAYS'),
     limits: {
       ...DEFAULT_LIMITS,
       max_payload: read('VALISE_MAX_PAYLOAD_BYTES'),
       max_devices: read('VALISE_MAX_DEVICES'),
       max_streams: read('VALISE_MAX_STREAMS'),
     },
+    unknownVariables: findUnknownVariables(environment),
   }
+}
+
+export interface ConfigReport {
+  readonly variables: readonly VariableReport[]
+  readonly unknown: readonly UnknownVariable[]
+}
+
+/** For people: everything with its source and meaning, secrets masked. Never throws. */
+export const describeConfig = (
+  flags: RawConfig,
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): ConfigReport => ({
+  variables: reportVariables(flags, environment),
+  unknown: findUnknownVariables(environment),
+})
+
+/** Where the admin port is asked from this machine. */
+export function adminUrlOf({ adminHost, adminPort }: Pick<Config, 'adminHost' | 'adminPort'>): string {
+  const reachable: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' }
+  return `http://${formatHost(reachable[adminHost] ?? adminHost)}:${adminPort}`
 }

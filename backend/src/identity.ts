@@ -23,7 +23,7 @@ export class IdentityError extends Error {
 export async function openIdentity(crypto: Crypto, file: string): Promise<ServerIdentity> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
   const made = await makeSeed(file)
-  const seed = made ?? (await readSeed(file))
+  const seed = made ?? (await readSeedFile(file))
   const signer = crypto.createSigner(seed)
   seed.fill(0)
   return { signer, fingerprint: serverFingerprint(crypto, signer.publicKey), isNew: made !== undefined }
@@ -47,15 +47,21 @@ async function makeSeed(file: string): Promise<Uint8Array | undefined> {
   }
 }
 
-async function readSeed(file: string): Promise<Uint8Array> {
+async function readSeedFile(file: string): Promise<Uint8Array> {
   const [text, { mode }] = await Promise.all([readFile(file, 'utf8'), stat(file)])
   if ((mode & 0o077) !== 0) await chmod(file, 0o600)
-  const encoded = /^valise-identity-1 ([A-Za-z0-9_-]{43})\n$/.exec(text)?.[1]
-  const seed = encoded === undefined ? undefined : fromBase64Url(encoded)
-  if (seed?.length !== SEED_BYTES) {
+  const seed = readSeed(text)
+  if (seed === undefined) {
     throw new IdentityError(
       `${file} is not an identity file; restore it from a backup, or clients that pinned it are lost`,
     )
   }
   return seed
+}
+
+/** Of an identity file's text; `undefined` when it is none. Whoever asks overwrites it. */
+export function readSeed(text: string): Uint8Array | undefined {
+  const encoded = /^valise-identity-1 ([A-Za-z0-9_-]{43})\n$/.exec(text)?.[1]
+  const seed = encoded === undefined ? undefined : fromBase64Url(encoded)
+  return seed?.length === SEED_BYTES ? seed : undefined
 }

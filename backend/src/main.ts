@@ -65,7 +65,7 @@ function greeting(app: Started, fingerprint: string, dataDir: string, hasRedis: 
     `  data folder  ${dataDir}`,
     `  database     ${store.join('\n')}`,
     `  bus          ${hasRedis ? 'Redis' : 'in this process'}`,
-    `  admin        ${app.adminUrl}  (/live /ready /metrics)`,
+    `  admin        ${app.adminUrl}  (a page to look at; /live /ready /metrics)`,
     '',
     'Next, in other terminals:',
     '',

@@ -158,9 +158,18 @@ test('F: what is no HTTP, or too much of it', async () => {
   }
 })
 
-test('P7: the admin port knows three paths', async () => {
+test('P7: the admin port knows its paths and no other', async () => {
   const { adminUrl } = server.app
-  for (const path of ['/', '/metrics/', '/ready/x', '/Live', '/.well-known/valise']) {
+  for (const path of [
+    '/index.html',
+    '/status-page',
+    '/status-page/../package.json',
+    '/__proto__',
+    '/metrics/',
+    '/ready/x',
+    '/Live',
+    '/.well-known/valise',
+  ]) {
     expect(await outcome(fetch(`${adminUrl}${path}`)), path).toBe('404 not_found')
   }
   const request = await sendRaw(adminUrl, 'GET // HTTP/1.1\r\nHost: valise.invalid\r\n\r\n')

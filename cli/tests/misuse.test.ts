@@ -7,8 +7,7 @@ import { initDevice } from './support/user.ts'
 import { cleanUp, makeFolder, runValise, startValise } from './support/valise.ts'
 
 const serverUrl = 'ws://127.0.0.1:9'
-const commands =
-  'serve, admin, init, link, approve, send, watch, status, devices, rename, role, revoke, rotate, recovery, recover, verify'
+const commands = 'serve, admin, init, link, approve, send, watch, status, devices, verify, top, doctor, config'
 
 let folder: string
 
@@ -53,6 +52,8 @@ const misuses: readonly [readonly string[], string][] = [
   [['serve', '--port', 'high'], 'PORT: expected a whole number'],
   [['serve', '--port', '65536'], 'PORT: expected at most 65535'],
   [['serve', '--database-url', 'mysql://x'], 'DATABASE_URL: expected postgres://'],
+  [['top', '--admin-url', 'nonsense'], 'Expected --admin-url http://HOST:PORT'],
+  [['doctor', 'now'], 'Usage: valise doctor'],
 ]
 
 describe('misuse', () => {

@@ -6,7 +6,6 @@ import {
   equalBytes,
   findDevice,
   formatUuid,
-  isBeyondCut,
   isSameId,
   type ParsedEvent,
   toDeviceId,
@@ -138,10 +137,7 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
       device: formatUuid(deviceId),
       device_seq: deviceSeq,
     }
-    const device = findDevice(book.require(), deviceId)
-    if (device === undefined) throw new AlarmError('checkpoint_contradiction', where)
-    // One device may have seen what another did not: it is void for both.
-    if (isBeyondCut(device, deviceSeq)) return
+    if (findDevice(book.require(), deviceId) === undefined) throw new AlarmError('checkpoint_contradiction', where)
     const own = await chainAt(deviceId, deviceSeq, batch)
     if (own !== undefined) {
       if (!equalBytes(own, chain)) throw new AlarmError('checkpoint_contradiction', where)
@@ -159,13 +155,9 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
 
   const chainsSeen = (): CheckpointBody['devices'] => {
     const devices: CheckpointBody['devices'] = []
-    for (const device of book.require().devices.values()) {
-      const { deviceId, status } = device
+    for (const { deviceId } of book.require().devices.values()) {
       const head: DeviceHead | undefined = log.deviceHead(deviceId)
-      if (head === undefined) continue
-      if (status.type === 'active' || !isBeyondCut(device, head.deviceSeq)) {
-        devices.push([deviceId, head.deviceSeq, head.chain])
-      } else if (status.lastSeq > 0) devices.push([deviceId, status.lastSeq, status.chain])
+      if (head !== undefined) devices.push([deviceId, head.deviceSeq, head.chain])
     }
     return devices
   }

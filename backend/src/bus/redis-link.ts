@@ -61,7 +61,7 @@ type LinkState =
   | { readonly type: 'waiting'; readonly timer: NodeJS.Timeout }
   | { readonly type: 'closed' }
 
-function createRedisClient(url: string, name: string, timings: RedisTimings) {
+export function createRedisClient(url: string, name: string, timings: RedisTimings) {
   return createClient({
     url,
     name,

@@ -8,14 +8,12 @@ export interface NumberedSession extends Pick<Session, 'userId' | 'deviceId'> {
   readonly number: number
 }
 
-export type SessionEndCode = 'session_superseded' | 'device_revoked' | 'account_deleted'
-
 export interface SessionOpening {
   /**
    * The session has its number: it supersedes an older one here before anything is counted. False when a newer one
    * began meanwhile, here or elsewhere, and this one has to end.
    */
-  begin(number: number, close: (code: SessionEndCode) => void): boolean
+  begin(number: number, supersede: () => void): boolean
   /** Once, whether it began or not. */
   end(): void
 }
@@ -25,15 +23,13 @@ export interface SessionRegistry {
   open(session: Session): SessionOpening
   /** A session of the device with this number began somewhere: earlier ones here end. */
   supersedeOlder(deviceKey: string, number: number): void
-  /** The device may have no session any more: the one here ends. */
-  end(deviceKey: string, code: Exclude<SessionEndCode, 'session_superseded'>): void
   /** Those that have begun and not ended. */
   sessions(): NumberedSession[]
   readonly count: number
 }
 
 interface Begun extends NumberedSession {
-  close(code: SessionEndCode): void
+  supersede(): void
 }
 
 interface DeviceSlot {
@@ -55,14 +51,14 @@ export function createSessionRegistry(): SessionRegistry {
     let own: Begun | undefined
     let isEnded = false
     return {
-      begin: (number, close) => {
+      begin: (number, supersede) => {
         if (number < slot.newest) return false
         const older = slot.begun
         slot.newest = number
-        own = { userId, deviceId, number, close }
+        own = { userId, deviceId, number, supersede }
         slot.begun = own
         if (older === undefined) count++
-        older?.close('session_superseded')
+        older?.supersede()
         return true
       },
       end: () => {
@@ -83,9 +79,8 @@ export function createSessionRegistry(): SessionRegistry {
       const slot = slotByDevice.get(deviceKey)
       if (slot === undefined || number <= slot.newest) return
       slot.newest = number
-      slot.begun?.close('session_superseded')
+      slot.begun?.supersede()
     },
-    end: (deviceKey, code) => slotByDevice.get(deviceKey)?.begun?.close(code),
     sessions: () => [...slotByDevice.values()].flatMap(({ begun }) => begun ?? []),
     get count() {
       return count

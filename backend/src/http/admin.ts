@@ -1,64 +1,98 @@
-// The admin port, loopback by default: liveness, readiness with reasons, metrics (DESIGN 12), and where the database is
-// embedded the operator's commands.
+// The admin port, loopback by default: liveness, readiness with reasons, metrics, the status page with its numbers
+// (DESIGN 12), all read only; and where the database is embedded the operator's commands. Whatever holds numbers is told
+// to no page of a foreign site.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Status } from '../status/status.ts'
+import { isKnownHost } from './host-check.ts'
+import type { Readiness } from './readiness.ts'
+import { PAGE_HEADERS, type PageFile } from './status-page.ts'
 
 export interface AdminHttpParts {
-  /** Why this node should get no traffic; empty when it is ready. */
-  readinessProblems(): Promise<readonly string[]>
+  /** Never rejects. */
+  readiness(): Promise<Readiness>
   renderMetrics(): Promise<string>
   readonly metricsContentType: string
   /** Answers a command's path; undefined for another one, or where there are none. */
   answerCommand?:
     | ((request: IncomingMessage, response: ServerResponse, path: string) => Promise<void> | undefined)
     | undefined
+  readStatus(): Promise<Status>
+  /** By path. */
+  readonly page: ReadonlyMap<string, PageFile>
+  /** Further names under which this port may be asked, lower case. */
+  readonly names: readonly string[]
 }
 
-/** Who asks whether this node is ready does not wait for a database that says nothing. */
-const READY_TIMEOUT_MS = 2000
+interface Answer {
+  readonly status?: number
+  readonly contentType: string
+  readonly body: string | Buffer
+}
+
+type Route = () => Promise<Answer>
 
 export function createAdminHttp(parts: AdminHttpParts) {
-  const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const path = request.url?.split('?', 1)[0]
+  const json = (value: unknown, status = 200): Answer => ({
+    status,
+    contentType: 'application/json',
+    body: `${JSON.stringify(value)}\n`,
+  })
+
+  /** Balancers and orchestrators ask by whatever name they have. */
+  const openRoutes: Readonly<Record<string, Route>> = {
+    '/live': async () => json({ status: 'live' }),
+    '/ready': async () => {
+      const { problems, notes } = await parts.readiness()
+      const isReady = problems.length === 0
+      return json({ status: isReady ? 'ready' : 'not_ready', problems, notes }, isReady ? 200 : 503)
+    },
+  }
+  const guardedRoutes: Readonly<Record<string, Route>> = {
+    '/metrics': async () => ({ contentType: parts.metricsContentType, body: await parts.renderMetrics() }),
+    '/status.json': async () => json(await parts.readStatus()),
+    ...Object.fromEntries([...parts.page].map(([path, file]) => [path, async () => file])),
+  }
+
+  const answer = async (request: IncomingMessage): Promise<Answer> => {
+    const path = pathOf(request)
+    const open = Object.hasOwn(openRoutes, path) ? openRoutes[path] : undefined
+    const guarded = Object.hasOwn(guardedRoutes, path) ? guardedRoutes[path] : undefined
+    const route = open ?? guarded
+    if (route === undefined) {
+      return json({ code: 'not_found', expected: '/, /status.json, /live, /ready or /metrics' }, 404)
+    }
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      return json({ code: 'method_not_allowed', expected: 'GET or HEAD' }, 405)
+    }
+    if (guarded !== undefined && !isKnownHost(request.headers.host, parts.names)) {
+      return json(
+        { code: 'unknown_host', expected: 'an address, localhost, or a name listed in VALISE_ADMIN_NAMES' },
+        421,
+      )
+    }
+    return route()
+  }
+
+  const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     response.setHeader('Cache-Control', 'no-store')
-    if (path === '/metrics') {
-      response.setHeader('Content-Type', parts.metricsContentType)
-      response.end(await parts.renderMetrics())
-      return
+    for (const [name, value] of Object.entries(PAGE_HEADERS)) response.setHeader(name, value)
+    if (isKnownHost(request.headers.host, parts.names)) {
+      const answered = parts.answerCommand?.(request, response, pathOf(request))
+      if (answered !== undefined) return answered
     }
-    response.setHeader('Content-Type', 'application/json')
-    if (path === '/live') {
-      response.end('{"status":"live"}\n')
-      return
-    }
-    if (path === '/ready') {
-      const problems = await withinTime(parts.readinessProblems())
-      response.statusCode = problems.length === 0 ? 200 : 503
-      response.end(`${JSON.stringify({ status: problems.length === 0 ? 'ready' : 'not_ready', problems })}\n`)
-      return
-    }
-    const answered = parts.answerCommand?.(request, response, path ?? '')
-    if (answered !== undefined) return answered
-    response.statusCode = 404
-    response.end('{"code":"not_found","expected":"/live, /ready or /metrics"}\n')
+    const { status = 200, contentType, body } = await answer(request)
+    response.statusCode = status
+    response.setHeader('Content-Type', contentType)
+    response.end(body)
   }
 
   return (request: IncomingMessage, response: ServerResponse): void => {
-    route(request, response).catch(() => {
+    respond(request, response).catch(() => {
       response.statusCode = 500
       response.end()
     })
   }
 }
 
-async function withinTime(problems: Promise<readonly string[]>): Promise<readonly string[]> {
-  let deadline: NodeJS.Timeout | undefined
-  const expired = new Promise<readonly string[]>((resolve) => {
-    deadline = setTimeout(() => resolve([`database: no answer in ${READY_TIMEOUT_MS} ms`]), READY_TIMEOUT_MS)
-  })
-  try {
-    return await Promise.race([problems, expired])
-  } finally {
-    clearTimeout(deadline)
-  }
-}
+const pathOf = (request: IncomingMessage): string => request.url?.split('?', 1)[0] ?? ''

@@ -1,9 +1,12 @@
 // The structured log. Every line has an `event` (area.noun.verb) and a sentence. It never shows a secret or a
 // payload: names that could hold one are redacted, bytes are shown as their length, and of an error only what its
-// author wrote (a database error's detail and parameters can hold values, so they are left out).
+// author wrote (a database error's detail and parameters can hold values, so they are left out). A flood of one event
+// is summed up; lines of `debug` are all written, for only who asked for them gets them.
 
 import { createHash } from 'node:crypto'
-import { type DestinationStream, pino } from 'pino'
+import { type DestinationStream, type Logger, pino } from 'pino'
+import { formatLogLine } from './log-pretty.ts'
+import { createRepeatLimiter, type RepeatRules, type Suppressed } from './log-repeats.ts'
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
@@ -19,6 +22,20 @@ export interface Log {
   info(fields: LogFields, text: string): void
   warn(fields: LogFields, text: string): void
   error(fields: LogFields, text: string): void
+  /** The same log, with these fields in every line: what belongs to one connection, session or request. */
+  child(fields: Readonly<Record<string, string | number>>): Log
+  /** Writes the sums of what was held back so far; before the end. */
+  flush(): void
+}
+
+export interface LogOptions {
+  readonly level: LogLevel
+  /** `auto`: for a person when standard error is a terminal, else JSON. Default: JSON. */
+  readonly format?: 'auto' | 'json' | 'pretty'
+  /** Without them every line is written. */
+  readonly repeats?: RepeatRules
+  /** Standard error by default: standard output belongs to whoever started the process. */
+  readonly stream?: DestinationStream
 }
 
 const SECRET_FIELDS = [
@@ -55,17 +72,78 @@ export function hashForLog(id: Uint8Array): string {
   return createHash('sha256').update('valise log').update(id).digest('hex').slice(0, 16)
 }
 
-/** To standard error by default: standard output belongs to whoever started the process. */
-export function createLog(options: { level: LogLevel; stream?: DestinationStream }): Log {
+export function createLog(options: LogOptions): Log {
+  const { level, format = 'json', repeats } = options
   const settings = {
-    level: options.level,
+    level,
     redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
     serializers: { err: (error: unknown) => describeError(error, MAX_CAUSES) },
-    formatters: { level: (level: string) => ({ level }), log: hideBytes },
+    formatters: { level: (label: string) => ({ level: label }), log: hideBytes },
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
   }
-  return pino(settings, options.stream ?? pino.destination(STDERR))
+  const stream = options.stream ?? pino.destination(STDERR)
+  const isPretty = format === 'pretty' || (format === 'auto' && process.stderr.isTTY)
+  const logger = pino(settings, isPretty ? prettyStream(stream) : stream)
+  return repeats === undefined ? limitedLog(logger, undefined) : limitedLog(logger, createFloodGate(logger, repeats))
+}
+
+const prettyStream = (stream: DestinationStream): DestinationStream => ({
+  write: (line) => stream.write(formatLogLine(line, process.stderr.hasColors?.() ?? false)),
+})
+
+type LimitedLevel = 'info' | 'warn' | 'error'
+
+interface FloodGate {
+  admit(event: string, level: LimitedLevel): boolean
+  flush(): void
+}
+
+/** Keeps no process alive by itself. */
+function createFloodGate(logger: Logger, rules: RepeatRules): FloodGate {
+  const limiter = createRepeatLimiter<LimitedLevel>(rules, () => performance.now())
+  let timer: NodeJS.Timeout | undefined
+  const tell = (sums: readonly Suppressed<LimitedLevel>[]): void => {
+    for (const { event, level, count } of sums) {
+      logger[level]({ event, suppressed: count }, 'The same was to be said so many times more')
+    }
+  }
+  const schedule = (): void => {
+    timer ??= setTimeout(() => {
+      timer = undefined
+      tell(limiter.take('ended'))
+      if (limiter.isHolding) schedule()
+    }, rules.windowMs).unref()
+  }
+  return {
+    admit: (event, level) => {
+      const isAdmitted = limiter.admit(event, level)
+      if (!isAdmitted) schedule()
+      return isAdmitted
+    },
+    flush: () => {
+      clearTimeout(timer)
+      timer = undefined
+      tell(limiter.take('all'))
+    },
+  }
+}
+
+function limitedLog(logger: Logger, gate: FloodGate | undefined): Log {
+  const write =
+    (level: LimitedLevel) =>
+    (fields: LogFields, text: string): void => {
+      if (!logger.isLevelEnabled(level)) return
+      if (gate === undefined || gate.admit(fields.event, level)) logger[level](fields, text)
+    }
+  return {
+    debug: (fields, text) => logger.debug(fields, text),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    child: (fields) => limitedLog(logger.child(fields), gate),
+    flush: () => gate?.flush(),
+  }
 }
 
 function hideBytes(fields: Record<string, unknown>): Record<string, unknown> {

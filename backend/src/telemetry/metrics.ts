@@ -33,8 +33,17 @@ export interface Metrics {
   readonly contentType: string
   /** The text that Prometheus scrapes. */
   render(): Promise<string>
+  /** Everything that is scraped, as numbers: what the status page is made of. */
+  samples(): Promise<readonly MetricSample[]>
   /** The present value of a gauge or a counter, or a histogram's count, summed over the labels not given. */
   read(name: string, labels?: Readonly<Record<string, string>>): Promise<number>
+}
+
+/** A line of the exposition: a histogram's are named `…_bucket` (with `le`), `…_sum` and `…_count`. */
+export interface MetricSample {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string | number | undefined>>
+  readonly value: number
 }
 
 export function createMetrics(): Metrics {
@@ -51,6 +60,7 @@ export function createMetrics(): Metrics {
     definitions: kinds.definitions,
     contentType: registry.contentType,
     render: async () => `${await registry.metrics()}\n${await renderNodeMetrics()}`,
+    samples: async () => flatten(await registry.getMetricsAsJSON()),
     read: async (name, labels = {}) => {
       const metric = (await registry.getMetricsAsJSON()).find((candidate) => candidate.name === name)
       if (metric === undefined) throw new RangeError(`no metric is named ${name}`)
@@ -65,4 +75,13 @@ export function createMetrics(): Metrics {
       return sum
     },
   }
+}
+
+function flatten(metrics: Awaited<ReturnType<Registry['getMetricsAsJSON']>>): MetricSample[] {
+  return metrics.flatMap(({ name, values }) =>
+    values.map((sample): MetricSample => {
+      const named = 'metricName' in sample && typeof sample.metricName === 'string' ? sample.metricName : name
+      return { name: named, labels: sample.labels, value: sample.value }
+    }),
+  )
 }

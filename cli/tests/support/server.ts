@@ -5,6 +5,7 @@ import { type Running, startValise } from './valise.ts'
 export interface TestServer {
   readonly url: string
   readonly fingerprint: string
+  readonly adminUrl: string
   /** By Ctrl-C; resolves when it has ended, with its exit code. */
   stop(): Promise<number | null>
   /** By SIGKILL. */
@@ -29,6 +30,7 @@ export async function startServer(folder: string, environment: Record<string, st
   return {
     url: String(greeting['url']),
     fingerprint: String(greeting['fingerprint']),
+    adminUrl: String(greeting['admin_url']),
     stop: async () => {
       process.interrupt()
       return (await process.ended()).exitCode

@@ -4,7 +4,6 @@
 import {
   applyEntry,
   type Crypto,
-  type DeviceId,
   type DeviceLogState,
   equalBytes,
   isSameId,
@@ -21,15 +20,6 @@ export interface LogPosition {
   readonly head: Uint8Array
 }
 
-/** What an entry says of itself, besides what it does. */
-export interface EntryFacts {
-  /** Its hash. */
-  readonly head: Uint8Array
-  /** Unix milliseconds by the signer's clock: for people. */
-  readonly timeMs: number
-  readonly signer: DeviceId
-}
-
 export interface LogBook {
   /** `undefined` before the first entry is there. */
   readonly state: DeviceLogState | undefined
@@ -37,23 +27,10 @@ export interface LogBook {
   require(): DeviceLogState
   /** The hash of an entry held here. */
   headAt(seq: number): Uint8Array | undefined
-  factsAt(seq: number): EntryFacts | undefined
   /** Whether the position contradicts this log, is in it, or lies ahead. */
   compare(position: LogPosition): 'known' | 'ahead' | 'contradiction'
   /** Verifies entries that follow the newest one and stores them, with `also` in the same batch. Throws alarms. */
   append(entries: readonly Uint8Array[], also?: readonly StoreOperation[]): Promise<void>
-  /**
-   * Called with the states before and after an append, before anything is stored: throws the alarms that follow from
-   * the new entries, or gives what is to be stored with them.
-   */
-  onAppend(foresee: Foresee): void
-}
-
-export type Foresee = (before: DeviceLogState | undefined, after: DeviceLogState) => Promise<Consequence>
-
-export interface Consequence {
-  readonly also: readonly StoreOperation[]
-  onStored(): void
 }
 
 export interface LogBookParts {
@@ -64,13 +41,9 @@ export interface LogBookParts {
 
 export async function openLogBook({ store, crypto, userId }: LogBookParts): Promise<LogBook> {
   let state: DeviceLogState | undefined
-  const facts: EntryFacts[] = []
-  const foresights: Foresee[] = []
+  const heads: Uint8Array[] = []
 
-  const apply = (
-    from: DeviceLogState | undefined,
-    entry: Uint8Array,
-  ): { readonly state: DeviceLogState; readonly facts: EntryFacts } => {
+  const apply = (from: DeviceLogState | undefined, entry: Uint8Array): DeviceLogState => {
     const seq = from === undefined ? 0 : from.seq + 1
     const applied = applyEntry(crypto, from, entry)
     if (!applied.ok) {
@@ -81,18 +54,16 @@ export async function openLogBook({ store, crypto, userId }: LogBookParts): Prom
       })
     }
     if (!isSameId(applied.state.userId, userId)) throw new AlarmError('device_log_forked', { seq })
-    const { timeMs, signer } = applied.entry.header
-    return { state: applied.state, facts: { head: applied.state.head, timeMs, signer } }
+    return applied.state
   }
 
   for await (const [key, entry] of store.range(keysUnder('log/'))) {
     try {
-      const applied = apply(state, entry)
-      state = applied.state
-      facts.push(applied.facts)
+      state = apply(state, entry)
     } catch (error) {
       throw new AlarmError('store_damaged', { record: key }, { cause: error })
     }
+    heads.push(state.head)
   }
 
   return {
@@ -103,34 +74,25 @@ export async function openLogBook({ store, crypto, userId }: LogBookParts): Prom
       if (state === undefined) throw new Error('the device log is empty')
       return state
     },
-    headAt: (seq) => facts[seq]?.head,
-    factsAt: (seq) => facts[seq],
+    headAt: (seq) => heads[seq],
     compare: ({ seq, head }) => {
-      const own = facts[seq]?.head
+      const own = heads[seq]
       if (own === undefined) return 'ahead'
       return equalBytes(own, head) ? 'known' : 'contradiction'
     },
     append: async (entries, also = []) => {
       let next = state
       const operations: StoreOperation[] = [...also]
-      const newFacts: EntryFacts[] = []
+      const newHeads: Uint8Array[] = []
       for (const entry of entries) {
         if (entry.length > MAX_DEVICE_LOG_ENTRY_BYTES) throw new AlarmError('device_log_invalid', { rule: 'malformed' })
-        const applied = apply(next, entry)
-        next = applied.state
-        newFacts.push(applied.facts)
+        next = apply(next, entry)
+        newHeads.push(next.head)
         operations.push(put(storeKeys.logEntry(next.seq), entry))
       }
-      if (next === undefined || next === state) return
-      const consequences: Consequence[] = []
-      for (const foresee of foresights) consequences.push(await foresee(state, next))
-      await store.batch([...operations, ...consequences.flatMap((consequence) => consequence.also)])
+      await store.batch(operations)
       state = next
-      facts.push(...newFacts)
-      for (const { onStored } of consequences) onStored()
-    },
-    onAppend: (foresee) => {
-      foresights.push(foresee)
+      heads.push(...newHeads)
     },
   }
 }

@@ -8,8 +8,7 @@ export interface DeviceForSession {
   readonly edPub: Uint8Array
   /** 1 member, 2 manager, 3 recovery. */
   readonly role: number
-  /** The seq of the entry that revoked it; undefined while it is active. */
-  readonly revokedSeq: number | undefined
+  readonly status: 'active' | 'revoked'
   readonly lastDeviceSeq: number
   readonly lastChain: Uint8Array
   readonly cursor: number
@@ -31,7 +30,7 @@ export const SESSION_COLUMNS = `
       d.device_id,
       d.ed_pub,
       d.role,
-      d.revoked_log_seq,
+      d.revoked_at is not null as is_revoked,
       d.last_device_seq,
       d.last_chain,
       d.cursor,
@@ -68,7 +67,7 @@ export interface DeviceRow {
   readonly device_id: Uint8Array
   readonly ed_pub: Uint8Array
   readonly role: number
-  readonly revoked_log_seq: number | null
+  readonly is_revoked: boolean
   readonly last_device_seq: number
   readonly last_chain: Uint8Array
   readonly cursor: number
@@ -98,7 +97,7 @@ export function toDeviceForSession(row: DeviceRow): DeviceForSession {
     deviceId: row.device_id,
     edPub: row.ed_pub,
     role: row.role,
-    revokedSeq: row.revoked_log_seq ?? undefined,
+    status: row.is_revoked ? 'revoked' : 'active',
     lastDeviceSeq: row.last_device_seq,
     lastChain: row.last_chain,
     cursor: row.cursor,

@@ -1,0 +1,39 @@
+// The files of the status page, in the folder beside the sources, read once. All of them are ours: the page asks for
+// nothing from elsewhere, and its policy lets it.
+
+import { readFile } from 'node:fs/promises'
+
+export interface PageFile {
+  readonly contentType: string
+  readonly body: Buffer
+}
+
+const FOLDER = new URL('../../status-page/', import.meta.url)
+const FILES: Readonly<Record<string, { readonly name: string; readonly contentType: string }>> = {
+  '/': { name: 'index.html', contentType: 'text/html; charset=utf-8' },
+  '/status-page/page.js': { name: 'page.js', contentType: 'text/javascript; charset=utf-8' },
+  '/status-page/plot.js': { name: 'plot.js', contentType: 'text/javascript; charset=utf-8' },
+  '/status-page/words.js': { name: 'words.js', contentType: 'text/javascript; charset=utf-8' },
+  '/status-page/style.css': { name: 'style.css', contentType: 'text/css; charset=utf-8' },
+  '/status-page/icon.svg': { name: 'icon.svg', contentType: 'image/svg+xml' },
+}
+
+/** By path. Rejects when one is missing: an installation that is not whole. */
+export async function readStatusPage(): Promise<ReadonlyMap<string, PageFile>> {
+  const entries = Object.entries(FILES).map(
+    async ([path, { name, contentType }]) =>
+      [path, { contentType, body: await readFile(new URL(name, FOLDER)) }] as const,
+  )
+  return new Map(await Promise.all(entries))
+}
+
+export const PAGE_HEADERS: Readonly<Record<string, string>> = {
+  'Content-Security-Policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+  'X-Frame-Options': 'DENY',
+}

@@ -1,0 +1,207 @@
+// The admin port of a running server: whether it is ready and why not, and to whom it tells its numbers.
+
+import { request } from 'node:http'
+import pg from 'pg'
+import { afterEach, describe, expect, test } from 'vitest'
+import { isKnownHost } from '../src/http/host-check.ts'
+import { createReadiness } from '../src/http/readiness.ts'
+import { parseStatus } from '../src/status/status.ts'
+import { createTestDatabase } from './support/database.ts'
+import { waitFor } from './support/open-database.ts'
+import { startRedis } from './support/redis.ts'
+import { startTestServer, type TestServer } from './support/server.ts'
+
+const undo: (() => Promise<unknown>)[] = []
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step()
+})
+
+async function start(options: Parameters<typeof startTestServer>[0]): Promise<TestServer> {
+  const server = await startTestServer(options)
+  undo.push(server.close)
+  return server
+}
+
+interface Ready {
+  readonly status: number
+  readonly problems: readonly string[]
+  readonly notes: readonly string[]
+}
+
+async function readyOf({ app }: TestServer): Promise<Ready> {
+  const response = await fetch(`${app.adminUrl}/ready`)
+  const { problems, notes } = (await response.json()) as Ready
+  return { status: response.status, problems, notes }
+}
+
+interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly body: string
+}
+
+/** `fetch` sets its own Host. */
+function ask(adminUrl: string, path: string, options: { host?: string; method?: string } = {}): Promise<Answer> {
+  const { host, method = 'GET' } = options
+  return new Promise((resolve, reject) => {
+    const headers = host === undefined ? {} : { host }
+    request(new URL(path, adminUrl), { method, headers }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.on('end', () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          body: Buffer.concat(chunks).toString(),
+        }),
+      )
+    })
+      .on('error', reject)
+      .end()
+  })
+}
+
+const PAGES = ['/', '/status-page/page.js', '/status-page/style.css', '/status-page/icon.svg']
+
+describe('SEE-4: readiness', () => {
+  test('SEE-4: with Redis away a node is ready, and says that it is', async () => {
+    const redis = await startRedis()
+    undo.push(redis.close)
+    const server = await start({ database: 'postgres', redisUrl: redis.url })
+    expect(await readyOf(server)).toEqual({ status: 200, problems: [], notes: [] })
+    await redis.kill()
+    const away = await waitFor(
+      'the note',
+      () => readyOf(server),
+      ({ notes }) => notes.length > 0,
+    )
+    expect(away).toEqual({ status: 200, problems: [], notes: [expect.stringContaining('Redis is away')] })
+    await redis.restart()
+    await waitFor(
+      'Redis to be back',
+      () => readyOf(server),
+      ({ notes }) => notes.length === 0,
+    )
+  })
+
+  test('SEE-4: migrations that are missing, changed, or of a newer version', async () => {
+    const database = await createTestDatabase()
+    undo.push(database.drop)
+    const server = await start({ database: 'postgres', databaseUrl: database.url })
+    const sql = new pg.Client({ connectionString: database.url })
+    await sql.connect()
+    undo.push(() => sql.end())
+    await sql.query("insert into schema_migrations (number, name, checksum) values (900, 'later', '')")
+    expect(await readyOf(server)).toEqual({
+      status: 200,
+      problems: [],
+      notes: [expect.stringContaining('the database has 900 of a newer version')],
+    })
+    await sql.query('delete from schema_migrations where number = 900')
+    await sql.query("update schema_migrations set checksum = 'another' where number = 2")
+    expect(await readyOf(server)).toMatchObject({
+      status: 503,
+      problems: [expect.stringContaining('2 in the database')],
+    })
+    await sql.query('delete from schema_migrations where number > 1')
+    expect(await readyOf(server)).toMatchObject({
+      status: 503,
+      problems: [expect.stringContaining('the database is at 1, this version needs')],
+    })
+    await sql.query('drop table schema_migrations')
+    expect(await readyOf(server)).toMatchObject({ status: 503, problems: [expect.stringContaining('at 0')] })
+  })
+
+  test('SEE-4: draining, a silent database, and many who ask at once', async () => {
+    let isDraining = false
+    let asked = 0
+    const readiness = createReadiness({
+      isDraining: () => isDraining,
+      isBusHealthy: () => true,
+      readMigrationState: () => {
+        asked += 1
+        return new Promise(() => {})
+      },
+      now: () => 0,
+    })
+    const answers = await Promise.all([readiness.check(), readiness.check(), readiness.recent()])
+    expect(asked).toBe(1)
+    for (const answer of answers) expect(answer.problems).toEqual(['database: no answer in 2000 ms'])
+    expect(await readiness.recent()).toBe(answers[0])
+    isDraining = true
+    expect((await readiness.recent()).problems).toEqual(['draining: this node is stopping'])
+    expect(asked).toBe(1)
+  })
+})
+
+describe('SEE-3: who is told', () => {
+  test('SEE-3: addresses and names without a dot, and those the operator named', () => {
+    const known = ['127.0.0.1', '127.0.0.1:8788', '[::1]:8788', '10.1.2.3:1', 'localhost:8788', 'valise:8788', 'node_1']
+    const named = ['valise.example.org', 'Valise.Example.ORG:8788']
+    for (const host of known) expect(isKnownHost(host, []), host).toBe(true)
+    for (const host of named) {
+      expect(isKnownHost(host, []), host).toBe(false)
+      expect(isKnownHost(host, ['valise.example.org']), host).toBe(true)
+    }
+    const strange = [
+      undefined,
+      '',
+      'evil.example',
+      '127.0.0.1.evil.example',
+      'localhost.evil.example',
+      '[evil]',
+      'a b',
+      ':1',
+    ]
+    for (const host of [...strange, '127.0.0.1@evil.example', 'evil.example.:1', '127.0.0.1:8788:1', '[::1'])
+      expect(isKnownHost(host, ['valise.example.org']), host).toBe(false)
+  })
+
+  test('SEE-3: a foreign name gets neither numbers nor page, and a balancer its answer', async () => {
+    const server = await start({
+      database: 'postgres',
+      flags: { VALISE_ADMIN_NAMES: 'Node1.example.org, node2.example.org' },
+    })
+    const { adminUrl } = server.app
+    for (const path of [...PAGES, '/status.json', '/metrics']) {
+      expect(await ask(adminUrl, path, { host: 'evil.example' }), path).toMatchObject({
+        status: 421,
+        body: expect.stringContaining('"code":"unknown_host"'),
+      })
+      expect((await ask(adminUrl, path, { host: 'node1.example.org:8788' })).status, path).toBe(200)
+    }
+    for (const path of ['/live', '/ready'])
+      expect((await ask(adminUrl, path, { host: 'evil.example' })).status).toBe(200)
+  })
+
+  test('SEE-3: everything is read only, kept by nobody, and for this origin alone', async () => {
+    const server = await start({ database: 'postgres' })
+    const { adminUrl } = server.app
+    for (const path of [...PAGES, '/status.json', '/metrics', '/live', '/ready', '/nowhere']) {
+      const { headers, body } = await ask(adminUrl, path)
+      expect(headers['access-control-allow-origin'], path).toBeUndefined()
+      expect(headers['cache-control'], path).toBe('no-store')
+      expect(headers['cross-origin-resource-policy'], path).toBe('same-origin')
+      expect(headers['content-security-policy'], path).toContain("default-src 'none'")
+      expect(headers['content-security-policy'], path).not.toContain('unsafe')
+      expect(body, path).not.toMatch(/https?:\/\/(?!www\.w3\.org\/2000\/svg)/)
+      if (path === '/nowhere') continue
+      expect(await ask(adminUrl, path, { method: 'POST' }), path).toMatchObject({ status: 405 })
+      expect(await ask(adminUrl, path, { method: 'HEAD' }), path).toMatchObject({ status: 200, body: '' })
+    }
+  })
+
+  test('SEE-1: /status.json and /metrics say the same', async () => {
+    const server = await start({ database: 'postgres' })
+    const { adminUrl, metrics } = server.app
+    metrics.log.countStored(12_345)
+    metrics.gateway.countRateLimited('address', 3)
+    const status = await waitFor(
+      'the next reading',
+      async () => parseStatus(JSON.parse((await ask(adminUrl, '/status.json')).body)),
+      (read) => read?.total.events_stored === 12_345,
+    )
+    expect(status?.errors).toEqual([expect.objectContaining({ kind: 'limit', code: 'address', total: 3 })])
+    expect((await ask(adminUrl, '/metrics')).body).toContain('valise_events_stored_total 12345')
+  })
+})

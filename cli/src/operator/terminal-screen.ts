@@ -1,0 +1,64 @@
+// A terminal that is drawn over and over: its other screen while it is used, and exactly as it was afterwards, however it
+// ends. Knows when its size changes and which keys are pressed.
+
+import type { ReadStream, WriteStream } from 'node:tty'
+
+export interface TerminalScreen {
+  readonly columns: number
+  readonly rows: number
+  /** Over what was there before; lines beyond the last row are left out. */
+  draw(lines: readonly string[]): void
+  /** Idempotent. */
+  restore(): void
+}
+
+export interface TerminalEvents {
+  onResize(): void
+  onKey(key: string): void
+}
+
+const ENTER = '\u001b[?1049h\u001b[?25l'
+const LEAVE = '\u001b[?25h\u001b[?1049l'
+const HOME = '\u001b[H'
+const CLEAR_LINE = '\u001b[K'
+const CLEAR_BELOW = '\u001b[J'
+/** Lines that are too long are cut, not wrapped, while it draws. */
+const NO_WRAP = '\u001b[?7l'
+const WRAP = '\u001b[?7h'
+
+export function openTerminalScreen(stdin: ReadStream, stdout: WriteStream, events: TerminalEvents): TerminalScreen {
+  let isRestored = false
+  const onData = (data: Buffer): void => {
+    for (const key of data.toString('utf8')) events.onKey(key)
+  }
+  const restore = (): void => {
+    if (isRestored) return
+    isRestored = true
+    stdin.off('data', onData)
+    stdin.setRawMode(false)
+    stdin.pause()
+    stdout.off('resize', events.onResize)
+    process.off('exit', restore)
+    stdout.write(WRAP + LEAVE)
+  }
+  process.on('exit', restore)
+  stdout.write(ENTER)
+  stdin.setRawMode(true)
+  stdin.on('data', onData)
+  stdin.resume()
+  stdout.on('resize', events.onResize)
+  return {
+    get columns() {
+      return stdout.columns
+    },
+    get rows() {
+      return stdout.rows
+    },
+    draw: (lines) => {
+      if (isRestored) return
+      const shown = lines.slice(0, stdout.rows).map((line) => line + CLEAR_LINE)
+      stdout.write(NO_WRAP + HOME + shown.join('\r\n') + CLEAR_BELOW + WRAP)
+    },
+    restore,
+  }
+}
