@@ -1,6 +1,6 @@
 // The loads that are measured, and one run of one of them with the CPU time that everybody spent meanwhile.
 
-import { readMachineCpuMs, readPostgresCpuMs } from './cpu.ts'
+import { type CpuPerEvent, type CpuSnapshot, cpuBetween, difference, takeSnapshot } from './cpu-window.ts'
 import { type LoadResult, runLoad } from './load.ts'
 import type { Sealing } from './sealing.ts'
 import type { ServerProcess } from './server-process.ts'
@@ -25,15 +25,6 @@ export const LOAD_CASES: readonly LoadCase[] = [
 
 /** Run once on a fresh server, unmeasured: until V8 has compiled the hot path, a fifth of the CPU time is the compiler's. */
 export const REHEARSAL = { users: 20, inFlight: 8, eventsEach: 3000 }
-
-/** CPU microseconds an event; undefined where it cannot be seen. */
-export interface CpuPerEvent {
-  readonly serverUs: number
-  readonly postgresUs: number | undefined
-  readonly loadUs: number
-  /** Share of the machine's CPU time in the window that went to processes that are no part of the benchmark. */
-  readonly foreignShare: number | undefined
-}
 
 export interface CaseResult extends LoadResult {
   readonly eventsPerCommit: number | undefined
@@ -69,21 +60,13 @@ export async function rehearse(server: ServerProcess, sealing: Sealing, users: r
   })
 }
 
-interface Snapshot {
-  readonly atMs: number
-  readonly events: number
-  readonly commits: number | undefined
-  readonly serverMs: number
-  readonly postgresMs: number | undefined
-  readonly loadMs: number
-  readonly machineMs: number | undefined
-}
-
 export async function runCase(load: LoadCase, parts: CaseParts): Promise<CaseResult> {
   const measureMs = parts.seconds * 1000
   const events = Math.ceil((load.sealedPerSecond * (WARM_UP_MS + measureMs)) / 1000 / load.users)
   const sealed = await parts.sealing.seal(parts.users, events, BODY_BYTES)
-  const snapshots: Snapshot[] = []
+  const snapshots: CpuSnapshot[] = []
+  const commits: (number | undefined)[] = []
+  const postmaster = load.database === 'postgres' ? parts.postmaster : undefined
   const result = await runLoad({
     server: parts.server.address,
     users: parts.users,
@@ -92,40 +75,16 @@ export async function runCase(load: LoadCase, parts: CaseParts): Promise<CaseRes
     warmUpMs: WARM_UP_MS,
     measureMs,
     onWindow: async (_edge, received) => {
-      const postgresMs = load.database === 'postgres' ? readPostgresCpuMs(parts.postmaster) : undefined
-      const machineMs = readMachineCpuMs()
-      const commits = await parts.server.readCommits()
-      const { cpuMs } = await parts.server.readUsage()
-      const { user, system } = process.cpuUsage()
-      const loadMs = (user + system) / 1000
-      const events = received()
-      snapshots.push({ atMs: performance.now(), events, commits, serverMs: cpuMs, postgresMs, loadMs, machineMs })
+      commits.push(await parts.server.readCommits())
+      snapshots.push(await takeSnapshot(parts.server, postmaster, received))
     },
   })
   const [begin, end] = snapshots
   if (begin === undefined || end === undefined) throw new Error('the window was not measured')
-  const commits = difference(begin.commits, end.commits)
+  const commitCount = difference(commits[0], commits[1])
   return {
     ...result,
-    cpu: compare(begin, end, parts.cores),
-    eventsPerCommit: commits === undefined ? undefined : (end.events - begin.events) / commits,
+    cpu: cpuBetween(begin, end, parts.cores),
+    eventsPerCommit: commitCount === undefined ? undefined : (end.events - begin.events) / commitCount,
   }
 }
-
-function compare(begin: Snapshot, end: Snapshot, cores: number): CpuPerEvent {
-  const events = end.events - begin.events
-  const serverMs = end.serverMs - begin.serverMs
-  const loadMs = end.loadMs - begin.loadMs
-  const postgresMs = difference(begin.postgresMs, end.postgresMs)
-  const machineMs = difference(begin.machineMs, end.machineMs)
-  const foreignMs = machineMs === undefined ? undefined : machineMs - serverMs - loadMs - (postgresMs ?? 0)
-  return {
-    serverUs: (serverMs * 1000) / events,
-    postgresUs: postgresMs === undefined ? undefined : (postgresMs * 1000) / events,
-    loadUs: (loadMs * 1000) / events,
-    foreignShare: foreignMs === undefined ? undefined : Math.max(0, foreignMs / ((end.atMs - begin.atMs) * cores)),
-  }
-}
-
-const difference = (begin: number | undefined, end: number | undefined): number | undefined =>
-  begin === undefined || end === undefined ? undefined : end - begin

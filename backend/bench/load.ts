@@ -218,7 +218,8 @@ async function openPair(parts: LoadParts, user: BenchUser, sealed: SealedRun, ru
   }
 }
 
-async function resume(peer: Peer): Promise<void> {
+/** Replays from the beginning; resolves when the peer is caught up. */
+export async function resume(peer: Peer): Promise<void> {
   const caughtUp = peer.next('caught_up')
   peer.send({ type: 'resume', cursor: 0, log_epoch: null })
   await caughtUp

@@ -2,19 +2,13 @@
 
 import type { BaselineResult } from './baseline.ts'
 import type { CaseResult, LoadCase } from './cases.ts'
+import { median } from './median.ts'
 import type { ConnectionsResult } from './session-costs.ts'
 
 export const whole = (value: number): string => Math.round(value).toLocaleString('en-US').replaceAll(',', ' ')
 const milliseconds = (value: number): string => value.toFixed(value < 10 ? 2 : 0)
-const optional = (value: number | undefined, format: (value: number) => string): string =>
+export const optional = (value: number | undefined, format: (value: number) => string): string =>
   value === undefined ? '–' : format(value)
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  const middle = sorted.length >> 1
-  const upper = sorted[middle] ?? Number.NaN
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
-}
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)))

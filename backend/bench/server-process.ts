@@ -14,7 +14,7 @@ export interface ServerProcess {
   readonly address: ServerAddress
   /** CPU time and memory so far; memory after a full garbage collection when asked. */
   readUsage(options?: { readonly isCollected: boolean }): Promise<Usage>
-  /** The first sample of that name; undefined when there is none. */
+  /** Summed over its labels; undefined when there is no sample of that name. */
   readMetric(name: string): Promise<number | undefined>
   /** Transactions that stored events, so far; undefined when the metric has gone. */
   readCommits(): Promise<number | undefined>
@@ -79,8 +79,8 @@ export async function startServer(options: {
   }
   const readMetric = async (name: string): Promise<number | undefined> => {
     const metrics = await (await fetch(`${started.adminUrl}/metrics`)).text()
-    const value = new RegExp(`^${name}(?:\\{[^}]*\\})? ([0-9.e+-]+)$`, 'm').exec(metrics)?.[1]
-    return value === undefined ? undefined : Number(value)
+    const samples = [...metrics.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? ([0-9.e+-]+)$`, 'gm'))]
+    return samples.length === 0 ? undefined : samples.reduce((sum, [, value]) => sum + Number(value), 0)
   }
   return {
     address: { url: started.url, fingerprint },

@@ -7,6 +7,8 @@ import { toBase64Url, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { createAdminToken, writeAdminAccess } from './admin/access.ts'
 import { ADMIN_COMMANDS } from './admin/commands.ts'
+import { createServerAudit } from './audit/server-audit.ts'
+import { describeStart } from './audit/start-note.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local-bus.ts'
 import { openRedisBus } from './bus/redis-bus.ts'
@@ -23,7 +25,7 @@ import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from '
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
   beginSession,
-  findSupersededSessions,
+  findEndedSessions,
   noteDeviceSeen,
   readSeenDevices,
   renounceSession,
@@ -112,6 +114,10 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     closers.push(() => db.close())
     await runMigrations(db)
     const logEpoch = await readLogEpoch(db)
+    const audit = createServerAudit({ db, log, retentionDays: config.auditRetentionDays })
+    closers.push(audit.close)
+    await audit.note('server.start', describeStart(config, db.kind))
+    const gatewayMetrics = audit.watch(metrics.gateway)
 
     const builtBus: Bus =
       config.redisUrl === undefined
@@ -168,7 +174,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
     const rateLimits = createRateLimits({
       rules: config.rateLimits,
-      countLimited: metrics.gateway.countRateLimited,
+      countLimited: gatewayMetrics.countRateLimited,
       now: clock.monotonicMs,
     })
     const accounts = createAccounts({ crypto, db, maxDevices: config.limits.max_devices })
@@ -194,7 +200,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       },
       renounceSession: (userId, deviceId, number) => renounceSession(db, userId, deviceId, number),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
-      findSuperseded: (sessions) => findSupersededSessions(db, sessions),
+      findEnded: (sessions) => findEndedSessions(db, sessions),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
         readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),
       metrics,
@@ -208,7 +214,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const addressOf = (request: IncomingMessage): string => clientAddressOf(request, config.trustedProxies)
     const gateway = createWebSocketGateway({
       log,
-      metrics: metrics.gateway,
+      metrics: gatewayMetrics,
       rotationLimits,
       handshakeTimeoutMs: config.handshakeTimeoutMs,
       maxConnections: config.maxConnections,
@@ -245,6 +251,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         logEpoch,
         maxAgeMs: config.rotateAfterMs,
         retryAfterMs: RETRY_AFTER_MS,
+        readDeviceLog: (userId, afterSeq, limit) => readDeviceLog(db, userId, afterSeq, limit),
         now,
         onFailure,
       }),

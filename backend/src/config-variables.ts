@@ -196,6 +196,11 @@ export const VARIABLES = {
     fallback: '30000',
     meaning: 'Longest time for which a device can be shown online after its node died',
   },
+  VALISE_AUDIT_RETENTION_DAYS: {
+    schema: integer(1, 36_500, 'days'),
+    fallback: '400',
+    meaning: 'Days for which the audit log keeps its records',
+  },
   VALISE_MAX_PAYLOAD_BYTES: {
     schema: integer(128, 256 * 1024, 'bytes'),
     fallback: String(DEFAULT_LIMITS.max_payload),

@@ -46,6 +46,7 @@ export interface Config {
   readonly headPollMs: number
   readonly drainMs: number
   readonly presenceLeaseMs: number
+  readonly auditRetentionDays: number
   readonly limits: Limits
   /** Of the environment: they look like ours, and mean nothing. */
   readonly unknownVariables: readonly UnknownVariable[]
@@ -104,6 +105,7 @@ export function parseConfig(
     headPollMs: read('VALISE_HEAD_POLL_MS'),
     drainMs: read('VALISE_DRAIN_MS'),
     presenceLeaseMs: read('VALISE_PRESENCE_LEASE_MS'),
+    auditRetentionDays: read('VALISE_AUDIT_RETENTION_DAYS'),
     limits: {
       ...DEFAULT_LIMITS,
       max_payload: read('VALISE_MAX_PAYLOAD_BYTES'),

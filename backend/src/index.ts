@@ -1,6 +1,7 @@
 // The one door of the backend package.
 
 export { AdminAccessError } from './admin/access.ts'
+export { auditCommand, auditVerifyCommand, MAX_AUDIT_RECORDS } from './admin/audit-commands.ts'
 export { inviteCommand, MAX_INVITATION_MS, MAX_INVITATIONS, MIN_INVITATION_MS } from './admin/commands.ts'
 export { operate } from './admin/operator.ts'
 export { type App, type AppOverrides, startApp } from './app.ts'

@@ -1,7 +1,15 @@
 // SES-1: before a key is proved the server has one answer, whoever asks and whatever was wrong; the steps of a handshake
 // come once and in their order; and nothing that is no handshake gets further than its close.
 
-import { type ClientIdentity, ERRORS, type Signer, toDeviceId, toUserId } from '@valise/protocol'
+import {
+  type ClientIdentity,
+  createSessionChannel,
+  ERRORS,
+  encodeMessage,
+  type Signer,
+  toDeviceId,
+  toUserId,
+} from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { SMALL_ORDER_ENCODINGS } from '../../protocol/tests/support/crypto-suite.ts'
@@ -121,6 +129,9 @@ describe('SES-1: nothing is learned without a key', () => {
   test('SES-1: only who holds the key of a revoked device learns of it', async () => {
     const { raw, finished } = await proveHandshake(server, revoked)
     raw.socket.send(finished.authText)
+    await within('session_established', raw.nextText())
+    const channel = createSessionChannel({ crypto: nodeCrypto, role: 'client', secrets: finished.secrets })
+    raw.socket.send(channel.seal(encodeMessage({ type: 'resume', cursor: 0, log_epoch: null })))
     expect(await endOf(raw)).toEqual({ code: 4403, reason: ERRORS.device_revoked.text })
   })
 

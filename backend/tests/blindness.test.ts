@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type NodeDevice, openNodeDevice } from '../../client/src/node/index.ts'
-import { parseRecoveryPhrase } from '../../client/src/sealing/recovery.ts'
+import { readRecoveryPhrase } from '../../client/src/sealing/recovery.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { dataFolderOf, dumpTables, readFolder } from './blindness/remains.ts'
 import { findSecrets, formsOf } from './blindness/search.ts'
@@ -61,7 +61,8 @@ async function liveThrough(server: TestServer): Promise<Story> {
   const [laptop, phone] = [await openDevice(), await openDevice()]
   const serverUrl = server.url
 
-  const { recoveryPhrase } = await laptop.initialise({ serverUrl, name: NAMES[0] })
+  const { sheet } = await laptop.initialise({ serverUrl, name: NAMES[0] })
+  const recoveryPhrase = sheet.phrase
   let linking: Promise<unknown> = Promise.resolve()
   const request = await new Promise<string>((resolve, reject) => {
     linking = phone.link({ serverUrl, name: NAMES[1], onRequest: ({ text }) => resolve(text) })
@@ -93,7 +94,9 @@ async function liveThrough(server: TestServer): Promise<Story> {
   expect(words.length).toBe(12)
   keep('the recovery phrase', recoveryPhrase)
   for (const at of words.keys()) if (at > 0) keep(`words ${at}, ${at + 1} of it`, words.slice(at - 1, at + 1).join(' '))
-  keep('its entropy', parseRecoveryPhrase(recoveryPhrase)!)
+  const reading = readRecoveryPhrase(recoveryPhrase)
+  if (!reading.ok) throw new Error(reading.problem)
+  keep('its entropy', reading.entropy)
   const linkBytes = Buffer.from(request.split('.')[1]!, 'base64url')
   keep('the link’s secret', linkBytes.subarray(16, 48))
   for (const [index, device] of [laptop, phone].entries()) {

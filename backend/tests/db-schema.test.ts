@@ -33,6 +33,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       'alter table streams set (fillfactor = 100)',
       'alter function append_events reset all',
       'alter function append_run reset all',
+      'drop trigger audit_log_append_only on audit_log',
     ]
     for (const drift of drifts) {
       const undone = new Error('undo')

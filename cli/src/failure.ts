@@ -1,7 +1,7 @@
 // How a command ends: the exit codes, and the words for whatever went wrong. An error that is not expected here is told
 // with its message only; nothing is swallowed.
 
-import { ClientStoppedError, describeStop, PublishError } from '@valise/client'
+import { AccountError, ClientStoppedError, describeStop, PublishError } from '@valise/client'
 import { DeviceHomeError, SetupError } from '@valise/client/node'
 
 export const EXIT = {
@@ -42,6 +42,7 @@ const SETUP_MISUSES: ReadonlySet<string> = new Set([
   'bad_request',
   'bad_invitation',
   'invitation_required',
+  'bad_phrase',
 ])
 
 const SETUP_HINTS: Readonly<Record<string, string>> = {
@@ -51,8 +52,11 @@ const SETUP_HINTS: Readonly<Record<string, string>> = {
   bad_fingerprint: 'Expected the 43 characters that the server prints when it starts.',
   invitation_required: 'Ask its operator for one, and give it with --invite CODE.',
   invitation_refused: 'Ask its operator for another one; each makes one user, and only for a time.',
+  revoked: 'Choose another folder with --home, or link it anew: `valise link --server …`.',
   bad_request: 'Expected the line that `valise link` printed on the other device, whole.',
 }
+
+const ACCOUNT_MISUSES: ReadonlySet<string> = new Set(['unknown_device', 'ambiguous_device'])
 
 const PUBLISH_MISUSES: ReadonlySet<string> = new Set(['bad_stream_name', 'bad_ttl'])
 
@@ -64,6 +68,13 @@ export function describeFailure(error: unknown): Failure {
     return { exitCode: EXIT.alarm, code, text: describeStop(cause) }
   }
   if (error instanceof SetupError) return describeSetup(error)
+  if (error instanceof AccountError) {
+    const exitCode = ACCOUNT_MISUSES.has(error.code) ? EXIT.misuse : EXIT.failure
+    return { exitCode, code: error.code, text: error.message }
+  }
+  if (error instanceof DOMException && error.name === 'AbortError') {
+    return { exitCode: EXIT.interrupted, code: 'aborted', text: 'Given up.' }
+  }
   if (error instanceof DeviceHomeError) {
     const exitCode = error.code === 'in_use' ? EXIT.misuse : EXIT.failure
     return { exitCode, code: error.code, text: error.message }

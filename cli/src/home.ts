@@ -1,7 +1,7 @@
 // The device's home folder, open for as long as a command works in it.
 
 import { existsSync } from 'node:fs'
-import { type NodeDevice, openNodeDevice, SetupError } from '@valise/client/node'
+import { type NodeDevice, openNodeDevice, type RevokedDevice, SetupError } from '@valise/client/node'
 
 /** For `init` and `link`: the folder is made when it is not there. */
 export async function withNewHome<Result>(
@@ -23,8 +23,17 @@ export async function withHome<Result>(
 ): Promise<Result> {
   const notSetUp = (): SetupError => new SetupError('not_set_up', `${homeDir} holds no device yet.`)
   if (!existsSync(homeDir)) throw notSetUp()
-  return withNewHome(homeDir, (device) => {
-    if (device.account() === undefined) throw notSetUp()
+  return withNewHome(homeDir, async (device) => {
+    if (device.account() === undefined) throw describeRevoked(await device.revoked()) ?? notSetUp()
     return work(device)
   })
+}
+
+function describeRevoked(revoked: RevokedDevice | undefined): SetupError | undefined {
+  if (revoked === undefined) return undefined
+  const { name, serverUrl, logSeq } = revoked
+  return new SetupError(
+    'revoked',
+    `This device, "${name}" at ${serverUrl}, was revoked by entry ${logSeq} of the device log, and what it held is erased.`,
+  )
 }

@@ -25,7 +25,13 @@ export async function askPresence(
     }
     const deadline = setTimeout(() => settle(undefined), TIMEOUT_MS)
     client.onPresence((picture) => {
-      if (picture !== undefined) settle(new Map(picture.map((device) => [toHex(device.deviceId), device])))
+      if (picture === undefined) return
+      const seen = new Map(picture.map((device) => [toHex(device.deviceId), device]))
+      // What the others call themselves may be among what is yet to be read.
+      client.whenLive().then(
+        () => settle(seen),
+        () => settle(seen),
+      )
     })
     client.whenReady().catch((error: unknown) => {
       if (error instanceof ClientStoppedError) settle(undefined)

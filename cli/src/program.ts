@@ -3,12 +3,18 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
+import type { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
 import { addApprove } from './commands/approve.ts'
 import { addDevices } from './commands/devices.ts'
 import { addInit } from './commands/init.ts'
 import { addLink } from './commands/link.ts'
+import { addRecover } from './commands/recover.ts'
+import { addRecovery } from './commands/recovery.ts'
+import { addRename } from './commands/rename.ts'
+import { addRevoke } from './commands/revoke.ts'
+import { addRole } from './commands/role.ts'
+import { addRotate } from './commands/rotate.ts'
 import { addSend } from './commands/send.ts'
 import { addStatus } from './commands/status.ts'
 import { addVerify } from './commands/verify.ts'
@@ -22,9 +28,10 @@ import { addServe } from './operator/serve.ts'
 import { addTop } from './operator/top.ts'
 import { createOutput, type Output } from './output.ts'
 import { createPrompt } from './prompt.ts'
+import type { TypedInput } from './typed-lines.ts'
 
 export interface ProgramParts {
-  readonly stdin: Readable & { readonly isTTY?: boolean }
+  readonly stdin: TypedInput
   readonly stdout: Writable
   readonly stderr: Writable
   readonly environment: Readonly<Record<string, string | undefined>>
@@ -45,7 +52,12 @@ export async function runProgram(args: readonly string[], parts: ProgramParts): 
   const run: Run = (work) =>
     async function (...args) {
       const { yes, home } = this.optsWithGlobals<GlobalOptions>()
-      const prompt = createPrompt({ stdin: parts.stdin, stderr: parts.stderr, answersYes: yes === true })
+      const prompt = createPrompt({
+        stdin: parts.stdin,
+        stderr: parts.stderr,
+        answersYes: yes === true,
+        onInterrupt: () => void process.kill(process.pid, 'SIGINT'),
+      })
       const homeDir = resolve(home || parts.environment['VALISE_HOME'] || join(homedir(), '.valise'))
       exitCode = await work({ output, prompt, homeDir, stdin: parts.stdin }, ...args)
     }
@@ -73,6 +85,12 @@ const COMMANDS: readonly AddCommand[] = [
   addWatch,
   addStatus,
   addDevices,
+  addRename,
+  addRole,
+  addRevoke,
+  addRotate,
+  addRecovery,
+  addRecover,
   addVerify,
   addTop,
   addDoctor,

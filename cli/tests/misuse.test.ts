@@ -7,7 +7,8 @@ import { initDevice } from './support/user.ts'
 import { cleanUp, makeFolder, runValise, startValise } from './support/valise.ts'
 
 const serverUrl = 'ws://127.0.0.1:9'
-const commands = 'serve, admin, init, link, approve, send, watch, status, devices, verify, top, doctor, config'
+const commands =
+  'serve, admin, init, link, approve, send, watch, status, devices, rename, role, revoke, rotate, recovery, recover, verify, top, doctor, config'
 
 let folder: string
 

@@ -16,7 +16,6 @@ const ALARMS = {
   foreign_event: 'An event belongs to another user',
   own_event: "The server delivered one of this device's own events back to it",
   unknown_device: 'An event comes from a device that the device log does not know',
-  beyond_cut: 'A revoked device wrote an event after it was revoked',
   order_broken: 'The server delivered events out of order',
   through_inconsistent: 'The server claims completeness up to a point that does not fit its events',
   stream_order_broken: 'The numbers of a stream do not continue',
@@ -75,31 +74,39 @@ export class AlarmError extends Error {
   }
 }
 
+/** A code of the registry, or what this device found out by itself. */
+export type RefusalCode = ErrorCode | 'wrong_server_key' | 'revocation_unproven'
+
 /** Why a client has stopped for good. */
 export type StopCause =
   | { readonly type: 'closed' }
   | {
       readonly type: 'refused'
-      readonly code: ErrorCode | 'wrong_server_key'
+      readonly code: RefusalCode
       readonly text: string
       readonly remedy: string
     }
   | { readonly type: 'alarm'; readonly alarm: Alarm }
 
-const REFUSAL_REMEDIES: Partial<Record<ErrorCode | 'wrong_server_key', string>> = {
+const REFUSAL_REMEDIES: Partial<Record<RefusalCode, string>> = {
   wrong_server_key:
     'Someone may be between you and the server, or the server has a new key. Compare the fingerprint that the server prints at its start with the one of `valise status`; do not go on unless its operator explains the change.',
   version_unsupported: 'Update this program, or ask the operator to update the server.',
-  device_revoked: 'One of your other devices removed this one. Link it anew if that was not meant.',
+  device_revoked:
+    'One of your other devices removed this one, and what it held of the account is erased. Link it anew if that was not meant.',
+  revocation_unproven:
+    'Nothing was erased. Look at `valise devices` on another device: if this one is active there, the server does not tell the truth.',
   session_superseded: 'Another program uses the same device. End one of the two, then start again.',
   account_deleted: 'The account is gone from the server. What this device holds is kept.',
 }
 
-export function refusedFor(code: ErrorCode | 'wrong_server_key'): StopCause {
-  const text =
-    code === 'wrong_server_key'
-      ? 'The server proved another key than the one this device trusts'
-      : errorEntry(code).text
+const OWN_TEXTS: Readonly<Record<Exclude<RefusalCode, ErrorCode>, string>> = {
+  wrong_server_key: 'The server proved another key than the one this device trusts',
+  revocation_unproven: 'The server says that this device was revoked, and does not show the signed entry',
+}
+
+export function refusedFor(code: RefusalCode): Extract<StopCause, { type: 'refused' }> {
+  const text = code === 'wrong_server_key' || code === 'revocation_unproven' ? OWN_TEXTS[code] : errorEntry(code).text
   return {
     type: 'refused',
     code,

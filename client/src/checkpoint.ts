@@ -6,6 +6,7 @@ import {
   equalBytes,
   findDevice,
   formatUuid,
+  isBeyondCut,
   isSameId,
   type ParsedEvent,
   toDeviceId,
@@ -137,7 +138,10 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
       device: formatUuid(deviceId),
       device_seq: deviceSeq,
     }
-    if (findDevice(book.require(), deviceId) === undefined) throw new AlarmError('checkpoint_contradiction', where)
+    const device = findDevice(book.require(), deviceId)
+    if (device === undefined) throw new AlarmError('checkpoint_contradiction', where)
+    // One device may have seen what another did not: it is void for both.
+    if (isBeyondCut(device, deviceSeq)) return
     const own = await chainAt(deviceId, deviceSeq, batch)
     if (own !== undefined) {
       if (!equalBytes(own, chain)) throw new AlarmError('checkpoint_contradiction', where)
@@ -155,9 +159,13 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
 
   const chainsSeen = (): CheckpointBody['devices'] => {
     const devices: CheckpointBody['devices'] = []
-    for (const { deviceId } of book.require().devices.values()) {
+    for (const device of book.require().devices.values()) {
+      const { deviceId, status } = device
       const head: DeviceHead | undefined = log.deviceHead(deviceId)
-      if (head !== undefined) devices.push([deviceId, head.deviceSeq, head.chain])
+      if (head === undefined) continue
+      if (status.type === 'active' || !isBeyondCut(device, head.deviceSeq)) {
+        devices.push([deviceId, head.deviceSeq, head.chain])
+      } else if (status.lastSeq > 0) devices.push([deviceId, status.lastSeq, status.chain])
     }
     return devices
   }

@@ -1,8 +1,10 @@
 // What an application sees of a device: publish, flush, read, and know how things stand. `open-client.ts` builds it.
 
-import type { Crypto, EventId } from '@valise/protocol'
+import type { Crypto, DeviceId, EventId } from '@valise/protocol'
 import type { NewDeviceProof } from './account/add-device.ts'
 import type { Identity } from './account/identity.ts'
+import type { RevokeReason } from './account/manage-devices.ts'
+import type { DeviceProfile } from './account/profile.ts'
 import type { StopCause } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
@@ -11,6 +13,8 @@ import type { ReadOptions, ReceivedEvent } from './event-reader.ts'
 import type { PresencePicture } from './presence.ts'
 import type { OutboxLimits } from './publish/outbox.ts'
 import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+import type { VoidedEvent } from './receive/void-events.ts'
+import type { DeviceKeys } from './sealing/device-keys.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
 import type { Store } from './store/store.ts'
 import type { Transport } from './transport.ts'
@@ -62,12 +66,32 @@ export interface Client {
   /** Signs another device into the account, once a session is up. The seq of the entry. */
   addDevice(device: NewDeviceProof, signal?: AbortSignal): Promise<number>
   /**
+   * Signs devices out, with a new key epoch for the rest, once this device is live; with itself, it stops as revoked. False
+   * when they were revoked before. This and the next three reject with `AccountError` when the log does not allow it, and
+   * wait for a server that is away.
+   */
+  revokeDevices(
+    revocation: { readonly deviceIds: readonly DeviceId[]; readonly reason: RevokeReason },
+    signal?: AbortSignal,
+  ): Promise<boolean>
+  /** Starts a new key epoch; its number. */
+  rotateEpoch(signal?: AbortSignal): Promise<number>
+  /** From here on these keys, made of a new phrase, recover the account, and no earlier ones. */
+  replaceRecovery(keys: DeviceKeys, signal?: AbortSignal): Promise<boolean>
+  /** False when it has that role already. */
+  changeRole(
+    change: { readonly deviceId: DeviceId; readonly role: 'manager' | 'member' },
+    signal?: AbortSignal,
+  ): Promise<boolean>
+  /** Events that the application may have applied and that a revocation made void: those known at once, then new ones. */
+  onVoided(listener: (events: readonly VoidedEvent[]) => void): () => void
+  /**
    * The machine woke up, or its network changed: asks the server at once whether it is still there, with a deadline of
    * five seconds, and comes back at once if the client waits to do so.
    */
   checkLiveness(): void
-  /** Tells the user's other devices this one's name and platform. */
-  publishProfile(): Promise<void>
+  /** Tells the user's other devices this one's name and platform; those it has, or new ones. */
+  publishProfile(profile?: DeviceProfile): Promise<void>
   /** Leaves the outbox as it is. */
   close(): Promise<void>
   /** What the device holds, for offline reading. */
@@ -89,4 +113,6 @@ export interface ClientParts {
   readonly checkpointEvery?: number
   /** At most 64 bytes, for the server's operator. */
   readonly clientInfo: string
+  /** The device was revoked and its store erased: what else the platform keeps of it goes now. */
+  readonly onErased?: () => Promise<void>
 }

@@ -5,7 +5,7 @@ import { type EpochKeys, openEpochKeys } from './account/epoch-keys.ts'
 import type { Identity } from './account/identity.ts'
 import { type LogBook, openLogBook } from './account/log-book.ts'
 import { PROFILE_STREAM } from './account/profile.ts'
-import { readDeviceLog, readEpochKeys } from './account/sync.ts'
+import { readAccount } from './account/sync.ts'
 import { CHECKPOINT_STREAM, type Checkpoints, openCheckpoints } from './checkpoint.ts'
 import type { Clock } from './clock.ts'
 import { type Requests, SessionLostError } from './connection/requests.ts'
@@ -20,6 +20,7 @@ import {
   type PublishRefusal,
 } from './publish/publisher.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
+import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
 import { type LocalLog, openLocalLog } from './store/local-log.ts'
 import type { Store } from './store/store.ts'
@@ -29,6 +30,7 @@ export interface DeviceParts {
   readonly book: LogBook
   readonly epochKeys: EpochKeys
   readonly localLog: LocalLog
+  readonly voidEvents: VoidEvents
   readonly outbox: Outbox
   readonly chain: OwnChain
   readonly publisher: Publisher
@@ -55,6 +57,8 @@ export interface OpenDeviceParts {
   onSettled(): void
   onRetry(): void
   onOverdue(): void
+  /** A listener threw. */
+  onFailure(error: unknown): void
   /** Why nothing more will come: an error, null for a quiet end, undefined while it may. */
   stopped(): Error | null | undefined
 }
@@ -65,14 +69,14 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const book = await openLogBook({ store, crypto, userId })
   const epochKeys = await openEpochKeys({ store, sealer, crypto, keys, userId })
   const localLog = await openLocalLog(store, deviceId)
+  const voidEvents = await openVoidEvents({ store, book, log: localLog, onFailure: parts.onFailure })
   const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits })
   const chain = await openOwnChain({ store, crypto, identity })
 
   const refresh = async (upTo: number): Promise<void> => {
     const requests = parts.requests()
     if (requests === undefined) throw new SessionLostError('no session is up')
-    await readDeviceLog(requests.ask, book, upTo)
-    await readEpochKeys(requests.ask, book, epochKeys)
+    await readAccount(requests.ask, book, epochKeys, upTo)
   }
   const checkpoints = await openCheckpoints({
     store,
@@ -116,10 +120,24 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     ownDeviceId: deviceId,
     log: localLog,
     epochKeys,
+    isVoid: (event) => isVoidEvent(book.state, event),
     ownStreams: [CHECKPOINT_STREAM, PROFILE_STREAM],
     hasUnreceipted: () => chain.unreceipted.length > 0,
     stopped: parts.stopped,
   })
   const limits = { maxPayload: parts.maxPayload }
-  return { identity, book, epochKeys, localLog, outbox, chain, publisher, receiver, checkpoints, reader, limits }
+  return {
+    identity,
+    book,
+    epochKeys,
+    localLog,
+    voidEvents,
+    outbox,
+    chain,
+    publisher,
+    receiver,
+    checkpoints,
+    reader,
+    limits,
+  }
 }

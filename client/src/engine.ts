@@ -10,7 +10,8 @@ import {
   type ServerMessage,
   type SessionEstablished,
 } from '@valise/protocol'
-import { readDeviceLog, readEpochKeys } from './account/sync.ts'
+import { AccountError } from './account/account-error.ts'
+import { DeviceRevokedError, readAccount, readDeviceLog, readEpochKeys, refuseRevoked } from './account/sync.ts'
 import { AlarmError, refusedFor, type StopCause } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
@@ -33,6 +34,10 @@ export interface EngineParts {
   onLive(): void
   onPresence(message: Presence): void
   onResync(resync: { readonly from: number; readonly to: number }): void
+  /** The verified log says that this device was revoked. */
+  onRevoked(): void
+  /** The device log has grown. */
+  onDeviceLog(): void
   /** A session has just begun, or events were applied: a checkpoint may be due. */
   onCheckpointMoment(isReconnect: boolean): void
 }
@@ -72,6 +77,11 @@ export function createEngine(parts: EngineParts): Engine {
     if (error instanceof AlarmError) {
       log({ level: 'error', event: 'client.alarm.raise', code: error.alarm.code, ...error.alarm.detail })
       stop({ type: 'alarm', alarm: error.alarm })
+    } else if (error instanceof DeviceRevokedError) {
+      log({ level: 'warn', event: 'client.device.revoke' })
+      parts.onRevoked()
+    } else if (error instanceof AccountError) {
+      log({ level: 'debug', event: 'client.account.refuse', code: error.code })
     } else if (error instanceof SessionLostError) {
       log({ level: 'debug', event: 'client.session.lose', reason: error.message })
     } else if (error instanceof RequestRefusedError) {
@@ -124,8 +134,11 @@ export function createEngine(parts: EngineParts): Engine {
     }
     if (book.compare(position) === 'ahead') await readDeviceLog(requests.ask, book, position.seq)
     if (book.compare(position) !== 'known') throw new AlarmError('device_log_forked', { seq: position.seq })
+    refuseRevoked(book, epochKeys)
     await readEpochKeys(requests.ask, book, epochKeys)
-    if (findDevice(book.require(), identity.deviceId)?.status.type !== 'active') stop(refusedFor('device_revoked'))
+    if (findDevice(book.require(), identity.deviceId) === undefined) {
+      throw new AlarmError('foreign_session', { device: formatUuid(identity.deviceId) })
+    }
   }
 
   const begin = async (session: Session, requests: Requests, message: SessionEstablished): Promise<void> => {
@@ -200,8 +213,8 @@ export function createEngine(parts: EngineParts): Engine {
       }
       case 'device_log':
         if (message.head_seq <= book.require().seq) return
-        await readDeviceLog(requests.ask, book, message.head_seq)
-        return readEpochKeys(requests.ask, book, epochKeys)
+        await readAccount(requests.ask, book, epochKeys, message.head_seq)
+        return parts.onDeviceLog()
       case 'error':
         return onError(session, message)
       case 'session_expiring':

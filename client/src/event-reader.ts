@@ -48,6 +48,8 @@ export interface EventReaderParts {
   readonly ownDeviceId: DeviceId
   readonly log: LocalLog
   readonly epochKeys: EpochKeys
+  /** Of the log as it is now: an event that counts no more is not shown. */
+  isVoid(event: Pick<ParsedEvent, 'deviceId' | 'deviceSeq'>): boolean
   /** Streams that `follow` without a name leaves out. */
   readonly ownStreams: readonly string[]
   /** True while own events may still appear below what is stored. */
@@ -64,6 +66,7 @@ export function createEventReader(parts: EventReaderParts): EventReader {
   const open = ({ userSeq, record }: HeldEvent): ReceivedEvent | undefined => {
     if (record.body.type === 'expired') return undefined
     const event: ParsedEvent | undefined = parseEvent(record.body.wire)
+    if (event !== undefined && parts.isVoid(event)) return undefined
     const key = event && epochKeys.contentKey(event.epoch)
     const data = event && key && openEvent(key, event)
     if (event === undefined || data === undefined) {

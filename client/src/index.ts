@@ -1,4 +1,5 @@
 // The one door of the client package for every platform: public names, nothing else.
+export { AccountError, type AccountErrorCode } from './account/account-error.ts'
 export type { DeviceSummary, StreamSummary } from './account/directory.ts'
 export { SetupError, type SetupErrorCode } from './account/setup-error.ts'
 export { type Alarm, type AlarmCode, AlarmError, ClientStoppedError, describeStop, type StopCause } from './alarm.ts'
@@ -12,6 +13,7 @@ export { openClient } from './open-client.ts'
 export type { DevicePresence, PresencePicture } from './presence.ts'
 export { PublishError, type PublishErrorCode } from './publish/publish-error.ts'
 export type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+export type { VoidedEvent } from './receive/void-events.ts'
 export { createAtRestSealer } from './store/at-rest.ts'
 export { createMemoryStore } from './store/memory-store.ts'
 export type { Store, StoreOperation, StoreRange } from './store/store.ts'

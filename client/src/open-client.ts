@@ -1,13 +1,19 @@
 // Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
 
-import { DEFAULT_LIMITS } from '@valise/protocol'
+import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
+import type { AppendParts } from './account/append-entry.ts'
+import { createEpochWatch } from './account/epoch-age.ts'
+import { forgetRevoked } from './account/forget-account.ts'
+import { changeRole, replaceRecovery, revokeDevices, rotateEpoch } from './account/manage-devices.ts'
 import { encodeProfile, PROFILE_STREAM, PROFILE_TYPE } from './account/profile.ts'
-import { ClientStoppedError, type StopCause } from './alarm.ts'
+import { type Ask, DeviceRevokedError } from './account/sync.ts'
+import { ClientStoppedError, refusedFor, type StopCause } from './alarm.ts'
 import { createBackoff } from './backoff.ts'
 import { CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint } from './checkpoint.ts'
 import type { Client, ClientParts, ClientState, Resync } from './client.ts'
 import { type Connector, createConnector } from './connection/connector.ts'
+import { SessionLostError } from './connection/requests.ts'
 import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
@@ -59,6 +65,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onSettled: changed.fire,
     onRetry: () => engine.wake(),
     onOverdue: () => connector.session?.abandon({ type: 'silent' }),
+    onFailure: failing,
     stopped: () => {
       const cause = stopCause()
       if (cause === undefined) return undefined
@@ -113,6 +120,40 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     rememberedNames.add(streamName)
   }
 
+  /** The verified log says that this device is one no more: it stops, and keeps nothing that opens or proves anything. */
+  const forget = (): void => {
+    connector.stop(refusedFor('device_revoked'))
+    const erase = async (): Promise<void> => {
+      await forgetRevoked(store, identity, device.book.require())
+      epochKeys.forget()
+      await parts.onErased?.()
+    }
+    engine.lane.run(erase).catch(failing)
+  }
+
+  /** Signs something into the device log. A session that is lost meanwhile is waited for: the draft finds what is done. */
+  const manage = async <Result>(
+    isReady: () => boolean,
+    task: (manager: AppendParts, ask: Ask) => Promise<Result>,
+    signal: AbortSignal | undefined,
+  ): Promise<Result> => {
+    for (;;) {
+      await until(() => isReady() && engine.requests !== undefined, signal)
+      try {
+        return await engine.guard(async () => {
+          const { requests } = engine
+          if (requests === undefined) throw new SessionLostError('the session ended')
+          return task({ crypto, clock, identity: identity.keys, book: device.book, epochKeys }, requests.ask)
+        })
+      } catch (error) {
+        if (error instanceof DeviceRevokedError) throw new ClientStoppedError(refusedFor('device_revoked'))
+        if (!(error instanceof SessionLostError)) throw error
+      }
+    }
+  }
+  const isUp = (): boolean => phase !== undefined
+  const isLive = (): boolean => phase?.type === 'live'
+
   const engine: Engine = createEngine({
     device,
     clock,
@@ -130,11 +171,26 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       if (phase?.type === 'live') return
       phase = { type: 'live' }
       noteState()
+      epochWatch.consider()
     },
+    onRevoked: forget,
+    onDeviceLog: () => epochWatch.consider(),
     onPresence: presence.apply,
     onResync: (range) => resyncListeners.emit({ reason: 'retention', ...range }),
     onCheckpointMoment: (isReconnect) => {
       publishCheckpoint(isReconnect).catch(failing)
+    },
+  })
+  const epochWatch = createEpochWatch({
+    store,
+    clock,
+    random: parts.random,
+    book: device.book,
+    ownDeviceId: identity.deviceId,
+    guard: engine.guard,
+    rotate: async (isDue) => {
+      const isRotated = await manage(isLive, (manager, ask) => rotateEpoch(manager, ask, isDue), undefined)
+      if (isRotated) log({ level: 'info', event: 'client.epoch.rotate', epoch: device.book.require().epoch.n })
     },
   })
   const backoff = createBackoff({ baseMs: RECONNECT_BASE_MS, capMs: RECONNECT_CAP_MS, random: parts.random })
@@ -165,11 +221,16 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onRekeyed: engine.wake,
     onGone: () => {
       phase = undefined
+      epochWatch.cancel()
       presence.forget()
       engine.onGone()
     },
     onState: noteState,
   })
+
+  const own = device.book.state?.devices.get(toHex(identity.deviceId))
+  // It stopped between the entry and the erasing.
+  if (own?.status.type === 'revoked') forget()
 
   return {
     start: connector.start,
@@ -205,16 +266,28 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     whenLive: (signal) => until(() => state().type === 'live', signal),
     whenReady: (signal) => until(() => phase !== undefined, signal),
     cursor: () => localLog.progress.cursor,
-    addDevice: async (newDevice, signal) => {
-      await until(() => phase !== undefined && engine.requests !== undefined, signal)
-      return engine.guard(async () => {
-        const { requests } = engine
-        if (requests === undefined) throw new Error('the session ended')
-        return addDevice({ crypto, clock, identity, book: device.book, epochKeys }, requests.ask, newDevice)
-      })
+    addDevice: (newDevice, signal) => manage(isUp, (manager, ask) => addDevice(manager, ask, newDevice), signal),
+    // Live: what the device to be revoked has published is applied here as far as the log goes, and counts.
+    revokeDevices: async ({ deviceIds, reason }, signal) => {
+      const revocation = { deviceIds, reason, cutOf: localLog.deviceHead }
+      const isOwn = deviceIds.some((deviceId) => isSameId(deviceId, identity.deviceId))
+      try {
+        return await manage(isLive, (manager, ask) => revokeDevices(manager, ask, revocation), signal)
+      } catch (error) {
+        if (isOwn && isRevocation(error)) return true
+        throw error
+      }
     },
+    rotateEpoch: async (signal) => {
+      const before = device.book.require().epoch.n
+      await manage(isUp, (manager, ask) => rotateEpoch(manager, ask, (state) => state.epoch.n <= before), signal)
+      return device.book.require().epoch.n
+    },
+    replaceRecovery: (keys, signal) => manage(isUp, (manager, ask) => replaceRecovery(manager, ask, keys), signal),
+    changeRole: (change, signal) => manage(isUp, (manager, ask) => changeRole(manager, ask, change), signal),
+    onVoided: device.voidEvents.add,
     checkLiveness: connector.checkLiveness,
-    publishProfile: () => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(identity)),
+    publishProfile: (profile = identity) => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(profile)),
     close: async () => {
       connector.stop({ type: 'closed' })
       await engine.lane.idle()
@@ -222,3 +295,6 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     device,
   }
 }
+
+const isRevocation = (error: unknown): boolean =>
+  error instanceof ClientStoppedError && error.stopCause.type === 'refused' && error.stopCause.code === 'device_revoked'

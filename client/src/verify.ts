@@ -11,7 +11,7 @@ import {
 } from '@valise/protocol'
 import { type Alarm, type AlarmCode, createAlarm } from './alarm.ts'
 import type { DeviceParts } from './device-parts.ts'
-import { checkEvents } from './receive/check-events.ts'
+import { type CheckedEvent, checkEvents } from './receive/check-events.ts'
 import { parseContent } from './sealing/content.ts'
 import { epochCommit } from './sealing/epoch.ts'
 import { openEvent } from './sealing/event-seal.ts'
@@ -33,6 +33,8 @@ export interface VerifyReport {
   readonly events: number
   readonly ownEvents: number
   readonly expiredEvents: number
+  /** Of revoked devices, beyond their cuts: kept in their places, shown to nobody. */
+  readonly voidEvents: number
   readonly signatures: number
   readonly streams: number
   readonly problems: readonly VerifyProblem[]
@@ -59,7 +61,7 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
 
   const heads = { device: new Map<string, DeviceHead>(), stream: new Map<string, StreamHead>() }
   let progress: Progress = { ...NO_PROGRESS, floor: localLog.progress.floor }
-  const counts = { events: 0, ownEvents: 0, expiredEvents: 0, signatures: 0 }
+  const counts = { events: 0, ownEvents: 0, expiredEvents: 0, voidEvents: 0, signatures: 0 }
   const ownHex = toHex(identity.deviceId)
 
   /** One event at a time, so that every signature is checked and a finding names its event. */
@@ -85,7 +87,11 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     for (const [hex, { head }] of outcome.batch.streamHeads) heads.stream.set(hex, head)
     for (const event of outcome.batch.events) countEvent(event)
   }
-  const countEvent = (event: LogEvent): void => {
+  const countEvent = (event: CheckedEvent): void => {
+    if (event.isVoid) {
+      counts.voidEvents += 1
+      return
+    }
     if (toHex(event.deviceId) === ownHex) counts.ownEvents += 1
     else counts.events += 1
     if (event.body.type === 'expired') counts.expiredEvents += 1

@@ -205,23 +205,68 @@ describe('the device log behind the events', () => {
     expect(codeOf(check([...items.slice(0, 5), late], knowing(state)))).toBe('alarm epoch_invalid')
   })
 
-  test('DEV-2: a revoked device ends at its cut, with the chain that the cut names', async () => {
-    const cutAt = async (lastSeq: number, chain: Uint8Array): Promise<DeviceLogState> => {
-      const members = activeDevices(log.state)
-        .map(({ record }) => record)
-        .filter(({ edPub }) => toHex(edPub) !== toHex(log.keysByName.get('writer')!.record.edPub))
-      const epoch = await sealNextEpoch(crypto, log.state, members, log.account.epoch.secret)
-      const devices = [{ deviceId: log.deviceId('writer'), lastSeq, chain }]
-      const parts = { devices, reason: 0, epoch: epoch.start }
-      return mustApply(log.state, await buildRevoke(log.state, authorOf(log.account.manager), parts))
-    }
+  const cutAt = async (lastSeq: number, chain: Uint8Array): Promise<DeviceLogState> => {
+    const members = activeDevices(log.state)
+      .map(({ record }) => record)
+      .filter(({ edPub }) => toHex(edPub) !== toHex(log.keysByName.get('writer')!.record.edPub))
+    const epoch = await sealNextEpoch(crypto, log.state, members, log.account.epoch.secret)
+    const devices = [{ deviceId: log.deviceId('writer'), lastSeq, chain }]
+    const parts = { devices, reason: 0, epoch: epoch.start }
+    return mustApply(log.state, await buildRevoke(log.state, authorOf(log.account.manager), parts))
+  }
+  const chainsOfWriter = (): Uint8Array[] => {
     const whole = check(items.slice(0, 5))
     if (whole.type !== 'ok') throw new Error(codeOf(whole))
-    const chains = whole.batch.events.filter(({ deviceId }) => toHex(deviceId) === toHex(log.deviceId('writer')))
+    return whole.batch.events
+      .filter(({ deviceId }) => toHex(deviceId) === toHex(log.deviceId('writer')))
+      .map(({ chain }) => chain)
+  }
+  const voidSeqs = (outcome: CheckOutcome): number[] => {
+    if (outcome.type !== 'ok') throw new Error(codeOf(outcome))
+    return outcome.batch.events.filter(({ isVoid }) => isVoid).map(({ userSeq }) => userSeq)
+  }
+
+  test('DEV-6: what a revoked device wrote up to its cut counts, and what it wrote beyond is void, without an alarm', async () => {
+    const chains = chainsOfWriter()
     const five = items.slice(0, 5)
-    expect(codeOf(check(five, knowing(await cutAt(2, chains[1]!.chain))))).toBe('ok')
-    expect(codeOf(check(five, knowing(await cutAt(1, chains[0]!.chain))))).toBe('alarm beyond_cut')
-    expect(codeOf(check(five, knowing(await cutAt(2, chains[0]!.chain))))).toBe('alarm chain_forked')
+    expect(voidSeqs(check(five, knowing(await cutAt(2, chains[1]!))))).toEqual([])
+    expect(voidSeqs(check(five, knowing(await cutAt(1, chains[0]!))))).toEqual([4])
+    expect(voidSeqs(check(five, knowing(await cutAt(0, new Uint8Array(32)))))).toEqual([2, 4])
+    expect(voidSeqs(check(five.map(expire), knowing(await cutAt(1, chains[0]!))))).toEqual([4])
+    expect(check(five, knowing(await cutAt(1, chains[0]!)))).toMatchObject({ batch: { progress: { cursor: 5 } } })
+  })
+
+  test('DEV-6: a chain that does not pass through the cut is a fork', async () => {
+    const chains = chainsOfWriter()
+    expect(codeOf(check(items.slice(0, 5), knowing(await cutAt(2, chains[0]!))))).toBe('alarm chain_forked')
+  })
+
+  test('DEV-6: events up to the cut cannot be withheld behind a void one', async () => {
+    const chains = chainsOfWriter()
+    const withheld = [at(0), at(2), at(3)]
+    expect(codeOf(check(withheld, knowing(await cutAt(1, chains[0]!))))).toBe('gap chain_gap')
+  })
+
+  test('DEV-6: nothing that a void event says of itself is believed or looked for', async () => {
+    const forged = await createPublishedLog('thief')
+    await forged.publish('thief', 'a')
+    await forged.publish('thief', 'a', { logSeq: 900, epoch: 7 }, 'manager')
+    await forged.publish('manager', 'a')
+    const known = knowing(forged.state)
+    const first = checkEvents(
+      { crypto, known, ownDeviceId: undefined },
+      { events: forged.items.slice(0, 1), through: 1 },
+    )
+    if (first.type !== 'ok') throw new Error(codeOf(first))
+    const { deviceId, chain } = first.batch.events[0]!
+    const members = activeDevices(forged.state).filter((device) => toHex(device.deviceId) !== toHex(deviceId))
+    const records = members.map(({ record }) => record)
+    const epoch = await sealNextEpoch(crypto, forged.state, records, forged.account.epoch.secret)
+    const cut = { devices: [{ deviceId, lastSeq: 1, chain }], reason: 0, epoch: epoch.start }
+    const revoke = await buildRevoke(forged.state, authorOf(forged.account.manager), cut)
+    const after = knowing(mustApply(forged.state, revoke))
+    const outcome = checkEvents({ crypto, known: after, ownDeviceId: undefined }, { events: forged.items, through: 3 })
+    expect(voidSeqs(outcome)).toEqual([2])
   })
 })
 

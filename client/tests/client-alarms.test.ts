@@ -166,9 +166,8 @@ describe('reasons to stop', () => {
     expect(await verifyDevice(crypto, second.client.device)).toMatchObject({ isSound: true, events: 2 })
   })
 
-  test('a revoked device and a deleted account are told so and stay stopped', async () => {
+  test('a deleted account and a superseded session are told so and stay stopped', async () => {
     for (const [close, code] of [
-      [4403, 'device_revoked'],
       [4410, 'account_deleted'],
       [4405, 'session_superseded'],
     ] as const) {

@@ -20,7 +20,7 @@ describe('a device of its own', () => {
     const store = createMemoryStore()
     const account = { server: { url: 'ws://s', fingerprint: server.fingerprint }, name: 'a', platform: 't' }
     const created = await createAccount(parts(server, store), { ...account, signal: undefined })
-    expect(created.recoveryPhrase.split(' ')).toHaveLength(12)
+    expect(created.sheet.phrase.split(' ')).toHaveLength(12)
     expect([...server.state!.devices.values()].map(({ record }) => record.role)).toEqual(['manager', 'recovery'])
     expect(server.state!.userId).toEqual(created.identity.userId)
   })

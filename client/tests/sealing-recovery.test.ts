@@ -8,7 +8,7 @@ import {
   createRecoveryEntropy,
   createRecoveryKeys,
   formatRecoveryPhrase,
-  parseRecoveryPhrase,
+  readRecoveryPhrase,
 } from '../src/sealing/recovery.ts'
 
 describe('the recovery phrase', () => {
@@ -17,26 +17,27 @@ describe('the recovery phrase', () => {
       fc.property(fc.uint8Array({ minLength: 16, maxLength: 16 }), (entropy) => {
         const phrase = formatRecoveryPhrase(entropy)
         expect(phrase.split(' ')).toHaveLength(12)
-        expect(parseRecoveryPhrase(phrase)).toEqual(entropy)
-        expect(parseRecoveryPhrase(`  ${phrase.toUpperCase().replaceAll(' ', '\n ')} `)).toEqual(entropy)
+        expect(readRecoveryPhrase(phrase)).toEqual({ ok: true, entropy })
+        expect(readRecoveryPhrase(`  ${phrase.toUpperCase().replaceAll(' ', '\n ')} `)).toEqual({ ok: true, entropy })
       }),
     )
   })
 
   test.each([
-    ['a wrong checksum', 'abandon '.repeat(12)],
-    ['eleven words', 'abandon '.repeat(11)],
-    ['24 words', `${'abandon '.repeat(23)}art`],
-    ['a word of no list', `${'abandon '.repeat(11)}valise`],
-    ['nothing', ''],
-  ])('DEV-5: %s is no phrase', (_title, phrase) => {
-    expect(parseRecoveryPhrase(phrase)).toBeUndefined()
+    ['a wrong checksum', 'abandon '.repeat(12), { problem: 'checksum' }],
+    ['eleven words', 'abandon '.repeat(11), { problem: 'word_count', count: 11 }],
+    ['24 words', `${'abandon '.repeat(23)}art`, { problem: 'word_count', count: 24 }],
+    ['a word of no list', `${'abandon '.repeat(11)}valise`, { problem: 'unknown_words', positions: [12] }],
+    ['two words of no list', `valise ${'zoo '.repeat(10)}border`, { problem: 'unknown_words', positions: [1] }],
+    ['nothing', '', { problem: 'word_count', count: 0 }],
+  ])('DEV-5: %s is no phrase, and what is wrong is told by its place', (_title, phrase, problem) => {
+    expect(readRecoveryPhrase(phrase)).toEqual({ ok: false, ...problem })
   })
 
   test('DEV-5: no text makes the parser throw', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
-        expect(parseRecoveryPhrase(text)).toBeUndefined()
+        expect(readRecoveryPhrase(text).ok).toBe(false)
       }),
     )
   })

@@ -57,15 +57,20 @@ export function fromHex(text: string): Uint8Array | undefined {
 }
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-const VALUE_BY_CHARACTER = new Map([...ALPHABET].map((character, value) => [character, value]))
+const PAIRS = Array.from({ length: 4096 }, (_, value) => `${ALPHABET[value >> 6]}${ALPHABET[value & 63]}`)
+const NO_VALUE = 0xff
+/** By the character's code. */
+const VALUES = new Uint8Array(128).fill(NO_VALUE)
+for (let value = 0; value < ALPHABET.length; value++) VALUES[ALPHABET.charCodeAt(value)] = value
 
 /** base64url without padding (RFC 4648 §5). */
 export function toBase64Url(bytes: Uint8Array): string {
   let text = ''
   for (let i = 0; i < bytes.length; i += 3) {
     const chunk = ((bytes[i] ?? 0) << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0)
-    const characters = Math.min(bytes.length - i, 3) + 1
-    for (let j = 0; j < characters; j++) text += ALPHABET[(chunk >> (18 - 6 * j)) & 63]
+    text += PAIRS[chunk >> 12]
+    if (i + 2 < bytes.length) text += PAIRS[chunk & 0xfff]
+    else if (i + 1 < bytes.length) text += ALPHABET[(chunk >> 6) & 63]
   }
   return text
 }
@@ -77,9 +82,9 @@ export function fromBase64Url(text: string): Uint8Array | undefined {
   let bits = 0
   let bitCount = 0
   let at = 0
-  for (const character of text) {
-    const value = VALUE_BY_CHARACTER.get(character)
-    if (value === undefined) return undefined
+  for (let i = 0; i < text.length; i++) {
+    const value = VALUES[text.charCodeAt(i)] ?? NO_VALUE
+    if (value === NO_VALUE) return undefined
     bits = ((bits << 6) | value) & 0xffff
     bitCount += 6
     if (bitCount >= 8) {

@@ -1,7 +1,7 @@
 // Hashes, key derivation and signatures with their domains: nothing in this protocol is hashed, derived or
 // signed without a name from the lists below, so bytes made for one purpose never serve another.
 
-import { concatBytes, createByteWriter, encodeUtf8 } from './bytes.ts'
+import { concatBytes, encodeUtf8 } from './bytes.ts'
 import type { Crypto, Signer } from './crypto.ts'
 
 export type HashContext = 'device-id' | 'user-id' | 'log-entry' | 'box' | 'event' | 'chain-0' | 'chain'
@@ -65,15 +65,18 @@ export function hkdfExtract(crypto: Crypto, salt: Uint8Array, inputKey: Uint8Arr
 export function hkdfExpand(crypto: Crypto, key: Uint8Array, info: Uint8Array, length: number): Uint8Array {
   if (length > 255 * HASH_BYTES) throw new RangeError('HKDF-Expand yields at most 255 blocks')
   const out = new Uint8Array(length)
-  let block: Uint8Array = new Uint8Array(0)
+  // The block before, info and index side by side; the first block has none before it.
+  const input = new Uint8Array(HASH_BYTES + info.length + 1)
+  input.set(info, HASH_BYTES)
   for (let at = 0, index = 1; at < length; at += HASH_BYTES, index++) {
-    const next = crypto.hmacSha256(key, concatBytes(block, info, Uint8Array.of(index)))
-    out.set(next.subarray(0, length - at), at)
+    input[input.length - 1] = index
+    const block = crypto.hmacSha256(key, index === 1 ? input.subarray(HASH_BYTES) : input)
+    out.set(length - at < HASH_BYTES ? block.subarray(0, length - at) : block, at)
+    input.set(block)
     block.fill(0)
-    block = next
   }
   // Only the caller's copy of the secret stays.
-  block.fill(0)
+  input.fill(0, 0, HASH_BYTES)
   return out
 }
 
@@ -87,13 +90,17 @@ export function kdf(
   prefix = 'valise ',
 ): Uint8Array {
   const fullLabel = encodeUtf8(prefix + label)
-  const info = createByteWriter()
-    .u16(length)
-    .u8(fullLabel.length)
-    .bytes(fullLabel)
-    .u8(context.length)
-    .bytes(context)
-    .finish()
+  if (length > 0xffff || fullLabel.length > 0xff || context.length > 0xff) {
+    throw new RangeError('a label or a context has at most 255 bytes, what is derived 65535')
+  }
+  // u16 length | u8 and label | u8 and context, written at once: this is on the path of a handshake, twenty times.
+  const info = new Uint8Array(4 + fullLabel.length + context.length)
+  info[0] = length >> 8
+  info[1] = length
+  info[2] = fullLabel.length
+  info.set(fullLabel, 3)
+  info[3 + fullLabel.length] = context.length
+  info.set(context, 4 + fullLabel.length)
   return hkdfExpand(crypto, secret, info, length)
 }
 

@@ -7,6 +7,8 @@ import { z } from 'zod'
 import type { Database } from '../db/database.ts'
 import { insertInvitations } from '../db/queries/invitations.ts'
 import { invitationHash } from '../devices/registration.ts'
+import { auditCommand, auditVerifyCommand } from './audit-commands.ts'
+import type { AdminCommand } from './command.ts'
 
 export const MAX_INVITATIONS = 1000
 const DAY_MS = 86_400_000
@@ -24,14 +26,6 @@ const invited = z.strictObject({
   /** Unix milliseconds, by the database's clock. */
   expiresAtMs: z.number(),
 })
-
-export interface AdminCommand<Input, Output> {
-  readonly name: string
-  /** What it is given and what it answers both may pass through HTTP. */
-  readonly input: z.ZodType<Input>
-  readonly output: z.ZodType<Output>
-  run(db: Database, input: Input): Promise<Output>
-}
 
 export const inviteCommand: AdminCommand<z.infer<typeof invite>, z.infer<typeof invited>> = {
   name: 'invite',
@@ -62,6 +56,8 @@ const answering =
 /** Every command, on input from outside. Rejects as the database does. */
 export const ADMIN_COMMANDS: ReadonlyMap<string, AnswerAdminCommand> = new Map([
   [inviteCommand.name, answering(inviteCommand)],
+  [auditCommand.name, answering(auditCommand)],
+  [auditVerifyCommand.name, answering(auditVerifyCommand)],
 ])
 
 const formatInvitation = (secret: Uint8Array): string => toHex(secret).replace(/(....)(?=.)/g, '$1-')

@@ -12,7 +12,7 @@ import { openPostgres } from '../db/postgres.ts'
 import { createLog } from '../telemetry/log.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { AdminAccessError, readAdminAccess } from './access.ts'
-import type { AdminCommand } from './commands.ts'
+import type { AdminCommand } from './command.ts'
 
 const TIMEOUT_MS = 30_000
 const POOL_SIZE = 2

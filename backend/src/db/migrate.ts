@@ -7,10 +7,18 @@ import { appendEventsFunction } from './migrations/0002-append-events.ts'
 import { sessionNumbers } from './migrations/0003-session-numbers.ts'
 import { invitations } from './migrations/0004-invitations.ts'
 import { appendRunFunction } from './migrations/0005-append-run.ts'
+import { auditLogIsAppendOnly } from './migrations/0006-audit-log.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
-const MIGRATIONS: readonly Migration[] = [initial, appendEventsFunction, sessionNumbers, invitations, appendRunFunction]
+const MIGRATIONS: readonly Migration[] = [
+  initial,
+  appendEventsFunction,
+  sessionNumbers,
+  invitations,
+  appendRunFunction,
+  auditLogIsAppendOnly,
+]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */
 const LOCK_KEY = 0x76_61_6c_69_73_65

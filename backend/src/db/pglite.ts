@@ -6,14 +6,15 @@ import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { PGlite } from '@electric-sql/pglite'
+import type { Database, Queryable } from './database.ts'
 import { lockFolder } from './folder-lock.ts'
-import { createQueryMonitor, type Database, type DatabaseParts, type Queryable, type Statement } from './postgres.ts'
-import { operationOf } from './statement.ts'
+import { createQueryMonitor, type QueryMonitorParts, type QueryNote } from './query-monitor.ts'
+import { operationOf, type Statement } from './statement.ts'
 import { runTransaction } from './transaction.ts'
 import { BYTEA_OID, formatBytea, PARSERS } from './values.ts'
 import { createWalSync, syncPath, syncTree } from './wal-sync.ts'
 
-export interface PgliteParts extends DatabaseParts {
+export interface PgliteParts extends QueryMonitorParts {
   /** Made when missing, mode 0700. Undefined: in memory, gone at the end. */
   readonly dataDir: string | undefined
 }
@@ -78,6 +79,12 @@ function createDatabase(parts: PgliteParts, pglite: PGlite, disk: Disk): Databas
     }
   }
 
+  const syncDisk = async (note: QueryNote): Promise<void> => {
+    const startedAtMs = performance.now()
+    await disk.sync()
+    note.diskMs += performance.now() - startedAtMs
+  }
+
   let tail: Promise<unknown> = Promise.resolve()
   /** A statement between `begin` and `commit` of somebody else would become part of that transaction. */
   const runExclusive = <T>(work: () => Promise<T>): Promise<T> => {
@@ -86,13 +93,21 @@ function createDatabase(parts: PgliteParts, pglite: PGlite, disk: Disk): Databas
     return result
   }
 
-  const tx: Queryable = {
-    query: <Row extends object>(statement: Statement, values: readonly unknown[]) =>
-      monitor(statement, async () => {
-        const rows = await run<Row>(statement, values)
-        if (statement.text === 'commit') await disk.sync()
-        return rows
-      }),
+  /** The wait for its turn belongs to the transaction's first statement. */
+  const createTx = (waitedMs: number): Queryable => {
+    let owedMs = waitedMs
+    return {
+      query: <Row extends object>(statement: Statement, values: readonly unknown[]) => {
+        const waited = owedMs
+        owedMs = 0
+        const work = async (note: QueryNote): Promise<Row[]> => {
+          const rows = await run<Row>(statement, values)
+          if (statement.text === 'commit') await syncDisk(note)
+          return rows
+        }
+        return monitor(statement, work, waited)
+      },
+    }
   }
 
   return {
@@ -104,13 +119,16 @@ function createDatabase(parts: PgliteParts, pglite: PGlite, disk: Disk): Databas
           note.waitMs = performance.now() - queuedAtMs
           const rows = await run<Row>(statement, values)
           // Before anybody else can read what is written: nothing is seen that a power cut can take back.
-          if (operationOf(statement) !== 'select') await disk.sync()
+          if (operationOf(statement) !== 'select') await syncDisk(note)
           return rows
         })
       }),
     transaction: (options, work) =>
       runTransaction(
-        (use) => runExclusive(() => use(tx)),
+        (use) => {
+          const queuedAtMs = performance.now()
+          return runExclusive(() => use(createTx(performance.now() - queuedAtMs)))
+        },
         options,
         work,
         (err, attempt) =>

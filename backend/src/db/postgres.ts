@@ -1,29 +1,24 @@
 // The door to the database: PostgreSQL through `pg`, and the types that the embedded database fills too.
-// Every query, of the pool or inside a transaction, passes one monitor that counts, times and, when slow, logs it,
-// never with a value. Commits are durable: a server or role with synchronous_commit off is refused (P3).
+// Every query, of the pool or inside a transaction, passes one monitor (query-monitor.ts) that counts, times and, when
+// slow, logs it, never with a value. Commits are durable: a server or role with synchronous_commit off is refused (P3).
 
 import { performance } from 'node:perf_hooks'
 import pg from 'pg'
-import type { Log } from '../telemetry/log.ts'
-import type { DatabaseMetrics } from '../telemetry/metrics.ts'
+import { createActivityReader } from './activity-reader.ts'
 import type { Database, Queryable } from './database.ts'
+import { createQueryMonitor, type QueryMonitorParts, type QueryNote } from './query-monitor.ts'
 import { isConnectionLost } from './sql-state.ts'
 import { checkServer, settleConnection } from './startup-checks.ts'
-import { operationOf, type Statement } from './statement.ts'
-import { runTransaction } from './transaction.ts'
+import type { Statement } from './statement.ts'
+import { begin, runTransaction } from './transaction.ts'
 import { PARSERS } from './values.ts'
+import { createWaitWatch } from './wait-watch.ts'
 
 export type { Database, Queryable } from './database.ts'
 export { isRefusedData } from './sql-state.ts'
 export type { Statement } from './statement.ts'
 
-export interface DatabaseParts {
-  readonly log: Log
-  readonly metrics: DatabaseMetrics
-  readonly slowQueryMs: number
-}
-
-export interface PostgresParts extends DatabaseParts {
+export interface PostgresParts extends QueryMonitorParts {
   readonly url: string
   readonly poolSize: number
   readonly statementTimeoutMs?: number
@@ -39,6 +34,9 @@ const LOST_ANSWER_MS = 5_000
 export async function openPostgres(parts: PostgresParts): Promise<Database> {
   const { log, metrics, url, poolSize, statementTimeoutMs = STATEMENT_TIMEOUT_MS } = parts
   const monitor = createQueryMonitor(parts)
+  const activity = createActivityReader({ url, monitor })
+  const waitWatch = createWaitWatch({ slowQueryMs: parts.slowQueryMs, readStates: activity.readStates })
+  const pidByClient = new WeakMap<pg.ClientBase, number>()
   const pool = new pg.Pool({
     connectionString: url,
     max: poolSize,
@@ -48,7 +46,9 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
     types: { getTypeParser: (oid: number) => PARSERS[oid] ?? keepText },
-    onConnect: async (client) => settleConnection(connectionOf(client, statementTimeoutMs, () => undefined)),
+    onConnect: async (client) => {
+      pidByClient.set(client, await settleConnection(connectionOf(client, statementTimeoutMs, () => undefined)))
+    },
   })
   const endings = new Set<Promise<unknown>>()
   let isClosing = false
@@ -86,7 +86,11 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     },
   })
 
-  type Use<T> = (connection: Queryable, waitMs: number) => Promise<T>
+  interface Lent extends Queryable {
+    readonly waitMs: number
+    readonly pid: number | undefined
+  }
+  type Use<T> = (connection: Lent) => Promise<T>
   const borrow = async <T>(timeoutMs: number, use: Use<T>): Promise<T> => {
     const startedAtMs = performance.now()
     const client = await pool.connect().finally(() => metrics.observePoolWait(performance.now() - startedAtMs))
@@ -95,7 +99,7 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
       isLost = true
     })
     try {
-      return await use(connection, performance.now() - startedAtMs)
+      return await use({ ...connection, waitMs: performance.now() - startedAtMs, pid: pidByClient.get(client) })
     } finally {
       client.release(isLost)
     }
@@ -113,11 +117,47 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     }
   }
 
+  const runOn = async <Row extends object>(
+    { query, pid }: Lent,
+    note: QueryNote,
+    statement: Statement,
+    values: readonly unknown[],
+  ): Promise<Row[]> => {
+    const end = waitWatch.begin(pid)
+    try {
+      return await query<Row>(statement, values)
+    } finally {
+      note.observed = end()
+    }
+  }
+
+  /** A transaction's wait for its connection belongs to its first statement, also when there is none to be had. */
+  const lendToTransaction = async <T>(timeoutMs: number, use: (connection: Queryable) => Promise<T>): Promise<T> => {
+    const askedAtMs = performance.now()
+    let isLent = false
+    try {
+      return await lend(timeoutMs, (lent) => {
+        isLent = true
+        let owedMs = lent.waitMs
+        const query = <Row extends object>(statement: Statement, values: readonly unknown[]): Promise<Row[]> => {
+          const waitedMs = owedMs
+          owedMs = 0
+          return monitor(statement, (note) => runOn<Row>(lent, note, statement, values), waitedMs)
+        }
+        return use({ query })
+      })
+    } catch (error) {
+      if (!isLent) await monitor(begin, () => Promise.reject(error), performance.now() - askedAtMs)
+      throw error
+    }
+  }
+
   /** The pool's own end waits neither for queries that have no connection yet nor for the server to let go. */
   const close = async (): Promise<void> => {
     isClosing = true
     await Promise.allSettled(underWay)
-    await pool.end()
+    waitWatch.close()
+    await Promise.all([pool.end(), activity.close()])
     await Promise.all(endings)
   }
 
@@ -125,17 +165,14 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     kind: 'postgres',
     query: <Row extends object>(statement: Statement, values: readonly unknown[]) =>
       monitor(statement, (note) =>
-        lend(statementTimeoutMs, (connection, waitMs) => {
-          note.waitMs = waitMs
-          return connection.query<Row>(statement, values)
+        lend(statementTimeoutMs, (lent) => {
+          note.waitMs = lent.waitMs
+          return runOn<Row>(lent, note, statement, values)
         }),
       ),
     transaction: (options, work) =>
       runTransaction(
-        (use) =>
-          lend(options.timeoutMs ?? statementTimeoutMs, (connection) =>
-            use({ query: (statement, values) => monitor(statement, () => connection.query(statement, values)) }),
-          ),
+        (use) => lendToTransaction(options.timeoutMs ?? statementTimeoutMs, use),
         options,
         work,
         (err, attempt) =>
@@ -156,47 +193,3 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
 }
 
 const keepText = (text: string): string => text
-
-/** What a query can tell about itself while it runs. */
-export interface QueryNote {
-  /** Milliseconds it waited for a connection. */
-  waitMs: number
-}
-
-export type QueryMonitor = <Row>(statement: Statement, run: (note: QueryNote) => Promise<Row[]>) => Promise<Row[]>
-
-/** The one place where queries are counted and timed, those that fail or time out too. */
-export function createQueryMonitor({ log, metrics, slowQueryMs }: DatabaseParts): QueryMonitor {
-  return async (statement, run) => {
-    const operation = operationOf(statement)
-    const startedAtMs = performance.now()
-    const note: QueryNote = { waitMs: 0 }
-    const finish = (status: 'ok' | 'error', rows: number): void => {
-      const durationMs = performance.now() - startedAtMs
-      metrics.observeQuery({ operation, status, durationMs })
-      if (durationMs < slowQueryMs) return
-      metrics.countSlowQuery()
-      log.warn(
-        {
-          event: 'db.query.slow',
-          operation,
-          statement: statement.name,
-          status,
-          durationMs: Math.round(durationMs),
-          waitMs: Math.round(note.waitMs),
-          rows,
-        },
-        'A database query was slow',
-      )
-    }
-    let rows: Awaited<ReturnType<typeof run>>
-    try {
-      rows = await run(note)
-    } catch (error) {
-      finish('error', 0)
-      throw error
-    }
-    finish('ok', rows.length)
-    return rows
-  }
-}

@@ -55,6 +55,16 @@ const readFunctions: Statement = {
     order by p.proname`,
 }
 
+const readTriggers: Statement = {
+  name: '',
+  text: `
+    select pg_get_triggerdef(t.oid) as definition
+    from pg_trigger as t
+    join pg_class as c on c.oid = t.tgrelid
+    where c.relnamespace = 'public'::regnamespace and not t.tgisinternal
+    order by c.relname, t.tgname`,
+}
+
 interface Table {
   readonly name: string
   readonly options: string | null
@@ -66,10 +76,12 @@ interface Table {
 export async function dumpSchema(db: Queryable): Promise<string> {
   const tables = await db.query<Table>(readTables, [])
   const functions = await db.query<{ definition: string }>(readFunctions, [])
+  const triggers = await db.query<{ definition: string }>(readTriggers, [])
   const parts = [
     '-- What the migrations make, as dumpSchema reads it. Do not edit: `VALISE_UPDATE_SCHEMA=1` in the test writes it.',
     ...tables.map(describeTable),
     ...functions.map(({ definition }) => `${definition.trimEnd()};`),
+    ...triggers.map(({ definition }) => `${definition};`),
   ]
   return `${parts.join('\n\n')}\n`
 }

@@ -8,8 +8,10 @@ create table audit_log (
   detail jsonb not null,
   prev_hash bytea not null,
   hash bytea not null,
-  constraint audit_log_pkey PRIMARY KEY (user_id, audit_seq)
+  constraint audit_log_pkey PRIMARY KEY (user_id, audit_seq),
+  constraint audit_log_hash_length CHECK (((octet_length(hash) = 32) AND (octet_length(prev_hash) = 32)))
 );
+CREATE INDEX audit_log_recorded_at_idx ON public.audit_log USING btree (recorded_at);
 
 create table device_log (
   user_id bytea not null,
@@ -495,3 +497,14 @@ begin
   stored_at_ms := (date_part('epoch', v_stored_at) * 1000)::bigint;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_audit_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise exception 'the audit log is only ever added to' using errcode = 'restrict_violation';
+end
+$function$;
+
+CREATE TRIGGER audit_log_append_only BEFORE UPDATE ON public.audit_log FOR EACH ROW EXECUTE FUNCTION refuse_audit_change();

@@ -11,6 +11,20 @@ export function isRefusedData(error: unknown): boolean {
   return sqlState !== undefined && ['22', '23', '54'].includes(sqlState.slice(0, 2))
 }
 
+/** Texts of the driver for what it gave up itself: there is nothing else to tell them by. */
+const TIMEOUT_TEXTS = [
+  'Query read timeout',
+  'timeout exceeded when trying to connect',
+  'Connection terminated due to connection timeout',
+]
+
+/** `timeout`: given up by the server (statement_timeout, lock_timeout) or by the driver because its time was over. */
+export function statusOfError(error: unknown): 'error' | 'timeout' {
+  const sqlState = sqlStateOf(error)
+  if (sqlState !== undefined) return sqlState === '57014' || sqlState === '55P03' ? 'timeout' : 'error'
+  return error instanceof Error && TIMEOUT_TEXTS.includes(error.message) ? 'timeout' : 'error'
+}
+
 /** serialization_failure and deadlock_detected: the transaction was rolled back whole and may be run again. */
 export function isRetryable(error: unknown): boolean {
   const sqlState = sqlStateOf(error)

@@ -53,16 +53,18 @@ const settle: Statement = {
   text: `
     select
       current_setting('synchronous_commit') as synchronous_commit,
+      pg_backend_pid() as pid,
       set_config('default_transaction_isolation', 'read committed', false)`,
 }
 
 /**
  * Of every new connection, because a server, database or role may be set otherwise while this runs: commits are durable,
- * and a statement that waited for a lock sees what its holder wrote. At a stricter level it would fail instead.
+ * and a statement that waited for a lock sees what its holder wrote. At a stricter level it would fail instead. Resolves to
+ * the id of its backend.
  */
-export async function settleConnection(connection: Queryable): Promise<void> {
-  const [row] = await connection.query<{ synchronous_commit: string }>(settle, [])
-  if (row?.synchronous_commit !== 'off') return
+export async function settleConnection(connection: Queryable): Promise<number> {
+  const [row] = await connection.query<{ synchronous_commit: string; pid: number }>(settle, [])
+  if (row !== undefined && row.synchronous_commit !== 'off') return row.pid
   throw new DatabaseRefusedError(
     'PostgreSQL has synchronous_commit off, so a commit is acknowledged before it is on disk. ' +
       'Set it to on (or local) for the server, the database and the role.',

@@ -7,7 +7,7 @@ import type { Statement } from './statement.ts'
 
 const MAX_ATTEMPTS = 3
 
-const begin: Statement = { name: '', text: 'begin isolation level read committed' }
+export const begin: Statement = { name: '', text: 'begin isolation level read committed' }
 const commit: Statement = { name: '', text: 'commit' }
 const rollback: Statement = { name: '', text: 'rollback' }
 const setTimeoutOfTransaction: Statement = {

@@ -3,7 +3,7 @@
 
 import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
-import type { BegunSession } from '../db/queries/sessions.ts'
+import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
 import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
@@ -32,8 +32,8 @@ export interface DeviceSessionParts {
   /** Gives back the number of a session that ended before it began. */
   renounceSession(userId: Uint8Array, deviceId: Uint8Array, number: number): Promise<void>
   findDevice(deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession | undefined>
-  /** Of these, the devices that began a newer session, with its number. */
-  findSuperseded(sessions: readonly NumberedSession[]): Promise<readonly SupersededDevice[]>
+  /** Of these, those that must end. */
+  findEnded(sessions: readonly NumberedSession[]): Promise<readonly SessionEnding[]>
   /** Leaves out the device's own events. */
   readPage(session: Session, afterUserSeq: number, maxEvents: number): Promise<Page>
   readonly metrics: Pick<Metrics, 'log' | 'delivery'>
@@ -45,11 +45,6 @@ export interface DeviceSessionParts {
   now(): number
   /** Milliseconds of a clock that never goes back. */
   monotonicMs(): number
-}
-
-export interface SupersededDevice {
-  readonly deviceId: Uint8Array
-  readonly number: number
 }
 
 export interface DeviceSession {
@@ -70,7 +65,7 @@ export interface DeviceSessions {
   open(session: Session, connection: Connection): Promise<DeviceSession>
   /** Resolves when the sessions that have ended have left everything. */
   whenLeft(): Promise<void>
-  /** Ends sessions of which a newer one began elsewhere, should word of it have been lost (SES-3). */
+  /** Ends sessions that were superseded, revoked or deleted elsewhere, should word of it have been lost (SES-3, DEV-6). */
   sweep(): Promise<void>
 }
 
@@ -163,7 +158,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         await parts.renounceSession(userId, deviceId, begun.number)
         throw new SessionRefused('session_superseded')
       }
-      const isNewest = opening.begin(begun.number, () => connection.close('session_superseded'))
+      const isNewest = opening.begin(begun.number, connection.close)
       if (!isNewest) throw new SessionRefused('session_superseded')
     } catch (error) {
       await leave()
@@ -241,8 +236,11 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     },
     sweep: async () => {
       try {
-        const superseded = await parts.findSuperseded(parts.registry.sessions())
-        for (const { deviceId, number } of superseded) parts.registry.supersedeOlder(toHex(deviceId), number)
+        for (const ending of await parts.findEnded(parts.registry.sessions())) {
+          const deviceKey = toHex(ending.deviceId)
+          if (ending.type === 'superseded') parts.registry.supersedeOlder(deviceKey, ending.number)
+          else parts.registry.end(deviceKey, ending.type === 'revoked' ? 'device_revoked' : 'account_deleted')
+        }
       } catch (err) {
         log.error({ event: 'gateway.session.fail', err }, 'Sessions could not be compared with the database')
       }

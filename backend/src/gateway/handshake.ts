@@ -27,6 +27,14 @@ export type HandshakeResult =
       readonly secrets: SessionSecrets
       readonly device: DeviceForSession
     }
+  /** It proved its key, and is to be shown why it may not come in. */
+  | {
+      readonly type: 'revoked'
+      readonly claim: ClientIdentity
+      readonly secrets: SessionSecrets
+      readonly device: DeviceForSession
+      readonly revokedSeq: number
+    }
   | { readonly type: 'register'; readonly claim: ClientIdentity; readonly secrets: SessionSecrets }
   | { readonly type: 'refused'; readonly code: ErrorCode }
 
@@ -64,8 +72,9 @@ export function createGatewayHandshake({ crypto, signer, policy, findDevice }: H
       if (secrets === undefined || device === undefined) return failed
       // Only a device that has proved its key learns that it was revoked or its account deleted.
       if (device.user.isDeleted) return { type: 'refused', code: 'account_deleted' }
-      if (device.status === 'revoked') return { type: 'refused', code: 'device_revoked' }
-      return { type: 'device', claim, secrets, device }
+      if (device.revokedSeq === undefined) return { type: 'device', claim, secrets, device }
+      if (claim.mode === 'recovery') return { type: 'refused', code: 'device_revoked' }
+      return { type: 'revoked', claim, secrets, device, revokedSeq: device.revokedSeq }
     },
     close: handshake.close,
   }

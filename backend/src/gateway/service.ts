@@ -2,7 +2,6 @@
 // Until the account stands, nothing but `register` is accepted (PROTOCOL A).
 
 import {
-  type ClientMessage,
   type Crypto,
   type DeviceLogState,
   type Limits,
@@ -11,10 +10,13 @@ import {
   type SessionEstablished,
   toUserId,
 } from '@valise/protocol'
+import type { DeviceLogRow } from '../db/queries/device-log.ts'
 import type { Registration } from '../devices/registration.ts'
 import type { Connection } from './connection.ts'
 import { type DeviceSession, type DeviceSessions, SessionRefused } from './device-session.ts'
+import type { EstablishedService } from './established-service.ts'
 import type { HandshakeResult } from './handshake.ts'
+import { createRevokedService, readRevokedHead } from './revoked-service.ts'
 import { createSession, type Session } from './session.ts'
 
 export interface ConnectionServiceParts {
@@ -25,6 +27,7 @@ export interface ConnectionServiceParts {
   readonly logEpoch: Uint8Array
   readonly maxAgeMs: number
   readonly retryAfterMs: number
+  readDeviceLog(userId: Uint8Array, afterSeq: number, limit: number): Promise<DeviceLogRow[]>
   /** Unix milliseconds. */
   now(): number
   onFailure(error: unknown): void
@@ -42,17 +45,6 @@ export interface Arrival {
   readonly establishedAtMs: number
   /** The key that the limits of the peer's address are kept by. */
   readonly address: string
-}
-
-export interface EstablishedService {
-  readonly deviceHash: string
-  handle(message: ClientMessage): void
-  /** The socket or the session keys have room again. */
-  onWritable(): void
-  tick(): void
-  /** Resolves when what it has in flight is answered. */
-  finish(): Promise<void>
-  end(): void
 }
 
 export function createConnectionService(parts: ConnectionServiceParts): ConnectionService {
@@ -82,6 +74,24 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     })
     start()
     return { deviceHash: session.deviceHash, ...working }
+  }
+
+  const beginRevoked = async (
+    session: Session,
+    connection: Connection,
+    { device, revokedSeq }: Extract<AcceptedHandshake, { type: 'revoked' }>,
+  ): Promise<EstablishedService> => {
+    const { userId, deviceHash } = session
+    const { crypto, readDeviceLog, now, onFailure } = parts
+    const head = await readRevokedHead({ crypto, userId, revokedSeq, readDeviceLog })
+    greet(session, connection, {
+      device_log_seq: revokedSeq,
+      device_log_head: head,
+      key_epoch: 0,
+      last_device_seq: device.lastDeviceSeq,
+      head: device.user.lastUserSeq,
+    })
+    return createRevokedService({ crypto, connection, userId, deviceHash, revokedSeq, readDeviceLog, now, onFailure })
   }
 
   const beginRegistration = (session: Session, connection: Connection, address: string): EstablishedService => {
@@ -166,7 +176,9 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       }
       const userId = toUserId(handshake.device.userId)
       if (userId === undefined) throw new Error('a stored user_id is not 32 bytes')
-      return beginDevice(createSession({ ...base, userId, publicKey: handshake.device.edPub }), connection)
+      const session = createSession({ ...base, userId, publicKey: handshake.device.edPub })
+      if (handshake.type === 'revoked') return beginRevoked(session, connection, handshake)
+      return beginDevice(session, connection)
     },
   }
 }

@@ -8,12 +8,14 @@ export interface NumberedSession extends Pick<Session, 'userId' | 'deviceId'> {
   readonly number: number
 }
 
+export type SessionEndCode = 'session_superseded' | 'device_revoked' | 'account_deleted'
+
 export interface SessionOpening {
   /**
    * The session has its number: it supersedes an older one here before anything is counted. False when a newer one
    * began meanwhile, here or elsewhere, and this one has to end.
    */
-  begin(number: number, supersede: () => void): boolean
+  begin(number: number, close: (code: SessionEndCode) => void): boolean
   /** Once, whether it began or not. */
   end(): void
 }
@@ -23,13 +25,15 @@ export interface SessionRegistry {
   open(session: Session): SessionOpening
   /** A session of the device with this number began somewhere: earlier ones here end. */
   supersedeOlder(deviceKey: string, number: number): void
+  /** The device may have no session any more: the one here ends. */
+  end(deviceKey: string, code: Exclude<SessionEndCode, 'session_superseded'>): void
   /** Those that have begun and not ended. */
   sessions(): NumberedSession[]
   readonly count: number
 }
 
 interface Begun extends NumberedSession {
-  supersede(): void
+  close(code: SessionEndCode): void
 }
 
 interface DeviceSlot {
@@ -51,14 +55,14 @@ export function createSessionRegistry(): SessionRegistry {
     let own: Begun | undefined
     let isEnded = false
     return {
-      begin: (number, supersede) => {
+      begin: (number, close) => {
         if (number < slot.newest) return false
         const older = slot.begun
         slot.newest = number
-        own = { userId, deviceId, number, supersede }
+        own = { userId, deviceId, number, close }
         slot.begun = own
         if (older === undefined) count++
-        older?.supersede()
+        older?.close('session_superseded')
         return true
       },
       end: () => {
@@ -79,8 +83,9 @@ export function createSessionRegistry(): SessionRegistry {
       const slot = slotByDevice.get(deviceKey)
       if (slot === undefined || number <= slot.newest) return
       slot.newest = number
-      slot.begun?.supersede()
+      slot.begun?.close('session_superseded')
     },
+    end: (deviceKey, code) => slotByDevice.get(deviceKey)?.begun?.close(code),
     sessions: () => [...slotByDevice.values()].flatMap(({ begun }) => begun ?? []),
     get count() {
       return count

@@ -11,12 +11,13 @@ import type { GatewayMetrics } from '../telemetry/metrics.ts'
 import { type Connection, createConnection } from './connection.ts'
 import { SessionRefused } from './device-session.ts'
 import { type DrainingPeer, drainPeers, finishSession, systemDrainParts } from './drain.ts'
+import type { EstablishedService } from './established-service.ts'
 import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
 import { createHandshakeTurns } from './handshake-turns.ts'
 import { type ObservedPeer, watchSockets } from './observed-peers.ts'
 import { createPeerSocket } from './peer-socket.ts'
 import { refuseUpgrade } from './refuse-upgrade.ts'
-import type { ConnectionService, EstablishedService } from './service.ts'
+import type { ConnectionService } from './service.ts'
 import { createRotationCounter, type RotationLimits, rotationReason, shouldRotateKeys } from './session-rotation.ts'
 
 export interface WebSocketGatewayParts {
@@ -178,7 +179,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         connection.end()
         return service.end()
       }
-      metrics.countHandshake('ok')
+      metrics.countHandshake(result.type === 'revoked' ? 'device_revoked' : 'ok')
       stage = { type: 'established', connection, service }
       endTurn()
       updatePaused()

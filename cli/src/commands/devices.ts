@@ -4,7 +4,7 @@ import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
+import { formatTime, printable } from '../output.ts'
 import { askPresence, describeSeen } from '../presence.ts'
 
 export const addDevices: AddCommand = (program, run) => {
@@ -26,6 +26,7 @@ export const addDevices: AddCommand = (program, run) => {
               status,
               deviceFingerprint,
               printable(platform ?? ''),
+              `added ${formatTime(each.addedAtMs)}`,
               role === 'recovery' ? '' : describeSeen(seen),
               isThisDevice ? 'this device' : '',
             ]
@@ -39,6 +40,7 @@ export const addDevices: AddCommand = (program, run) => {
               online: seen?.isOnline ?? null,
               last_seen_at: seen?.lastSeenAtMs ?? null,
               added_seq: each.addedSeq,
+              added_at: formatTime(each.addedAtMs),
               device_seq: each.lastDeviceSeq,
               device_fingerprint: deviceFingerprint,
             })

@@ -1,4 +1,5 @@
-// `valise init`: makes a user with this device as its first, and shows the recovery phrase, once.
+// `valise init`: makes a user with this device as its first. The recovery phrase is shown once and, at a terminal, typed
+// back before anything is made.
 
 import { SetupError } from '@valise/client'
 import { toHex } from '@valise/protocol'
@@ -7,6 +8,7 @@ import { EXIT } from '../failure.ts'
 import { withNewHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
+import { confirmSheet, describeSheet, sheetFields } from '../recovery-phrase.ts'
 import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
 
 interface InitOptions extends ServerOptions {
@@ -20,10 +22,16 @@ export const addInit: AddCommand = (program, run) => {
     .action(
       run(async ({ output, prompt, homeDir }, { invite, ...options }: InitOptions) => {
         const signal = watchInterruption(output)
+        const isTypedBack = prompt.isPersonThere && !output.isJson
         return withNewHome(homeDir, async (device) => {
           const initialise = (invitation: string | undefined) =>
-            device.initialise({ ...toServerOptions(options), invitation, signal })
-          const { account, recoveryPhrase } = await initialise(invite).catch(async (error: unknown) => {
+            device.initialise({
+              ...toServerOptions(options),
+              invitation,
+              ...(isTypedBack ? { confirmPhrase: (shown) => confirmSheet({ output, prompt }, shown, signal) } : {}),
+              signal,
+            })
+          const { account, sheet } = await initialise(invite).catch(async (error: unknown) => {
             const isWanted = error instanceof SetupError && error.code === 'invitation_required'
             if (!isWanted || !prompt.canAsk) throw error
             return initialise(await prompt.ask(`${error.message} Your invitation: `, signal))
@@ -34,16 +42,12 @@ export const addInit: AddCommand = (program, run) => {
             `  user         ${toHex(account.userId)}`,
             `  fingerprint  ${account.deviceFingerprint}`,
             `  home         ${homeDir}`,
-            '',
-            'Recovery phrase. Write it down and keep it away from this device. It is shown this once and stored nowhere.',
-            'Whoever has it can read everything; without it, losing all devices loses everything.',
-            '',
-            `  ${recoveryPhrase}`,
+            ...(isTypedBack ? [] : ['', describeSheet(sheet)]),
           ]
           output.result(text.join('\n'), {
             type: 'initialised',
             ...describeAccount(account, homeDir),
-            recovery_phrase: recoveryPhrase,
+            ...sheetFields(sheet),
           })
           return EXIT.success
         })

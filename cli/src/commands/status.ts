@@ -29,6 +29,7 @@ export const addStatus: AddCommand = (program, run) => {
             `cursor       ${facts.cursor}`,
             `held         ${facts.heldEvents} events`,
             `outbox       ${facts.outboxEvents} events, ${facts.outboxBytes} bytes without a receipt`,
+            ...describeVoid(facts.voidEvents),
             `device log   entry ${facts.logSeq}, key epoch ${facts.epoch}`,
             ...streams.map(({ name, streamId, events }) => `stream       ${nameOf(name, streamId)}  ${events} events`),
           ]
@@ -39,6 +40,7 @@ export const addStatus: AddCommand = (program, run) => {
             held_events: facts.heldEvents,
             outbox_events: facts.outboxEvents,
             outbox_bytes: facts.outboxBytes,
+            void_events: facts.voidEvents,
             log_seq: facts.logSeq,
             log_head: toHex(facts.logHead),
             epoch: facts.epoch,
@@ -50,6 +52,9 @@ export const addStatus: AddCommand = (program, run) => {
       ),
     )
 }
+
+const describeVoid = (count: number): string[] =>
+  count === 0 ? [] : [`void         ${count} events, written by revoked devices beyond their cuts; not shown`]
 
 const nameOf = (name: string | undefined, streamId: Uint8Array): string =>
   name === undefined ? toHex(streamId) : printable(name)

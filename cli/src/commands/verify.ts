@@ -16,7 +16,7 @@ export const addVerify: AddCommand = (program, run) => {
           const held = [
             `${counts.deviceLogEntries} device-log entries of ${counts.devices} devices`,
             `${counts.epochs} key epochs`,
-            `${counts.events} received and ${counts.ownEvents} own events (${counts.expiredEvents} expired) in ${counts.streams} streams`,
+            `${counts.events} received and ${counts.ownEvents} own events (${counts.expiredEvents} expired, ${counts.voidEvents} void) in ${counts.streams} streams`,
             `${counts.signatures} signatures`,
           ]
           const verdict = isSound ? 'Sound.' : `NOT SOUND: ${problems.length} problems, listed above.`
@@ -28,6 +28,7 @@ export const addVerify: AddCommand = (program, run) => {
             events: counts.events,
             own_events: counts.ownEvents,
             expired_events: counts.expiredEvents,
+            void_events: counts.voidEvents,
             signatures: counts.signatures,
             streams: counts.streams,
             problems,

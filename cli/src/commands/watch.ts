@@ -1,7 +1,7 @@
 // `valise watch`: prints the payloads of a stream as they arrive from the other devices, and resumes where it stopped.
 // A position is saved only after standard output has taken what comes before it.
 
-import type { ReceivedEvent } from '@valise/client'
+import type { Client, ReceivedEvent } from '@valise/client'
 import type { NodeDevice } from '@valise/client/node'
 import { decodeUtf8, encodeUtf8, formatUuid } from '@valise/protocol'
 import { InvalidArgumentError, Option } from 'commander'
@@ -11,7 +11,7 @@ import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { payloadOf } from '../lines.ts'
-import { formatTime } from '../output.ts'
+import { formatTime, type Output } from '../output.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
 import { parseStreamName } from '../stream-name.ts'
 
@@ -51,6 +51,7 @@ async function watch(
   const client = device.client()
   const stopListening = [
     tellConnection(client, output, () => 'Ctrl-C ends the watch.').close,
+    tellVoided(client, output),
     client.onResync(({ from: first, to }) => {
       output.notice('resync', `The server no longer keeps events ${first} to ${to}; they are left out.`, {
         from: first,
@@ -75,6 +76,27 @@ async function watch(
   }
   return EXIT.success
 }
+
+/** Tells of what becomes void while it is watched: it may have been printed. */
+function tellVoided(client: Client, output: Output): () => void {
+  let isKnownBefore = true
+  const stop = client.onVoided((events) => {
+    if (isKnownBefore) return
+    const places = events.map(({ userSeq }) => userSeq)
+    const first = places.slice(0, MAX_NAMED).join(', ')
+    const more = places.length > MAX_NAMED ? ` and ${places.length - MAX_NAMED} more` : ''
+    output.notice(
+      'voided',
+      `A device was revoked; ${places.length} events that it sent after it was cut off count no more: ${first}${more}.`,
+      { user_seqs: places },
+    )
+  })
+  isKnownBefore = false
+  return stop
+}
+
+/** Events whose places a notice names. */
+const MAX_NAMED = 5
 
 function toJson(streamName: string, event: ReceivedEvent): string {
   const { type, atMs, body } = event.content

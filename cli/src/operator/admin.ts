@@ -1,16 +1,17 @@
 // `valise admin`: what an operator does to the database of a server, running or not. The flags and the environment of
 // `serve` say which.
 
-import type { Config } from '@valise/backend'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { EXIT, MisuseError } from '../failure.ts'
 import type { AddCommand, Run } from '../invocation.ts'
 import { formatTime } from '../output.ts'
-import { addDatabaseOptions, type DatabaseOptions, toDatabaseConfig } from './database-options.ts'
+import { addAudit } from './audit.ts'
+import { addDatabaseOptions, type DatabaseOptions, readConfig } from './database-options.ts'
 
 export const addAdmin: AddCommand = (program, run) => {
-  const admin = program.command('admin').description("work on a server's database: invitations")
+  const admin = program.command('admin').description("work on a server's database: invitations, audit log")
   addInvite(admin, run)
+  addAudit(admin, run)
 }
 
 interface InviteOptions extends DatabaseOptions {
@@ -56,17 +57,6 @@ function addInvite(admin: Command, run: Run): void {
       return EXIT.success
     }),
   )
-}
-
-/** Throws a MisuseError. */
-async function readConfig(database: DatabaseOptions): Promise<Config> {
-  const { ConfigError, parseConfig } = await import('@valise/backend')
-  try {
-    return parseConfig(toDatabaseConfig(database))
-  } catch (error) {
-    if (error instanceof ConfigError) throw new MisuseError('bad_configuration', error.message, { cause: error })
-    throw error
-  }
 }
 
 function parseCount(text: string): number {

@@ -1,7 +1,8 @@
 // The flags by which serve and the operator's commands name a server's database: the same words for the same place.
 
-import type { RawConfig } from '@valise/backend'
+import type { Config, RawConfig } from '@valise/backend'
 import type { Command } from 'commander'
+import { MisuseError } from '../failure.ts'
 
 export interface DatabaseOptions {
   readonly data?: string
@@ -17,3 +18,14 @@ export const toDatabaseConfig = ({ data, databaseUrl }: DatabaseOptions): RawCon
   ...(data === undefined ? {} : { VALISE_DATA_DIR: data }),
   ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl }),
 })
+
+/** Throws a MisuseError. */
+export async function readConfig(database: DatabaseOptions): Promise<Config> {
+  const { ConfigError, parseConfig } = await import('@valise/backend')
+  try {
+    return parseConfig(toDatabaseConfig(database))
+  } catch (error) {
+    if (error instanceof ConfigError) throw new MisuseError('bad_configuration', error.message, { cause: error })
+    throw error
+  }
+}

@@ -22,6 +22,7 @@ import { put, type Store } from '../store/store.ts'
 import type { Transport } from '../transport.ts'
 import { type Identity, type ServerPin, saveIdentity } from './identity.ts'
 import { invitationRequired } from './invitation.ts'
+import { createRecoverySheet, type RecoverySheet } from './recovery-sheet.ts'
 import { SetupError } from './setup-error.ts'
 
 export interface CreateAccountParts {
@@ -39,6 +40,8 @@ export interface NewAccount {
   readonly platform: string
   /** For a server that wants one. */
   readonly invitation?: Uint8Array | undefined
+  /** Shows the phrase, once; true when it was written down. Nothing is made before. */
+  confirmPhrase?(sheet: RecoverySheet): Promise<boolean>
   readonly signal: AbortSignal | undefined
 }
 
@@ -48,8 +51,8 @@ const MAX_ATTEMPTS = 4
 /** The phrase is returned once and kept nowhere. Rejects with a `SetupError`. */
 export async function createAccount(
   parts: CreateAccountParts,
-  { server, name, platform, invitation, signal }: NewAccount,
-): Promise<{ identity: Identity; recoveryPhrase: string }> {
+  { server, name, platform, invitation, confirmPhrase, signal }: NewAccount,
+): Promise<{ identity: Identity; sheet: RecoverySheet }> {
   const { crypto, clock, store, sealer } = parts
   const keys = await createDeviceKeys(crypto, 'manager')
   const entropy = createRecoveryEntropy(crypto)
@@ -66,6 +69,11 @@ export async function createAccount(
   const applied = applyEntry(crypto, undefined, entry)
   if (!applied.ok) throw new Error(`the genesis entry breaks the rule ${applied.rule}`)
   const { userId } = applied.state
+  const sheet = createRecoverySheet(formatRecoveryPhrase(entropy), server, userId)
+  entropy.fill(0)
+  if (confirmPhrase !== undefined && !(await confirmPhrase(sheet))) {
+    throw new SetupError('phrase_unconfirmed', 'The phrase was not typed back, so no account was made.')
+  }
   const boxes = epoch.boxes.map(({ deviceId, box }): SealedBox => ({ device_id: deviceId, box }))
 
   for (let attempt = 1; ; attempt++) {
@@ -80,9 +88,7 @@ export async function createAccount(
     put(storeKeys.logEntry(0), entry),
     put(storeKeys.epochSecret(1), sealer.seal(storeKeys.epochSecret(1), epoch.secret)),
   ])
-  const recoveryPhrase = formatRecoveryPhrase(entropy)
-  entropy.fill(0)
-  return { identity: { ...identity, deviceId: keys.deviceId }, recoveryPhrase }
+  return { identity: { ...identity, deviceId: keys.deviceId }, sheet }
 }
 
 type Failure = { readonly wasSent: boolean } & (

@@ -8,7 +8,7 @@ import { keysUnder, storeKeys } from '../store/layout.ts'
 import { parseStreamHead } from '../store/records.ts'
 import type { Store } from '../store/store.ts'
 import { formatDeviceFingerprint } from './fingerprint.ts'
-import { PROFILE_STREAM, readProfiles } from './profile.ts'
+import { type DeviceProfile, PROFILE_STREAM, readProfiles } from './profile.ts'
 
 export interface DeviceSummary {
   readonly deviceId: DeviceId
@@ -18,6 +18,8 @@ export interface DeviceSummary {
   readonly status: 'active' | 'revoked'
   readonly isThisDevice: boolean
   readonly addedSeq: number
+  /** Unix milliseconds by the clock of the device that signed it in. */
+  readonly addedAtMs: number
   /** The newest event of it that this device holds. */
   readonly lastDeviceSeq: number
   readonly deviceFingerprint: string
@@ -30,12 +32,16 @@ export interface StreamSummary {
   readonly events: number
 }
 
-export async function listDevices({ identity, book, localLog, reader }: DeviceParts): Promise<DeviceSummary[]> {
+/** `own` is what this device calls itself now. */
+export async function listDevices(
+  { identity, book, localLog, reader }: DeviceParts,
+  own: DeviceProfile = identity,
+): Promise<DeviceSummary[]> {
   const profiles = await readProfiles(reader)
   const devices = [...book.require().devices.values()].sort((a, b) => a.addedSeq - b.addedSeq)
   return devices.map(({ deviceId, record, status, addedSeq }) => {
     const isThisDevice = isSameId(deviceId, identity.deviceId)
-    const profile = isThisDevice ? identity : profiles.get(toHex(deviceId))
+    const profile = isThisDevice ? own : profiles.get(toHex(deviceId))
     return {
       deviceId,
       name: profile?.name,
@@ -44,6 +50,7 @@ export async function listDevices({ identity, book, localLog, reader }: DevicePa
       status: status.type,
       isThisDevice,
       addedSeq,
+      addedAtMs: book.factsAt(addedSeq)?.timeMs ?? 0,
       lastDeviceSeq: localLog.deviceHead(deviceId)?.deviceSeq ?? 0,
       deviceFingerprint: formatDeviceFingerprint(deviceId),
     }

@@ -1,7 +1,7 @@
 // The content keys this device has: the secret of each key epoch (sealed at rest), and what is derived from it.
 // A secret is kept only when it is the one that the device log commits to.
 
-import { type Crypto, type DeviceLogState, findEpoch, type StreamId } from '@valise/protocol'
+import { type Crypto, type DeviceId, type DeviceLogState, findEpoch, type StreamId } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import { eventKey, streamIdOf } from '../sealing/epoch.ts'
@@ -17,6 +17,8 @@ export interface ReceivedEnvelopes {
 }
 
 export interface EpochKeys {
+  /** Whose they are. */
+  readonly deviceId: DeviceId
   /** The lowest epoch without a secret here, if any. */
   firstMissing(log: DeviceLogState): number | undefined
   /** Opens what is missing and stores it. Throws the alarm `epoch_key_invalid` for what does not fit the log. */
@@ -29,6 +31,8 @@ export interface EpochKeys {
   contentKey(n: number): Uint8Array | undefined
   /** `undefined` before the first epoch's secret is here. */
   streamId(name: string): StreamId | undefined
+  /** Overwrites what is in memory. */
+  forget(): void
 }
 
 export interface EpochKeysParts {
@@ -81,6 +85,7 @@ export async function openEpochKeys({ store, sealer, crypto, keys, userId }: Epo
   }
 
   return {
+    deviceId: keys.deviceId,
     firstMissing: (log) => {
       for (let n = 1; n <= log.epoch.n; n++) if (!secretByEpoch.has(n)) return n
       return undefined
@@ -114,6 +119,12 @@ export async function openEpochKeys({ store, sealer, crypto, keys, userId }: Epo
       const id = streamIdOf(crypto, userId, first, name)
       streamIdByName.set(name, id)
       return id
+    },
+    forget: () => {
+      for (const secret of [...secretByEpoch.values(), ...contentKeyByEpoch.values()]) secret.fill(0)
+      secretByEpoch.clear()
+      contentKeyByEpoch.clear()
+      streamIdByName.clear()
     },
   }
 }

@@ -10,10 +10,11 @@ import { createMailbox } from '../link/mailbox.ts'
 import { createLinkRequest, formatLinkRequest } from '../link/request.ts'
 import { createDeviceKeys } from '../sealing/device-keys.ts'
 import { storeKeys } from '../store/layout.ts'
-import { del, type Store } from '../store/store.ts'
+import { del } from '../store/store.ts'
 import type { CreateAccountParts } from './create-account.ts'
 import { formatDeviceFingerprint } from './fingerprint.ts'
 import { checkServerUrl } from './first-contact.ts'
+import { forgetAccount } from './forget-account.ts'
 import { type Identity, loadIdentity, type ServerPin, saveIdentity } from './identity.ts'
 import { SetupError } from './setup-error.ts'
 
@@ -115,13 +116,6 @@ function toSetupError(error: unknown): unknown {
   }
   if (error instanceof DOMException) return new SetupError('aborted', 'Given up.', { cause: error })
   return error
-}
-
-/** Removes what an earlier, unfinished setup left. */
-export async function forgetAccount(store: Store): Promise<void> {
-  const keys: string[] = []
-  for await (const [key] of store.range({})) keys.push(key)
-  await store.batch(keys.map(del))
 }
 
 const withTimeout = (timeoutMs: number, signal: AbortSignal | undefined): AbortSignal => {

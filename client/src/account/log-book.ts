@@ -4,6 +4,7 @@
 import {
   applyEntry,
   type Crypto,
+  type DeviceId,
   type DeviceLogState,
   equalBytes,
   isSameId,
@@ -20,6 +21,15 @@ export interface LogPosition {
   readonly head: Uint8Array
 }
 
+/** What an entry says of itself, besides what it does. */
+export interface EntryFacts {
+  /** Its hash. */
+  readonly head: Uint8Array
+  /** Unix milliseconds by the signer's clock: for people. */
+  readonly timeMs: number
+  readonly signer: DeviceId
+}
+
 export interface LogBook {
   /** `undefined` before the first entry is there. */
   readonly state: DeviceLogState | undefined
@@ -27,10 +37,23 @@ export interface LogBook {
   require(): DeviceLogState
   /** The hash of an entry held here. */
   headAt(seq: number): Uint8Array | undefined
+  factsAt(seq: number): EntryFacts | undefined
   /** Whether the position contradicts this log, is in it, or lies ahead. */
   compare(position: LogPosition): 'known' | 'ahead' | 'contradiction'
   /** Verifies entries that follow the newest one and stores them, with `also` in the same batch. Throws alarms. */
   append(entries: readonly Uint8Array[], also?: readonly StoreOperation[]): Promise<void>
+  /**
+   * Called with the states before and after an append, before anything is stored: throws the alarms that follow from
+   * the new entries, or gives what is to be stored with them.
+   */
+  onAppend(foresee: Foresee): void
+}
+
+export type Foresee = (before: DeviceLogState | undefined, after: DeviceLogState) => Promise<Consequence>
+
+export interface Consequence {
+  readonly also: readonly StoreOperation[]
+  onStored(): void
 }
 
 export interface LogBookParts {
@@ -41,9 +64,13 @@ export interface LogBookParts {
 
 export async function openLogBook({ store, crypto, userId }: LogBookParts): Promise<LogBook> {
   let state: DeviceLogState | undefined
-  const heads: Uint8Array[] = []
+  const facts: EntryFacts[] = []
+  const foresights: Foresee[] = []
 
-  const apply = (from: DeviceLogState | undefined, entry: Uint8Array): DeviceLogState => {
+  const apply = (
+    from: DeviceLogState | undefined,
+    entry: Uint8Array,
+  ): { readonly state: DeviceLogState; readonly facts: EntryFacts } => {
     const seq = from === undefined ? 0 : from.seq + 1
     const applied = applyEntry(crypto, from, entry)
     if (!applied.ok) {
@@ -54,16 +81,18 @@ export async function openLogBook({ store, crypto, userId }: LogBookParts): Prom
       })
     }
     if (!isSameId(applied.state.userId, userId)) throw new AlarmError('device_log_forked', { seq })
-    return applied.state
+    const { timeMs, signer } = applied.entry.header
+    return { state: applied.state, facts: { head: applied.state.head, timeMs, signer } }
   }
 
   for await (const [key, entry] of store.range(keysUnder('log/'))) {
     try {
-      state = apply(state, entry)
+      const applied = apply(state, entry)
+      state = applied.state
+      facts.push(applied.facts)
     } catch (error) {
       throw new AlarmError('store_damaged', { record: key }, { cause: error })
     }
-    heads.push(state.head)
   }
 
   return {
@@ -74,25 +103,34 @@ export async function openLogBook({ store, crypto, userId }: LogBookParts): Prom
       if (state === undefined) throw new Error('the device log is empty')
       return state
     },
-    headAt: (seq) => heads[seq],
+    headAt: (seq) => facts[seq]?.head,
+    factsAt: (seq) => facts[seq],
     compare: ({ seq, head }) => {
-      const own = heads[seq]
+      const own = facts[seq]?.head
       if (own === undefined) return 'ahead'
       return equalBytes(own, head) ? 'known' : 'contradiction'
     },
     append: async (entries, also = []) => {
       let next = state
       const operations: StoreOperation[] = [...also]
-      const newHeads: Uint8Array[] = []
+      const newFacts: EntryFacts[] = []
       for (const entry of entries) {
         if (entry.length > MAX_DEVICE_LOG_ENTRY_BYTES) throw new AlarmError('device_log_invalid', { rule: 'malformed' })
-        next = apply(next, entry)
-        newHeads.push(next.head)
+        const applied = apply(next, entry)
+        next = applied.state
+        newFacts.push(applied.facts)
         operations.push(put(storeKeys.logEntry(next.seq), entry))
       }
-      await store.batch(operations)
+      if (next === undefined || next === state) return
+      const consequences: Consequence[] = []
+      for (const foresee of foresights) consequences.push(await foresee(state, next))
+      await store.batch([...operations, ...consequences.flatMap((consequence) => consequence.also)])
       state = next
-      heads.push(...newHeads)
+      facts.push(...newFacts)
+      for (const { onStored } of consequences) onStored()
+    },
+    onAppend: (foresee) => {
+      foresights.push(foresee)
     },
   }
 }

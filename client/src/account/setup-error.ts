@@ -18,6 +18,12 @@ export type SetupErrorCode =
   | 'link_declined'
   | 'link_failed'
   | 'not_a_manager'
+  | 'bad_phrase'
+  | 'phrase_unknown'
+  | 'phrase_replaced'
+  | 'phrase_unconfirmed'
+  | 'account_deleted'
+  | 'revoked'
   | 'aborted'
 
 export class SetupError extends Error {

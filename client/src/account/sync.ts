@@ -1,11 +1,20 @@
 // Brings this device's copy of the device log and its epoch keys up to what the server has, over a session.
 
+import { findDevice } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import type { Answer, RequestBody } from '../connection/requests.ts'
 import type { EpochKeys } from './epoch-keys.ts'
 import type { LogBook } from './log-book.ts'
 
 export type Ask = (body: RequestBody) => Promise<Answer>
+
+/** The verified device log holds the entry that revoked this device: a fact, whoever delivered it. */
+export class DeviceRevokedError extends Error {
+  constructor() {
+    super('this device was revoked')
+    this.name = 'DeviceRevokedError'
+  }
+}
 
 /** A server that never ends a sequence of pages is not followed for ever. */
 const MAX_PAGES = 10_000
@@ -46,4 +55,18 @@ export async function readEpochKeys(ask: Ask, book: LogBook, epochKeys: EpochKey
     after = last
   }
   throw new AlarmError('malformed_message', { answer: 'envelopes' })
+}
+
+/** Both, up to what the server has. Throws alarms, and `DeviceRevokedError` before it asks for keys that are not for it. */
+export async function readAccount(ask: Ask, book: LogBook, epochKeys: EpochKeys, upTo = 0): Promise<void> {
+  await readDeviceLog(ask, book, upTo)
+  refuseRevoked(book, epochKeys)
+  await readEpochKeys(ask, book, epochKeys)
+}
+
+/** Throws `DeviceRevokedError` when the log says so of the device whose keys these are. */
+export function refuseRevoked(book: LogBook, { deviceId }: Pick<EpochKeys, 'deviceId'>): void {
+  if (book.state !== undefined && findDevice(book.state, deviceId)?.status.type === 'revoked') {
+    throw new DeviceRevokedError()
+  }
 }

@@ -3,7 +3,7 @@
 // it says when a session is up and when it is gone.
 
 import type { ServerMessage, SessionEstablished } from '@valise/protocol'
-import type { StopCause } from '../alarm.ts'
+import { refusedFor, type StopCause } from '../alarm.ts'
 import type { Backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import { type AfterEnd, decideAfterEnd } from './reconnect-policy.ts'
@@ -57,6 +57,8 @@ export function createConnector(parts: ConnectorParts): Connector {
   let successor: Session | undefined
   /** Until then a supersession may be the work of a successor of our own that was lost. */
   let ownSuccessorUntilMs = 0
+  /** A bare close proves nothing: the device comes back once, to be shown the entry that revoked it. */
+  let wasToldRevoked = false
   let isStarted = false
   let cancelRetry = (): void => {}
 
@@ -85,6 +87,14 @@ export function createConnector(parts: ConnectorParts): Connector {
     setState({ type: 'offline', text: next.text, retryAtMs: clock.now() + delayMs })
   }
 
+  const decide = (end: SessionEnd, wasEstablished: boolean): AfterEnd => {
+    const next = decideAfterEnd(end, wasEstablished)
+    if (end.type !== 'closed_by_server' || end.code !== 'device_revoked') return next
+    if (wasToldRevoked) return { type: 'stop', cause: refusedFor('revocation_unproven') }
+    wasToldRevoked = true
+    return { type: 'reconnect', when: 'now', text: 'The server says that this device was revoked' }
+  }
+
   const connect = (): void => {
     cancelRetry()
     let wasEstablished = false
@@ -106,7 +116,7 @@ export function createConnector(parts: ConnectorParts): Connector {
   const afterEnd = (ended: Session, end: SessionEnd, wasEstablished: boolean): void => {
     if (session !== ended) return
     session = undefined
-    const next = decideAfterEnd(end, wasEstablished)
+    const next = decide(end, wasEstablished)
     // The server ends the older session of a device when the newer begins (SES-3): here it is our own.
     const isSuperseded = end.type === 'closed_by_server' && end.code === 'session_superseded'
     const isReplaced = isSuperseded && (successor?.isProved === true || clock.now() < ownSuccessorUntilMs)
@@ -120,7 +130,7 @@ export function createConnector(parts: ConnectorParts): Connector {
     // It may have begun on the server before it was lost here, and word of it ends the old session later.
     if (successor?.isProved === true) ownSuccessorUntilMs = clock.now() + SUPERSEDED_LATE_MS
     successor = undefined
-    const next = decideAfterEnd(end, false)
+    const next = decide(end, false)
     if (next.type === 'stop') return stop(next.cause)
     if (session === undefined) comeBack(next)
   }

@@ -6,6 +6,7 @@ import { arch, platform } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_LIMITS } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
+import { loadRevoked } from '../account/forget-account.ts'
 import type { Identity } from '../account/identity.ts'
 import { AlarmError } from '../alarm.ts'
 import type { Client } from '../client.ts'
@@ -15,7 +16,7 @@ import { openClient } from '../open-client.ts'
 import { createAtRestSealer } from '../store/at-rest.ts'
 import { DeviceHomeError } from './device-home-error.ts'
 import { openFileStore } from './file-store.ts'
-import { openKeyFile } from './key-file.ts'
+import { destroyKeyFile, openKeyFile } from './key-file.ts'
 import { createWsTransport } from './ws-transport.ts'
 
 const KEY_FILE = 'storage.key'
@@ -35,6 +36,8 @@ export async function openHome(dir: string, { log, checkpointEvery }: HomeOption
   // The store first: its lock keeps a second process from everything else.
   const store = await openFileStore(join(dir, STORE_FOLDER))
   try {
+    // An erasing that was interrupted is finished first.
+    if ((await loadRevoked(store)) !== undefined) await destroyKeyFile(join(dir, KEY_FILE))
     const sealer = createAtRestSealer(await openKeyFile(join(dir, KEY_FILE)), nodeCrypto)
     const platformParts = {
       store,
@@ -47,7 +50,14 @@ export async function openHome(dir: string, { log, checkpointEvery }: HomeOption
     return {
       ...platformParts,
       openClient: (identity: Identity): Promise<Client> =>
-        openClient({ ...platformParts, random: Math.random, identity, log, checkpointEvery }).catch(toHomeError),
+        openClient({
+          ...platformParts,
+          random: Math.random,
+          identity,
+          log,
+          checkpointEvery,
+          onErased: () => destroyKeyFile(join(dir, KEY_FILE)),
+        }).catch(toHomeError),
       close: () => store.close(),
     }
   } catch (error) {

@@ -2,7 +2,7 @@
 // A file that others can read is refused, not repaired: whoever could read it may have.
 
 import { randomBytes } from 'node:crypto'
-import { open, readFile, stat } from 'node:fs/promises'
+import { open, readFile, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { STORAGE_KEY_BYTES } from '../store/at-rest.ts'
 import { DeviceHomeError } from './device-home-error.ts'
@@ -40,6 +40,26 @@ async function createKeyFile(path: string): Promise<Uint8Array | undefined> {
   }
   await syncFolder(dirname(path))
   return new Uint8Array(key)
+}
+
+/**
+ * What was sealed under the key opens no more, wherever copies of it still lie on the disk: a store that deletes a record
+ * may keep its bytes for a while.
+ */
+export async function destroyKeyFile(path: string): Promise<void> {
+  const file = await open(path, 'r+').catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (file === undefined) return
+  try {
+    await file.write(randomBytes(STORAGE_KEY_BYTES), 0, STORAGE_KEY_BYTES, 0)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await unlink(path)
+  await syncFolder(dirname(path))
 }
 
 /** The name of a new file is durable only once its folder is. */

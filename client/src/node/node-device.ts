@@ -11,9 +11,12 @@ import {
 } from '../account/directory.ts'
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
 import { checkServerUrl, contactServer } from '../account/first-contact.ts'
+import { forgetAccount, loadRevoked, type RevokedDevice } from '../account/forget-account.ts'
 import { type Identity, loadIdentity, MAX_DEVICE_NAME_LENGTH } from '../account/identity.ts'
 import { invitationRequired, parseInvitation } from '../account/invitation.ts'
-import { forgetAccount, joinAccount } from '../account/join-account.ts'
+import { joinAccount } from '../account/join-account.ts'
+import { type RecoverableAccount, recoverAccount } from '../account/recover-account.ts'
+import { type RecoverySheet, toRecoveryKeys } from '../account/recovery-sheet.ts'
 import { SetupError } from '../account/setup-error.ts'
 import type { Client } from '../client.ts'
 import { type ClientLog, noLog } from '../client-log.ts'
@@ -24,8 +27,10 @@ import { DEFAULT_CHECKPOINT_EVERY } from '../open-client.ts'
 import { storeKeys } from '../store/layout.ts'
 import { put } from '../store/store.ts'
 import { type VerifyReport, verifyDevice } from '../verify.ts'
+import { type AccountActions, createAccountActions } from './account-actions.ts'
 import { fetchHttp } from './fetch-http.ts'
 import { describePlatform, openHome, toHomeError } from './home.ts'
+import { reachServer, withTimeout } from './reach-server.ts'
 
 export interface NodeDeviceOptions {
   readonly log?: ClientLog
@@ -45,6 +50,8 @@ export interface ServerOptions {
 export interface InitialiseOptions extends ServerOptions {
   /** As the operator of a server that wants one gave it. */
   readonly invitation?: string | undefined
+  /** Shows the phrase, once; true when it was written down. Without it the phrase is only returned. */
+  confirmPhrase?(sheet: RecoverySheet): Promise<boolean>
 }
 
 export interface LinkOptions extends ServerOptions {
@@ -75,22 +82,37 @@ export interface DeviceStatus {
   readonly heldEvents: number
   readonly outboxEvents: number
   readonly outboxBytes: number
+  /** Held, and void: what revoked devices wrote beyond their cuts. */
+  readonly voidEvents: number
   readonly logSeq: number
   readonly logHead: Uint8Array
   readonly epoch: number
   readonly lastDeviceSeq: number
 }
 
-export interface NodeDevice {
+export interface RecoverOptions extends ServerOptions {
+  readonly phrase: string
+  /** Asked before anything is signed. */
+  confirm(account: RecoverableAccount): Promise<boolean>
+}
+
+export interface NodeDevice extends AccountActions {
   readonly homeDir: string
   /** `undefined` before `initialise` or `link`. */
   account(): Account | undefined
   /** Makes a user with this first device. The phrase is shown once and kept nowhere. Rejects with a `SetupError`. */
-  initialise(options: InitialiseOptions): Promise<{ readonly account: Account; readonly recoveryPhrase: string }>
+  initialise(options: InitialiseOptions): Promise<{ readonly account: Account; readonly sheet: RecoverySheet }>
   /** Joins an account that another device approves. Rejects with a `SetupError`. */
   link(options: LinkOptions): Promise<Account>
   /** Signs in the device that made the request; `undefined` when `confirm` declined. Rejects with a `SetupError`. */
   approve(options: ApproveOptions): Promise<{ readonly device: DeviceSummary; readonly logSeq: number } | undefined>
+  /**
+   * Becomes a device of the account that the phrase recovers; `undefined` when `confirm` declined. What is left to do then
+   * says `recoveryStage`. Rejects with a `SetupError`.
+   */
+  recover(options: RecoverOptions): Promise<Account | undefined>
+  /** What is left of a device that was revoked; `undefined` on any other. */
+  revoked(): Promise<RevokedDevice | undefined>
   /** The one client of this home. Throws a `SetupError` before there is an account. */
   client(): Client
   devices(): Promise<DeviceSummary[]>
@@ -104,7 +126,6 @@ export interface NodeDevice {
   close(): Promise<void>
 }
 
-const READY_TIMEOUT_MS = 30_000
 const LINK_TIMEOUT_MS = 600_000
 
 /** Makes the folder on first use and locks it. Rejects with a `DeviceHomeError`. */
@@ -149,25 +170,49 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     }
     return { identity, client, account: known }
   }
+  const actions = createAccountActions({
+    store,
+    sealer,
+    crypto,
+    require: requireSetUp,
+    adopt: (renamed) => {
+      identity = renamed
+    },
+    checkName,
+  })
   const refuseSetUp = (): void => {
     if (identity !== undefined) throw new SetupError('already_set_up', 'This home belongs to an account already.')
   }
 
   return {
+    ...actions,
     homeDir,
     account,
-    initialise: async ({ serverUrl, fingerprint, name, invitation: invitationText, signal }) => {
+    initialise: async ({ serverUrl, fingerprint, name, invitation: invitationText, confirmPhrase, signal }) => {
       refuseSetUp()
       const invitation = invitationText === undefined ? undefined : parseInvitation(invitationText)
       const { server, registration } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
       if (registration === 'invite' && invitation === undefined) throw invitationRequired()
       await forgetAccount(store)
       const profile = { server, name: checkName(name), platform: describePlatform(), invitation, signal }
-      const created = await createAccount(home, profile)
+      const created = await createAccount(home, confirmPhrase === undefined ? profile : { ...profile, confirmPhrase })
       const opened = await adopt(created.identity)
       await opened.publishProfile()
-      return { account: requireSetUp().account, recoveryPhrase: created.recoveryPhrase }
+      return { account: requireSetUp().account, sheet: created.sheet }
     },
+    recover: async ({ serverUrl, fingerprint, name, phrase, confirm, signal }) => {
+      refuseSetUp()
+      // A phrase that is none is told before anybody is asked.
+      const recovery = await toRecoveryKeys(crypto, phrase)
+      const { server } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      const recovering = { server, recovery, name: checkName(name), platform: describePlatform(), confirm, signal }
+      const recovered = await recoverAccount(home, recovering)
+      if (recovered === undefined) return undefined
+      const opened = await adopt(recovered)
+      await opened.publishProfile()
+      return requireSetUp().account
+    },
+    revoked: () => loadRevoked(store),
     link: async ({ serverUrl, fingerprint, name, onRequest, signal }) => {
       refuseSetUp()
       const { server } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
@@ -192,8 +237,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
         throw new SetupError('wrong_server', 'The request was made for another server than the one of this account.')
       }
       const { book } = current.client.device
-      current.client.start()
-      await whenReady(current.client, signal)
+      await reachServer(current.client, signal, current.client.whenReady)
       const deadline = withTimeout(LINK_TIMEOUT_MS, signal)
       const httpUrl = checkServerUrl(server.url)
       const approved = await approveRequest({
@@ -216,7 +260,10 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       return { device: { ...device, name, platform }, logSeq: approved.seq }
     },
     client: () => requireSetUp().client,
-    devices: () => listDevices(requireSetUp().client.device),
+    devices: () => {
+      const current = requireSetUp()
+      return listDevices(current.client.device, current.identity)
+    },
     streams: async () => (client === undefined ? [] : listStreams(store, sealer, client.device)),
     status: async () => {
       const device = client?.device
@@ -227,6 +274,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
         heldEvents: await countHeldEvents(store),
         outboxEvents: device?.outbox.count ?? 0,
         outboxBytes: device?.outbox.bytes ?? 0,
+        voidEvents: (await device?.voidEvents.count()) ?? 0,
         logSeq: state?.seq ?? 0,
         logHead: state?.head ?? new Uint8Array(32),
         epoch: state?.epoch.n ?? 0,
@@ -250,20 +298,4 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
 function checkName(name: string): string {
   if (name.length > 0 && name.length <= MAX_DEVICE_NAME_LENGTH && !/\p{C}/u.test(name)) return name
   throw new SetupError('bad_name', `A device's name has 1 to ${MAX_DEVICE_NAME_LENGTH} visible characters.`)
-}
-
-const withTimeout = (timeoutMs: number, signal: AbortSignal | undefined): AbortSignal => {
-  const timeout = AbortSignal.timeout(timeoutMs)
-  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
-}
-
-async function whenReady(client: Client, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await client.whenReady(withTimeout(READY_TIMEOUT_MS, signal))
-  } catch (error) {
-    if (!(error instanceof DOMException)) throw error
-    const state = client.state()
-    const text = state.type === 'offline' ? state.text : 'The server cannot be reached'
-    throw new SetupError(error.name === 'TimeoutError' ? 'server_unreachable' : 'aborted', `${text}.`, { cause: error })
-  }
 }

@@ -8,6 +8,7 @@ import {
   type DeviceState,
   type ExpiredEvent,
   formatUuid,
+  isBeyondCut,
   isSameId,
   leafHash,
   nextChain,
@@ -40,8 +41,13 @@ export interface KnownLog {
   ownAhead(): readonly OwnEvent[]
 }
 
+export interface CheckedEvent extends LogEvent {
+  /** Of a revoked device, beyond its cut: kept in its place, opened by nobody. */
+  readonly isVoid: boolean
+}
+
 export interface CheckedBatch {
-  readonly events: readonly LogEvent[]
+  readonly events: readonly CheckedEvent[]
   readonly progress: Progress
   readonly deviceHeads: ReadonlyMap<string, { readonly deviceId: DeviceId; readonly head: DeviceHead }>
   readonly streamHeads: ReadonlyMap<string, { readonly streamId: Uint8Array; readonly head: StreamHead }>
@@ -75,7 +81,7 @@ function check({ crypto, known, ownDeviceId }: CheckParts, { events, through }: 
   const { floor } = known.progress
   const deviceHeads = new Map<string, { deviceId: DeviceId; head: DeviceHead }>()
   const lastSigned = new Map<string, { device: DeviceState; event: ParsedEvent; chain: Uint8Array; userSeq: number }>()
-  const checked: LogEvent[] = []
+  const checked: CheckedEvent[] = []
   const walk = createWalk(known)
 
   for (const item of events) {
@@ -85,20 +91,21 @@ function check({ crypto, known, ownDeviceId }: CheckParts, { events, through }: 
     const where = { user_seq: userSeq, device: formatUuid(deviceId), device_seq: deviceSeq }
     if (ownDeviceId !== undefined && isSameId(deviceId, ownDeviceId)) throw fail('own_event', where)
     if (event !== undefined && !isSameId(event.userId, userId)) throw fail('foreign_event', where)
-    const device = checkDevice(known.device, deviceId, event, where)
+    const device = checkDevice(known.device, deviceId, { deviceSeq, event }, where)
+    const isVoid = isBeyondCut(device, deviceSeq)
 
     const hex = toHex(deviceId)
     const head = deviceHeads.get(hex)?.head ?? known.deviceHead(deviceId)
     const chainPrev = checkContinues(crypto, { userId, floor }, { deviceId, deviceSeq, event, head }, where)
     const chain = nextChain(crypto, chainPrev, source.leaf)
     checkCut(device, deviceSeq, chain, where)
-    const logSeq = event === undefined ? (head?.logSeq ?? 0) : event.logSeq
+    const logSeq = event === undefined || isVoid ? (head?.logSeq ?? 0) : event.logSeq
     if (head !== undefined && logSeq < head.logSeq) throw fail('log_seq_invalid', { ...where, log_seq: logSeq })
 
     walk.to({ userSeq, streamSeq, streamId: event?.streamId })
     deviceHeads.set(hex, { deviceId, head: { deviceSeq, chain, logSeq, userSeq } })
-    if (event !== undefined) lastSigned.set(hex, { device, event, chain, userSeq })
-    checked.push({ userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, chain, body: source.body })
+    if (event !== undefined && !isVoid) lastSigned.set(hex, { device, event, chain, userSeq })
+    checked.push({ userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, chain, body: source.body, isVoid })
   }
   const lastUserSeq = checked.at(-1)?.userSeq
   if (lastUserSeq !== undefined && through < lastUserSeq) {

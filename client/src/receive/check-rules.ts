@@ -10,6 +10,7 @@ import {
   equalBytes,
   findDevice,
   findEpoch,
+  isBeyondCut,
   type ParsedEvent,
   type UserId,
 } from '@valise/protocol'
@@ -39,15 +40,17 @@ export type Where = Readonly<Record<string, string | number>>
 export const fail = (code: AlarmCode, where: Where): Finding =>
   new Finding({ type: 'alarm', alarm: createAlarm(code, where) })
 
-/** Known, allowed to publish, and consistent with the state of the device log that the event names. */
+/** Known and allowed to publish; unless it is void, consistent with the state of the device log that the event names. */
 export function checkDevice(
   log: DeviceLogState,
   deviceId: DeviceId,
-  event: ParsedEvent | undefined,
+  { deviceSeq, event }: { readonly deviceSeq: number; readonly event: ParsedEvent | undefined },
   where: Where,
 ): DeviceState {
-  if (event !== undefined && event.logSeq > log.seq) throw new Finding({ type: 'log_behind', logSeq: event.logSeq })
   const device = findDevice(log, deviceId)
+  // What a void event names is nobody's concern: it must not send anybody to look for it.
+  if (device !== undefined && isBeyondCut(device, deviceSeq)) return device
+  if (event !== undefined && event.logSeq > log.seq) throw new Finding({ type: 'log_behind', logSeq: event.logSeq })
   if (device === undefined || device.record.role === 'recovery') throw fail('unknown_device', where)
   if (event === undefined) return device
   const { logSeq, epoch: n } = event
@@ -88,10 +91,10 @@ export function checkContinues(
   throw new Finding({ type: 'gap', alarm: createAlarm('chain_gap', { ...where, expected: lastSeq + 1 }) })
 }
 
+/** The chain of a revoked device passes through its cut. */
 export function checkCut(device: DeviceState, deviceSeq: number, chain: Uint8Array, where: Where): void {
   if (device.status.type !== 'revoked') return
   const { lastSeq, chain: cutChain } = device.status
-  if (deviceSeq > lastSeq) throw fail('beyond_cut', { ...where, last: lastSeq })
   if (deviceSeq === lastSeq && !equalBytes(chain, cutChain)) throw fail('chain_forked', { ...where, last: lastSeq })
 }
 

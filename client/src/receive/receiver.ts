@@ -80,6 +80,7 @@ export function createReceiver(parts: ReceiverParts): Receiver {
     if (batch === 'gap') return { type: 'ask_again' }
     let ordinary = 0
     for (const event of batch.events) {
+      if (event.isVoid) continue
       const content = openChecked(epochKeys, event)
       if (content === undefined) continue
       if (event.body.type === 'stored' && checkpoints.isCheckpoint(event.body.event)) {

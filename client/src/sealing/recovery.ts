@@ -16,14 +16,25 @@ export const createRecoveryEntropy = (crypto: Crypto): Uint8Array => crypto.rand
 /** 12 words with single spaces between them. */
 export const formatRecoveryPhrase = (entropy: Uint8Array): string => entropyToMnemonic(entropy, wordlist)
 
-/** Forgives case and spacing; `undefined` unless there are 12 words of the list and their checksum holds. */
-export function parseRecoveryPhrase(text: string): Uint8Array | undefined {
+export type PhraseReading =
+  | { readonly ok: true; readonly entropy: Uint8Array }
+  | { readonly ok: false; readonly problem: 'word_count'; readonly count: number }
+  /** Positions count from 1. */
+  | { readonly ok: false; readonly problem: 'unknown_words'; readonly positions: readonly number[] }
+  | { readonly ok: false; readonly problem: 'checksum' }
+
+const KNOWN_WORDS: ReadonlySet<string> = new Set(wordlist)
+
+/** Forgives case and spacing. What is wrong is told by its place: the words themselves are never repeated. */
+export function readRecoveryPhrase(text: string): PhraseReading {
   const words = text.normalize('NFKD').toLowerCase().split(/\s+/).filter(Boolean)
-  if (words.length !== WORD_COUNT) return undefined
+  if (words.length !== WORD_COUNT) return { ok: false, problem: 'word_count', count: words.length }
+  const positions = words.flatMap((word, index) => (KNOWN_WORDS.has(word) ? [] : [index + 1]))
+  if (positions.length > 0) return { ok: false, problem: 'unknown_words', positions }
   try {
-    return mnemonicToEntropy(words.join(' '), wordlist)
+    return { ok: true, entropy: mnemonicToEntropy(words.join(' '), wordlist) }
   } catch {
-    return undefined
+    return { ok: false, problem: 'checksum' }
   }
 }
 

@@ -30,6 +30,14 @@ export const storeKeys = {
   streamEvent: (streamId: Uint8Array, userSeq: number) => `by-stream/${toHex(streamId)}/${counter(userSeq)}`,
   /** Index: a device's chain after each of its events. */
   deviceEvent: (deviceId: Uint8Array, deviceSeq: number) => `by-device/${toHex(deviceId)}/${counter(deviceSeq)}`,
+  /** An event that the application may have seen before its device's revocation made it void. */
+  voided: (userSeq: number) => `voided/${counter(userSeq)}`,
+  /** What is left on a device that was revoked: who it was. */
+  revoked: 'revoked',
+  /** What a recovery has still to do. */
+  recovering: 'recovering',
+  /** When this device first saw the current key epoch. */
+  epochSeen: 'epoch-seen',
   /** The newest event of a device. */
   deviceHead: (deviceId: Uint8Array) => `device/${toHex(deviceId)}`,
   /** The newest event of a stream. */

@@ -70,6 +70,8 @@ export interface LocalLog {
   commit(change: LogChange): Promise<void>
   /** The chain of a device after one of its events, if this device holds that event. */
   chainAt(deviceId: Uint8Array, deviceSeq: number): Promise<Uint8Array | undefined>
+  /** The user_seqs of what a device wrote after one of its events. */
+  eventsOfDevice(deviceId: Uint8Array, afterDeviceSeq: number): AsyncIterable<number>
   /** In order, after a user_seq; of one stream, or of all. */
   read(streamId: Uint8Array | undefined, after: number, limit: number): Promise<HeldEvent[]>
   /** Fires after every change. */
@@ -152,6 +154,7 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
       const value = await store.get(key)
       return value === undefined ? undefined : parseDeviceEventEntry(key, value).chain
     },
+    eventsOfDevice: (deviceId, afterDeviceSeq) => readDeviceEvents(store, deviceId, afterDeviceSeq),
     read: async (streamId, after, limit) => {
       const held: HeldEvent[] = []
       if (streamId === undefined) {
@@ -174,4 +177,10 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
     },
     changed,
   }
+}
+
+async function* readDeviceEvents(store: Store, deviceId: Uint8Array, after: number): AsyncGenerator<number> {
+  const prefix = `by-device/${toHex(deviceId)}/`
+  const range = { ...keysUnder(prefix), gt: storeKeys.deviceEvent(deviceId, after) }
+  for await (const [key, value] of store.range(range)) yield parseDeviceEventEntry(key, value).userSeq
 }

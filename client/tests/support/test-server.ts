@@ -179,7 +179,7 @@ export function createTestServer(keySeed = 7): TestServer {
       greet: (claim, sessionId) => ({
         type: 'session_established',
         session_id: sessionId,
-        user_id: claim.userId,
+        user_id: claim.mode === 'recovery' ? server.state!.userId : claim.userId,
         device_id: claim.deviceId,
         server_time: NOW_MS,
         expires_at: NOW_MS + 86_400_000,

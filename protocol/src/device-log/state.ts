@@ -58,6 +58,10 @@ export const findDevice = (state: Pick<DeviceLogState, 'devices'>, deviceId: Dev
 
 export const isActive = (device: DeviceState): boolean => device.status.type === 'active'
 
+/** True for what a revoked device wrote after its cut: void, whatever it holds and whenever it was stored. */
+export const isBeyondCut = ({ status }: DeviceState, deviceSeq: number): boolean =>
+  status.type === 'revoked' && deviceSeq > status.lastSeq
+
 /** Sorted by device id, the order of EPOCH. */
 export function activeDevices(state: Pick<DeviceLogState, 'devices'>): DeviceState[] {
   return [...state.devices]

@@ -1,11 +1,14 @@
 // The key schedule: TLS 1.3's (RFC 8446 §7.1) with our own label prefix. The prefix is a parameter, so that
 // the traces of RFC 8448 test these very functions. Secrets given in are not overwritten here.
 
+import { fromHex } from '../bytes.ts'
 import type { Aead, Crypto } from '../crypto.ts'
 import { hkdfExtract, kdf } from '../kdf.ts'
 
 const NOTHING = new Uint8Array(0)
 const ZEROS = new Uint8Array(32)
+const HASH_OF_NOTHING =
+  fromHex('e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855') ?? new Uint8Array(32)
 
 export interface HandshakeSecrets {
   readonly handshakeSecret: Uint8Array
@@ -30,7 +33,18 @@ export interface TrafficSecrets {
 
 /** derive(secret, label, SHA-256("")): the salt of the schedule's next extraction. */
 function nextSalt(crypto: Crypto, secret: Uint8Array, label: 'derived' | 'rekey', prefix?: string): Uint8Array {
-  return kdf(crypto, secret, label, crypto.sha256(NOTHING), 32, prefix)
+  return kdf(crypto, secret, label, HASH_OF_NOTHING, 32, prefix)
+}
+
+/** The salt of HS. There is no early secret to mix in, so it is one public constant for each prefix. */
+const saltByPrefix = new Map<string | undefined, Uint8Array>()
+
+function handshakeSalt(crypto: Crypto, prefix: string | undefined): Uint8Array {
+  const known = saltByPrefix.get(prefix)
+  if (known !== undefined) return known
+  const salt = nextSalt(crypto, hkdfExtract(crypto, ZEROS, ZEROS), 'derived', prefix)
+  saltByPrefix.set(prefix, salt)
+  return salt
 }
 
 /** `helloHash` is th(SH). */
@@ -40,8 +54,7 @@ export function deriveHandshakeSecrets(
   helloHash: Uint8Array,
   prefix?: string,
 ): HandshakeSecrets {
-  const earlySecret = hkdfExtract(crypto, ZEROS, ZEROS)
-  const handshakeSecret = hkdfExtract(crypto, nextSalt(crypto, earlySecret, 'derived', prefix), sharedSecret)
+  const handshakeSecret = hkdfExtract(crypto, handshakeSalt(crypto, prefix), sharedSecret)
   return {
     handshakeSecret,
     clientHandshake: kdf(crypto, handshakeSecret, 'c hs traffic', helloHash, 32, prefix),

@@ -2,7 +2,11 @@
 // locked first and the entry is appended only onto the head it was signed for, so of two entries at once one wins.
 // Which entries are valid is decided before, by the verifier that clients use too.
 
+import { SERVER_CHAIN } from '../../audit/audit-record.ts'
+import { notesOf } from '../../audit/device-log-notes.ts'
+import { hashForLog } from '../../telemetry/log.ts'
 import type { Queryable, Statement } from '../postgres.ts'
+import { appendAudit } from './audit.ts'
 import { useInvitation } from './invitations.ts'
 import { deleteAccount } from './users.ts'
 
@@ -99,6 +103,7 @@ export async function insertGenesis(
     return 'invitation_invalid'
   }
   await applyEffects(tx, change)
+  await appendAudit(tx, change.userId, notesOf(change))
   return 'inserted'
 }
 
@@ -150,7 +155,12 @@ export async function appendDeviceLogEntry(
   if (moved.length === 0) return 'head_moved'
   if (epoch !== undefined) await tx.query(moveEpoch, [userId, epoch.n, seq])
   await applyEffects(tx, change)
-  if (change.isClosed) await deleteAccount(tx, userId)
+  await appendAudit(tx, userId, notesOf(change))
+  if (change.isClosed) {
+    await deleteAccount(tx, userId)
+    // What the user's own chain said goes with him.
+    await appendAudit(tx, SERVER_CHAIN, [{ kind: 'account.delete', detail: { user: hashForLog(userId) } }])
+  }
   return 'appended'
 }
 

@@ -8,7 +8,8 @@ export interface DeviceForSession {
   readonly edPub: Uint8Array
   /** 1 member, 2 manager, 3 recovery. */
   readonly role: number
-  readonly status: 'active' | 'revoked'
+  /** The seq of the entry that revoked it; undefined while it is active. */
+  readonly revokedSeq: number | undefined
   readonly lastDeviceSeq: number
   readonly lastChain: Uint8Array
   readonly cursor: number
@@ -30,7 +31,7 @@ export const SESSION_COLUMNS = `
       d.device_id,
       d.ed_pub,
       d.role,
-      d.revoked_at is not null as is_revoked,
+      d.revoked_log_seq,
       d.last_device_seq,
       d.last_chain,
       d.cursor,
@@ -67,7 +68,7 @@ export interface DeviceRow {
   readonly device_id: Uint8Array
   readonly ed_pub: Uint8Array
   readonly role: number
-  readonly is_revoked: boolean
+  readonly revoked_log_seq: number | null
   readonly last_device_seq: number
   readonly last_chain: Uint8Array
   readonly cursor: number
@@ -97,7 +98,7 @@ export function toDeviceForSession(row: DeviceRow): DeviceForSession {
     deviceId: row.device_id,
     edPub: row.ed_pub,
     role: row.role,
-    status: row.is_revoked ? 'revoked' : 'active',
+    revokedSeq: row.revoked_log_seq ?? undefined,
     lastDeviceSeq: row.last_device_seq,
     lastChain: row.last_chain,
     cursor: row.cursor,

@@ -61,27 +61,36 @@ export interface NumberedSession {
   readonly number: number
 }
 
-const findSuperseded: Statement = {
-  name: 'find_superseded_sessions',
+/** Why a session that is held must end: a newer one, a device that is one no more, an account that is gone. */
+export type SessionEnding =
+  | { readonly type: 'superseded'; readonly deviceId: Uint8Array; readonly number: number }
+  | { readonly type: 'revoked'; readonly deviceId: Uint8Array }
+  | { readonly type: 'deleted'; readonly deviceId: Uint8Array }
+
+const findEnded: Statement = {
+  name: 'find_ended_sessions',
   text: `
-    select d.user_id, d.device_id, d.session_number
+    select held.device_id, d.session_number, d.revoked_at is not null as is_revoked
     from unnest($1::bytea[], $2::bytea[], $3::bigint[]) as held (user_id, device_id, session_number)
-    join devices as d on d.user_id = held.user_id and d.device_id = held.device_id
-    where d.session_number > held.session_number`,
+    left join devices as d on d.user_id = held.user_id and d.device_id = held.device_id
+    where d.device_id is null or d.revoked_at is not null or d.session_number > held.session_number`,
 }
 
-/** Those of the given sessions after which the device began another: each with the newest number. */
-export async function findSupersededSessions(
-  db: Queryable,
-  held: readonly NumberedSession[],
-): Promise<NumberedSession[]> {
+/** Of the given sessions those that must end; of a superseded one with the newest number. */
+export async function findEndedSessions(db: Queryable, held: readonly NumberedSession[]): Promise<SessionEnding[]> {
   if (held.length === 0) return []
-  const rows = await db.query<{ user_id: Uint8Array; device_id: Uint8Array; session_number: number }>(findSuperseded, [
-    formatByteaArray(held.map((session) => session.userId)),
-    formatByteaArray(held.map((session) => session.deviceId)),
-    formatIntegers(held.map((session) => session.number)),
-  ])
-  return rows.map((row) => ({ userId: row.user_id, deviceId: row.device_id, number: row.session_number }))
+  const rows = await db.query<{ device_id: Uint8Array; session_number: number | null; is_revoked: boolean }>(
+    findEnded,
+    [
+      formatByteaArray(held.map((session) => session.userId)),
+      formatByteaArray(held.map((session) => session.deviceId)),
+      formatIntegers(held.map((session) => session.number)),
+    ],
+  )
+  return rows.map(({ device_id: deviceId, session_number: number, is_revoked }) => {
+    if (number === null) return { type: 'deleted', deviceId }
+    return is_revoked ? { type: 'revoked', deviceId } : { type: 'superseded', deviceId, number }
+  })
 }
 
 export interface SeenDevice {

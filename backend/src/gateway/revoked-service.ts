@@ -1,0 +1,75 @@
+// The session of a device that was revoked: it is shown the entry that revoked it and what came before, so that it need
+// not take the server's word, and nothing after.
+
+import { type Crypto, entryHash, type FetchDeviceLog, MAX_DEVICE_LOG_PAGE, type UserId } from '@valise/protocol'
+import type { DeviceLogRow } from '../db/queries/device-log.ts'
+import type { Connection } from './connection.ts'
+import type { EstablishedService } from './established-service.ts'
+
+export interface RevokedServiceParts {
+  readonly crypto: Crypto
+  readonly connection: Connection
+  readonly userId: UserId
+  readonly deviceHash: string
+  /** Of the entry that revoked the device. */
+  readonly revokedSeq: number
+  readDeviceLog(userId: Uint8Array, afterSeq: number, limit: number): Promise<DeviceLogRow[]>
+  /** Unix milliseconds. */
+  now(): number
+  onFailure(error: unknown): void
+}
+
+/** Long enough to read a log of many pages, and no longer. */
+const REVOKED_SESSION_MS = 10_000
+
+/** The head of the log at the entry that revoked the device: all that the device is to know of it. */
+export async function readRevokedHead(
+  parts: Pick<RevokedServiceParts, 'crypto' | 'userId' | 'revokedSeq' | 'readDeviceLog'>,
+): Promise<Uint8Array> {
+  const [row] = await parts.readDeviceLog(parts.userId, parts.revokedSeq - 1, 1)
+  if (row === undefined) throw new Error('the entry that revoked a device is not in its log')
+  return entryHash(parts.crypto, row.entry)
+}
+
+export function createRevokedService(parts: RevokedServiceParts): EstablishedService {
+  const { connection, revokedSeq } = parts
+  const endsAtMs = parts.now() + REVOKED_SESSION_MS
+  const close = (): void => connection.close('device_revoked')
+
+  const answer = async (message: FetchDeviceLog): Promise<void> => {
+    const rows = await parts.readDeviceLog(parts.userId, message.after_seq ?? -1, MAX_DEVICE_LOG_PAGE)
+    connection.send({
+      type: 'device_log',
+      request_id: message.request_id,
+      entries: rows.filter(({ seq }) => seq <= revokedSeq).map(({ entry }) => entry),
+      head_seq: revokedSeq,
+    })
+  }
+
+  return {
+    deviceHash: parts.deviceHash,
+    handle: (message) => {
+      switch (message.type) {
+        case 'fetch_device_log':
+          answer(message).catch((error: unknown) => {
+            parts.onFailure(error)
+            // It comes back, and asks again.
+            connection.close('internal_error')
+          })
+          return
+        case 'ping':
+          return connection.send({ type: 'pong', id: message.id })
+        case 'pong':
+          return
+        default:
+          return close()
+      }
+    },
+    onWritable: () => {},
+    tick: () => {
+      if (parts.now() >= endsAtMs) close()
+    },
+    finish: async () => {},
+    end: () => {},
+  }
+}

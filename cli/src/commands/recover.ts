@@ -1,0 +1,138 @@
+// `valise recover`: gets an account back with its phrase, on a machine that has nothing else. Run again after an
+// interruption, it goes on where it stood.
+
+import type { DeviceSummary, NodeDevice, RecoverableAccount } from '@valise/client/node'
+import { formatUuid, toHex } from '@valise/protocol'
+import { describeAccount } from '../account-fields.ts'
+import { nameOf } from '../device-text.ts'
+import { EXIT } from '../failure.ts'
+import { withNewHome } from '../home.ts'
+import { watchInterruption } from '../interruption.ts'
+import type { AddCommand, Invocation } from '../invocation.ts'
+import { formatTime } from '../output.ts'
+import { confirmSheet, describeSheet, readPhrase, sheetFields } from '../recovery-phrase.ts'
+import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
+
+interface RecoverOptions extends ServerOptions {
+  readonly phraseFile?: string
+  readonly keep: readonly string[]
+}
+
+export const addRecover: AddCommand = (program, run) => {
+  const command = program.command('recover').description('get your account back with its recovery phrase')
+  addServerOptions(command)
+    .option('--phrase-file <file>', 'read the phrase from this file (-: standard input) instead of the terminal')
+    .option('--keep <device...>', 'devices that are not lost, by name, id or beginning of the fingerprint', [])
+    .action(
+      run(async (invocation, options: RecoverOptions) => {
+        invocation.prompt.requireSomeone()
+        const signal = watchInterruption(invocation.output)
+        return withNewHome(invocation.homeDir, (device) => recover(invocation, device, options, signal))
+      }),
+    )
+}
+
+async function recover(
+  invocation: Invocation,
+  device: NodeDevice,
+  options: RecoverOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  const { output, homeDir } = invocation
+  const hasBegun = device.account() !== undefined && (await device.recoveryStage()) !== undefined
+  if (hasBegun) output.notice('recovery_resumed', 'This device has the account already; going on with the rest.')
+  else if (!(await enter(invocation, device, options, signal))) {
+    output.failure('declined', 'Declined. Nothing was changed.')
+    return EXIT.failure
+  }
+  if ((await device.recoveryStage()) === 'revoke') await changeKeys(invocation, device, options.keep, signal)
+  if ((await device.recoveryStage()) === 'phrase') await offerPhrase(invocation, device, signal)
+  await device.endRecovery()
+  const account = device.account()
+  if (account === undefined) return EXIT.failure
+  output.result(`Recovered. This device, "${account.name}", is a manager of user ${toHex(account.userId)}.`, {
+    type: 'recovered',
+    ...describeAccount(account, homeDir),
+  })
+  return EXIT.success
+}
+
+/** True when this device was signed in. */
+async function enter(
+  { output, prompt }: Invocation,
+  device: NodeDevice,
+  options: RecoverOptions,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const entered = await device.recover({
+    ...toServerOptions(options),
+    phrase: await readPhrase(prompt, options.phraseFile, signal),
+    confirm: (account) => {
+      output.result(describeRecoverable(account), {
+        type: 'recoverable',
+        user_id: toHex(account.userId),
+        created_at: formatTime(account.createdAtMs),
+        devices: account.devices.map(({ deviceId, role, addedAtMs }) => ({
+          device_id: formatUuid(deviceId),
+          role,
+          added_at: formatTime(addedAtMs),
+        })),
+      })
+      return prompt.confirm('Is this your account, and shall this machine become a manager of it?', signal)
+    },
+    signal,
+  })
+  return entered !== undefined
+}
+
+function describeRecoverable({ userIdStart, createdAtMs, devices }: RecoverableAccount): string {
+  const lines = devices.map(({ deviceFingerprint, role, addedAtMs }) => {
+    return `  ${deviceFingerprint}  ${role}  added ${formatTime(addedAtMs)}`
+  })
+  return [
+    `The phrase opens the account ${userIdStart}…, made ${formatTime(createdAtMs)}, with these devices:`,
+    '',
+    ...lines,
+    '',
+  ].join('\n')
+}
+
+/** Revokes what is lost; what is not gets new keys. */
+async function changeKeys(
+  { output, prompt }: Invocation,
+  device: NodeDevice,
+  keep: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const devices = await device.currentDevices(signal)
+  const kept = new Set(keep.map((text) => device.pickDevice(devices, text)))
+  const lost: DeviceSummary[] = []
+  for (const each of devices) {
+    if (each.isThisDevice || each.role === 'recovery' || each.status !== 'active' || kept.has(each)) continue
+    const question = `Is "${nameOf(each)}" lost (${each.deviceFingerprint}, added ${formatTime(each.addedAtMs)})?`
+    if (await prompt.confirm(question, signal, 'yes')) lost.push(each)
+    signal.throwIfAborted()
+  }
+  await device.recoverKeys(lost, signal)
+  output.result(
+    lost.length === 0
+      ? 'No device is lost. The keys were changed.'
+      : `Revoked: ${lost.map((each) => `"${nameOf(each)}"`).join(', ')}. The keys were changed.`,
+    { type: 'keys_changed', revoked: lost.map(({ deviceId }) => formatUuid(deviceId)) },
+  )
+}
+
+async function offerPhrase({ output, prompt }: Invocation, device: NodeDevice, signal: AbortSignal): Promise<void> {
+  const wants = await prompt.confirm('The phrase has been used. Make a new one in its place?', signal, 'yes')
+  signal.throwIfAborted()
+  const sheet = wants
+    ? await device.renewRecovery(async (shown) => {
+        if (prompt.isPersonThere && !output.isJson) return confirmSheet({ output, prompt }, shown, signal)
+        output.result(describeSheet(shown), { type: 'recovery_phrase', ...sheetFields(shown) })
+        return true
+      }, signal)
+    : undefined
+  signal.throwIfAborted()
+  if (sheet === undefined)
+    output.notice('phrase_kept', 'The phrase you used stays good; `valise recovery new` replaces it.')
+}

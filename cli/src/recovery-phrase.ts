@@ -1,0 +1,83 @@
+// The recovery phrase at the terminal: shown once, typed back, and read from a person, a file or a pipe. It never stands
+// among the arguments, which every process of the machine can read.
+
+import { readFile } from 'node:fs/promises'
+import { isSamePhrase, type RecoverySheet } from '@valise/client/node'
+import { MisuseError } from './failure.ts'
+import type { JsonFields, Output } from './output.ts'
+import type { Prompt } from './prompt.ts'
+
+export const describeSheet = (sheet: RecoverySheet): string =>
+  [
+    'Recovery phrase. Write all of this down and keep it away from this device. It is shown this once and stored nowhere.',
+    'Whoever has the words can read everything; without them, losing all devices loses everything.',
+    '',
+    `  ${sheet.phrase}`,
+    '',
+    ...sheetFacts(sheet),
+  ].join('\n')
+
+const sheetFacts = ({ host, serverFingerprint, userIdStart }: RecoverySheet): string[] => [
+  `  server       ${host}`,
+  `  its key      ${serverFingerprint}`,
+  `  user         ${userIdStart}…`,
+]
+
+export const sheetFields = ({ phrase, host, serverFingerprint, userIdStart }: RecoverySheet): JsonFields => ({
+  recovery_phrase: phrase,
+  recovery_sheet: { host, server_fingerprint: serverFingerprint, user_id_start: userIdStart },
+})
+
+const TRIES = 3
+
+/** Shows the sheet until its phrase was typed back. False when it was not, in so many tries. */
+export async function confirmSheet(
+  { output, prompt }: { readonly output: Output; readonly prompt: Prompt },
+  sheet: RecoverySheet,
+  signal: AbortSignal,
+): Promise<boolean> {
+  for (let attempt = 1; attempt <= TRIES; attempt++) {
+    const text = `${describeSheet(sheet)}\n\nWritten down? Press Enter: the screen is cleared, and you type the words back.`
+    if (!(await prompt.showOnce(text, signal))) return false
+    const typed = await prompt.readSecret('Type the twelve words back (they are not shown):', signal)
+    if (typed === undefined) return false
+    if (isSamePhrase(typed, sheet.phrase)) return true
+    if (attempt < TRIES) output.notice('phrase_differs', 'That is not what was shown; here it is again.')
+  }
+  return false
+}
+
+/** Some KiB, whatever stands around twelve words. */
+const MAX_FILE_BYTES = 4096
+
+/** From the file (`-`: standard input), from the terminal, or from the first line of a pipe. */
+export async function readPhrase(prompt: Prompt, file: string | undefined, signal: AbortSignal): Promise<string> {
+  if (file !== undefined && file !== '-') return readPhraseFile(file)
+  const phrase = await prompt.readSecret('Recovery phrase (it is not shown):', signal)
+  if (phrase !== undefined) return phrase
+  signal.throwIfAborted()
+  throw new MisuseError(
+    'no_phrase',
+    'No recovery phrase was given. Expected it at the terminal, in a file with --phrase-file, or on standard input.',
+  )
+}
+
+async function readPhraseFile(file: string): Promise<string> {
+  const bytes = await readFile(file).catch((error: unknown) => {
+    const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
+    throw new MisuseError(
+      'bad_file',
+      `${file} cannot be read (${reason}). Expected --phrase-file with a readable file.`,
+      {
+        cause: error,
+      },
+    )
+  })
+  if (bytes.length > MAX_FILE_BYTES) {
+    throw new MisuseError(
+      'bad_file',
+      `${file} is too large. Expected --phrase-file with the twelve words, and no more.`,
+    )
+  }
+  return bytes.toString('utf8')
+}

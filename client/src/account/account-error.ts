@@ -1,0 +1,19 @@
+// Why a change of the account's devices is not made, in words fit to show. Nothing has happened when one is thrown.
+
+export type AccountErrorCode =
+  | 'not_a_manager'
+  | 'last_manager'
+  | 'unknown_device'
+  | 'ambiguous_device'
+  | 'already_revoked'
+  | 'entry_refused'
+
+export class AccountError extends Error {
+  readonly code: AccountErrorCode
+
+  constructor(code: AccountErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'AccountError'
+    this.code = code
+  }
+}

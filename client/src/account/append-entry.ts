@@ -1,0 +1,100 @@
+// Appends an entry to the device log: drafted on the newest head, verified here by the server's own rules, sent with its
+// boxes. The append is compare-and-swap: when another entry came first, the log is read and the draft made anew.
+
+import { applyEntry, type Crypto, type DeviceLogRule, type DeviceLogState, type SealedBox } from '@valise/protocol'
+import type { Clock } from '../clock.ts'
+import { RequestRefusedError } from '../connection/requests.ts'
+import type { DeviceKeys } from '../sealing/device-keys.ts'
+import type { SealedEpoch } from '../sealing/epoch-boxes.ts'
+import { AccountError } from './account-error.ts'
+import type { EpochKeys } from './epoch-keys.ts'
+import type { LogBook } from './log-book.ts'
+import { type Ask, readAccount, refuseRevoked } from './sync.ts'
+
+export interface AppendParts {
+  readonly crypto: Crypto
+  readonly clock: Clock
+  /** Whoever signs: this device, or the recovery device. */
+  readonly identity: Pick<DeviceKeys, 'deviceId' | 'signer'>
+  readonly book: LogBook
+  readonly epochKeys: EpochKeys
+}
+
+/** An entry and all that goes with it, signed for one head of the log. */
+export interface EntryDraft {
+  readonly entry: Uint8Array
+  readonly boxes: readonly SealedBox[]
+  readonly prevBox?: Uint8Array | undefined
+  /** The epoch that the entry starts, if its secret is to be kept here. */
+  readonly epoch?: { readonly n: number; readonly secret: Uint8Array } | undefined
+}
+
+/** Others append entries too, but not that often. */
+const MAX_ATTEMPTS = 8
+
+/**
+ * `draft` makes the entry for a state of the log, or finds that nothing is left to do, as when an earlier attempt's answer
+ * was lost. Resolves to whether it was appended now. Rejects as `ask` does, with `AccountError`, and with
+ * `DeviceRevokedError` when the log has revoked the signer, be it by this very entry.
+ */
+export async function appendEntry(
+  parts: AppendParts,
+  ask: Ask,
+  draft: (log: DeviceLogState) => Promise<EntryDraft | undefined>,
+): Promise<boolean> {
+  const { crypto, book, epochKeys } = parts
+  for (let attempt = 1; ; attempt++) {
+    await readAccount(ask, book, epochKeys)
+    const log = book.require()
+    const drafted = await draft(log)
+    if (drafted === undefined) return false
+    const { entry, boxes, prevBox, epoch } = drafted
+    const applied = applyEntry(crypto, log, entry)
+    if (!applied.ok) throw refusalOf(applied.rule)
+    try {
+      await ask({ type: 'append_device_log', entry, boxes: [...boxes], prev_box: prevBox ?? null })
+    } catch (error) {
+      const isBehind = error instanceof RequestRefusedError && error.answer.code === 'log_head_moved'
+      if (!isBehind || attempt >= MAX_ATTEMPTS) throw error
+      continue
+    }
+    // The server may have told of the entry before it answered.
+    if (book.require().seq === log.seq) {
+      await book.append([entry], epoch === undefined ? [] : [epochKeys.saving(epoch.n, epoch.secret)])
+      if (epoch !== undefined) epochKeys.keep(epoch.n, epoch.secret)
+      refuseRevoked(book, epochKeys)
+    }
+    return true
+  }
+}
+
+export const toBoxes = ({ boxes }: SealedEpoch): SealedBox[] =>
+  boxes.map(({ deviceId, box }) => ({ device_id: deviceId, box }))
+
+export function secretOfCurrentEpoch(log: DeviceLogState, epochKeys: Pick<EpochKeys, 'secretOf'>): Uint8Array {
+  const secret = epochKeys.secretOf(log.epoch.n)
+  if (secret === undefined) throw new Error('the secret of the current epoch is missing')
+  return secret
+}
+
+/** The rules that a person can run into; any other is a bug of this program. */
+function refusalOf(rule: DeviceLogRule): AccountError {
+  switch (rule) {
+    case 'last_manager':
+      return new AccountError(
+        'last_manager',
+        'That would leave the account without a manager. Make another device a manager first.',
+      )
+    case 'signer_role':
+      return new AccountError(
+        'not_a_manager',
+        'Only a manager can change devices and keys; do it on a device that is one.',
+      )
+    case 'device_inactive':
+      return new AccountError('already_revoked', 'That device was revoked before.')
+    case 'unknown_device':
+      return new AccountError('unknown_device', 'No device of this account is meant by that.')
+    default:
+      return new AccountError('entry_refused', `The device log does not take the entry: it breaks the rule ${rule}.`)
+  }
+}

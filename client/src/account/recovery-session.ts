@@ -1,0 +1,133 @@
+// A session of the recovery device (PROTOCOL G, handshake mode 2): finds the account by the phrase's own key, reads and
+// verifies its device log from genesis, opens the box, and can then sign a new device in. It remembers nothing.
+
+import { type Crypto, type ErrorCode, noUserId, type SessionEstablished } from '@valise/protocol'
+import { AlarmError, ClientStoppedError, refusedFor } from '../alarm.ts'
+import type { Clock } from '../clock.ts'
+import { createRequests, SessionLostError } from '../connection/requests.ts'
+import { openSession, type SessionEnd } from '../connection/session.ts'
+import type { DeviceKeys } from '../sealing/device-keys.ts'
+import type { AtRestSealer } from '../store/at-rest.ts'
+import { createMemoryStore } from '../store/memory-store.ts'
+import type { Transport } from '../transport.ts'
+import type { AppendParts } from './append-entry.ts'
+import { openEpochKeys } from './epoch-keys.ts'
+import type { ServerPin } from './identity.ts'
+import { openLogBook } from './log-book.ts'
+import { judgePhrase } from './recovery-sheet.ts'
+import { SetupError } from './setup-error.ts'
+import { type Ask, readAccount } from './sync.ts'
+
+export interface RecoverySessionParts {
+  readonly transport: Transport
+  readonly crypto: Crypto
+  readonly clock: Clock
+  readonly sealer: AtRestSealer
+  readonly clientInfo: string
+}
+
+/** What the recovery device may do, with the log as it has verified it. */
+export interface RecoveryAccess {
+  readonly manager: AppendParts
+  readonly ask: Ask
+}
+
+/**
+ * Runs `work` in one session. Rejects with a `SetupError`, and with `ClientStoppedError` when what the server shows does
+ * not hold.
+ */
+export async function withRecoverySession<Result>(
+  parts: RecoverySessionParts,
+  { server, keys, signal }: { server: ServerPin; keys: DeviceKeys; signal: AbortSignal | undefined },
+  work: (access: RecoveryAccess) => Promise<Result>,
+): Promise<Result> {
+  const { crypto, clock, sealer } = parts
+  let ended: SessionEnd | undefined
+  let greet: (message: SessionEstablished) => void = () => {}
+  let giveUp: (error: Error) => void = () => {}
+  const established = new Promise<SessionEstablished>((resolve, reject) => {
+    greet = resolve
+    giveUp = reject
+  })
+  const session = openSession({
+    transport: parts.transport,
+    server,
+    crypto,
+    signer: keys.signer,
+    identity: {
+      mode: 'recovery',
+      userId: noUserId(),
+      deviceId: keys.deviceId,
+      publicKey: keys.signer.publicKey,
+      logSeq: 0,
+      logHead: new Uint8Array(32),
+      canRekey: true,
+      clientInfo: parts.clientInfo,
+    },
+    clock,
+    handlers: {
+      onEstablished: (message) => greet(message),
+      onRekeyed: () => {},
+      onMessage: (message) => {
+        const isAnswer =
+          message.type === 'device_log' ||
+          message.type === 'envelopes' ||
+          message.type === 'device_log_appended' ||
+          message.type === 'error'
+        if (isAnswer) requests.settle(message)
+      },
+      onEnd: (end) => {
+        ended = end
+        requests.close()
+        giveUp(new SessionLostError('the session ended'))
+      },
+    },
+  })
+  const requests = createRequests({ clock, send: session.send, onOverdue: () => session.abandon({ type: 'silent' }) })
+  const onAbort = (): void => session.close()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  if (signal?.aborted === true) onAbort()
+  try {
+    const { user_id: userId, device_log_seq, device_log_head } = await established
+    const store = createMemoryStore()
+    const book = await openLogBook({ store, crypto, userId })
+    const epochKeys = await openEpochKeys({ store, sealer, crypto, keys, userId })
+    await readAccount(requests.ask, book, epochKeys, device_log_seq)
+    if (book.compare({ seq: device_log_seq, head: device_log_head }) !== 'known') {
+      throw new AlarmError('device_log_forked', { seq: device_log_seq })
+    }
+    // Genesis or op 5 bears the proof of this very key, or the verifier would not have let it in.
+    if (judgePhrase(book.require(), keys) !== 'valid') throw new AlarmError('foreign_session')
+    const manager = { crypto, clock, identity: keys, book, epochKeys }
+    try {
+      return await work({ manager, ask: requests.ask })
+    } finally {
+      epochKeys.forget()
+    }
+  } catch (error) {
+    throw toFailure(error, ended, server.url, signal)
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    session.close()
+  }
+}
+
+const REFUSALS: Partial<Record<ErrorCode, readonly [SetupError['code'], string]>> = {
+  handshake_failed: [
+    'phrase_unknown',
+    'No account on this server is recovered by this phrase: it is that of another account, or this is another server.',
+  ],
+  device_revoked: ['phrase_replaced', 'This phrase was replaced by a newer one and recovers nothing any more.'],
+  account_deleted: ['account_deleted', 'The account of this phrase was deleted.'],
+}
+
+function toFailure(error: unknown, end: SessionEnd | undefined, url: string, signal: AbortSignal | undefined): unknown {
+  if (error instanceof AlarmError) return new ClientStoppedError({ type: 'alarm', alarm: error.alarm })
+  if (!(error instanceof SessionLostError) || end === undefined) return error
+  if (signal?.aborted === true) return new SetupError('aborted', 'Given up.', { cause: error })
+  if (end.type === 'wrong_server_key') return new ClientStoppedError(refusedFor('wrong_server_key'))
+  const code = end.type === 'closed_by_server' ? end.code : end.type === 'handshake_failed' ? end.type : undefined
+  const refusal = code === undefined ? undefined : REFUSALS[code]
+  if (refusal !== undefined) return new SetupError(refusal[0], refusal[1], { cause: error })
+  return new SetupError('server_unreachable', `The server at ${url} cannot be reached, or broke off.`, { cause: error })
+}

@@ -1,0 +1,144 @@
+// What a person does with his account on a device that belongs to it: revoke, rotate, rename, change a role, look after the
+// recovery phrase, and finish a recovery.
+
+import { type Crypto, findDevice } from '@valise/protocol'
+import { AccountError } from '../account/account-error.ts'
+import { type DeviceSummary, listDevices } from '../account/directory.ts'
+import { type Identity, saveIdentity } from '../account/identity.ts'
+import type { RevokeReason } from '../account/manage-devices.ts'
+import { pickDevice } from '../account/pick-device.ts'
+import { loadRecoveryStage, noteRecoveryStage, type RecoveryStage } from '../account/recover-account.ts'
+import {
+  createRecoverySheet,
+  judgePhrase,
+  type PhraseVerdict,
+  type RecoverySheet,
+  toRecoveryKeys,
+} from '../account/recovery-sheet.ts'
+import { SetupError } from '../account/setup-error.ts'
+import type { Client } from '../client.ts'
+import { createRecoveryEntropy, createRecoveryKeys, formatRecoveryPhrase } from '../sealing/recovery.ts'
+import type { AtRestSealer } from '../store/at-rest.ts'
+import type { Store } from '../store/store.ts'
+import { reachServer } from './reach-server.ts'
+
+export interface AccountActions {
+  /** As the server has them now. Rejects with a `SetupError` when it does not answer in time. */
+  currentDevices(signal?: AbortSignal): Promise<DeviceSummary[]>
+  /** The active device that a name, an id or the beginning of a fingerprint means. Throws an `AccountError`. */
+  pickDevice(devices: readonly DeviceSummary[], text: string): DeviceSummary
+  /** One entry for all; false when they were revoked before. What this device still had to send is sent first. */
+  revoke(devices: readonly DeviceSummary[], reason: RevokeReason, signal?: AbortSignal): Promise<boolean>
+  /** The number of the key epoch that began. */
+  rotate(signal?: AbortSignal): Promise<number>
+  changeRole(device: DeviceSummary, role: 'manager' | 'member', signal?: AbortSignal): Promise<boolean>
+  /** At once on this device; true when the others' server has it too. */
+  rename(name: string, signal?: AbortSignal): Promise<boolean>
+  /** Offline: what a written phrase is to this account. Throws a `SetupError` for one that is none. */
+  testRecovery(phrase: string): Promise<PhraseVerdict>
+  /** Makes a new phrase and, once `confirm` has shown it, puts it in the place of the one before; undefined when declined. */
+  renewRecovery(
+    confirm: (sheet: RecoverySheet) => Promise<boolean>,
+    signal?: AbortSignal,
+  ): Promise<RecoverySheet | undefined>
+  /** What a recovery that was interrupted, or has just begun, has still to do. */
+  recoveryStage(): Promise<RecoveryStage | undefined>
+  /** Revokes the lost devices, or starts a new epoch when none is lost. */
+  recoverKeys(lost: readonly DeviceSummary[], signal?: AbortSignal): Promise<void>
+  endRecovery(): Promise<void>
+}
+
+export interface AccountActionsParts {
+  readonly store: Store
+  readonly sealer: AtRestSealer
+  readonly crypto: Crypto
+  /** Throws a `SetupError` before there is an account. */
+  require(): { readonly identity: Identity; readonly client: Client }
+  adopt(identity: Identity): void
+  checkName(name: string): string
+}
+
+/** What is on its way out when a device revokes itself, or takes another name. */
+const FLUSH_TIMEOUT_MS = 10_000
+
+export function createAccountActions(parts: AccountActionsParts): AccountActions {
+  const { store, sealer, crypto } = parts
+
+  const requireManager = (): Client => {
+    const { client, identity } = parts.require()
+    if (findDevice(client.device.book.require(), identity.deviceId)?.record.role !== 'manager') {
+      throw new AccountError(
+        'not_a_manager',
+        'Only a manager can change devices and keys; do it on a device that is one.',
+      )
+    }
+    return client
+  }
+  const flushed = (client: Client, signal: AbortSignal | undefined): Promise<boolean> =>
+    reachServer(client, signal, client.flush, FLUSH_TIMEOUT_MS).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof SetupError && error.code === 'server_unreachable') return false
+        throw error
+      },
+    )
+
+  const revoke: AccountActions['revoke'] = async (devices, reason, signal) => {
+    const client = requireManager()
+    if (devices.some(({ isThisDevice }) => isThisDevice)) await flushed(client, signal)
+    const revocation = { deviceIds: devices.map(({ deviceId }) => deviceId), reason }
+    return reachServer(client, signal, (waiting) => client.revokeDevices(revocation, waiting))
+  }
+  const rotate: AccountActions['rotate'] = (signal) => {
+    const client = requireManager()
+    return reachServer(client, signal, client.rotateEpoch)
+  }
+
+  return {
+    currentDevices: async (signal) => {
+      const { client, identity } = parts.require()
+      await reachServer(client, signal, client.whenLive)
+      return listDevices(client.device, identity)
+    },
+    pickDevice,
+    revoke,
+    rotate,
+    changeRole: (device, role, signal) => {
+      const client = requireManager()
+      const change = { deviceId: device.deviceId, role }
+      return reachServer(client, signal, (waiting) => client.changeRole(change, waiting))
+    },
+    rename: async (name, signal) => {
+      const { client, identity } = parts.require()
+      const renamed = { ...identity, name: parts.checkName(name) }
+      // The others first: what is in the outbox gets to them, whatever happens here.
+      await client.publishProfile(renamed)
+      await store.batch([saveIdentity(sealer, renamed)])
+      parts.adopt(renamed)
+      return flushed(client, signal)
+    },
+    testRecovery: async (phrase) => {
+      const log = parts.require().client.device.book.require()
+      return judgePhrase(log, await toRecoveryKeys(crypto, phrase))
+    },
+    renewRecovery: async (confirm, signal) => {
+      const client = requireManager()
+      await reachServer(client, signal, client.whenReady)
+      const entropy = createRecoveryEntropy(crypto)
+      const { server, userId } = parts.require().identity
+      const sheet = createRecoverySheet(formatRecoveryPhrase(entropy), server, userId)
+      const keys = await createRecoveryKeys(crypto, entropy)
+      entropy.fill(0)
+      // Until it is confirmed the phrase before it stays good.
+      if (!(await confirm(sheet))) return undefined
+      await reachServer(client, signal, (waiting) => client.replaceRecovery(keys, waiting))
+      return sheet
+    },
+    recoveryStage: () => loadRecoveryStage(store),
+    recoverKeys: async (lost, signal) => {
+      if (lost.length === 0 || !(await revoke(lost, 'lost', signal))) await rotate(signal)
+      await noteRecoveryStage(store, 'phrase')
+    },
+    endRecovery: () => noteRecoveryStage(store, undefined),
+  }
+}

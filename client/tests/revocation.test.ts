@@ -1,0 +1,302 @@
+// Revocation as the devices live through it: the cut and what lies beyond it, the device that is cut off and what it keeps,
+// and every way to leave an account without a manager.
+
+import { activeDevices, buildRevoke, type DeviceId, findDevice } from '@valise/protocol'
+import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { loadRevoked } from '../src/account/forget-account.ts'
+import { loadIdentity } from '../src/account/identity.ts'
+import type { VoidedEvent } from '../src/receive/void-events.ts'
+import { sealNextEpoch } from '../src/sealing/epoch-boxes.ts'
+import { verifyDevice } from '../src/verify.ts'
+import {
+  authorOf,
+  createFirstDevice,
+  createNextDevice,
+  sealer,
+  type TestDevice,
+  take,
+  text,
+} from './support/test-device.ts'
+import { createTestServer, type TestServer } from './support/test-server.ts'
+import { until } from './support/until.ts'
+
+let server: TestServer
+let first: TestDevice
+let second: TestDevice
+let third: TestDevice
+beforeEach(async () => {
+  server = createTestServer()
+  first = await createFirstDevice(server)
+  second = await createNextDevice(server, first)
+  third = await createNextDevice(server, first)
+})
+
+const revoke = (by: TestDevice, ...devices: TestDevice[]): Promise<boolean> =>
+  by.client.revokeDevices({ deviceIds: devices.map(({ identity }) => identity.deviceId), reason: 'lost' })
+const start = async (...devices: TestDevice[]): Promise<void> => {
+  for (const { client } of devices) client.start()
+  await Promise.all(devices.map(({ client }) => client.whenLive()))
+}
+const publish = async ({ client }: TestDevice, ...values: string[]): Promise<void> => {
+  for (const value of values) await client.publish('notes', text(value))
+  await client.flush()
+}
+const stopCode = ({ client }: TestDevice): string | undefined => {
+  const state = client.state()
+  if (state.type !== 'stopped') return undefined
+  return state.cause.type === 'alarm'
+    ? state.cause.alarm.code
+    : state.cause.type === 'refused'
+      ? state.cause.code
+      : 'closed'
+}
+const stopped = (device: TestDevice): Promise<void> =>
+  until(() => device.client.state().type === 'stopped', 'the device to stop')
+const codeOf = (attempt: Promise<unknown>): Promise<string> =>
+  attempt.then(
+    () => 'done',
+    (error: { code?: string; stopCause?: { code?: string } }) => error.code ?? error.stopCause?.code ?? String(error),
+  )
+
+describe('a revocation', () => {
+  test('DEV-6: is one entry with the cut as it was seen, and new keys for the rest', async () => {
+    await start(first, second, third)
+    await publish(third, 'a', 'b')
+    await take(first.client, 'notes', 2)
+    expect(await revoke(first, third)).toBe(true)
+    const { deviceId } = third.identity
+    const status = findDevice(server.state!, deviceId)!.status
+    expect(status).toMatchObject({ type: 'revoked', atSeq: 3, lastSeq: 2 })
+    expect(server.state!.epoch).toMatchObject({ n: 2, logSeq: 3 })
+    expect(server.envelopes(deviceId).boxes.has(2)).toBe(false)
+    expect(await revoke(first, third)).toBe(false)
+    expect(server.state!.seq).toBe(3)
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: 3 })
+    await publish(first, 'c')
+    expect(await take(second.client, 'notes', 3)).toEqual(['a', 'b', 'c'])
+  })
+
+  test('DEV-6: what lay beyond the cut is void for who has it and for who gets it, and neither is alarmed', async () => {
+    await start(first, second, third)
+    await publish(third, 'seen')
+    await take(first.client, 'notes', 1)
+    // From here on the revoker is not told of what the third publishes.
+    const reading = take(second.client, 'notes', 2)
+    const hidden = [...server.peers].filter((peer) => sameId(peer.deviceId, first))
+    for (const peer of hidden) peer.isLive = false
+    await publish(third, 'unseen')
+    expect(await reading).toEqual(['seen', 'unseen'])
+    const voided: VoidedEvent[][] = []
+    second.client.onVoided((events) => voided.push([...events]))
+    expect(voided).toEqual([])
+
+    await revoke(first, third)
+    expect(findDevice(server.state!, third.identity.deviceId)!.status).toMatchObject({ lastSeq: 1 })
+    const { seq } = server.state!
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: seq })
+    await until(() => voided.length > 0, 'word of the void event')
+    expect(voided).toMatchObject([[{ userSeq: 2, deviceSeq: 2, streamSeq: 2 }]])
+    await first.restart()
+    await start(first)
+    await publish(first, 'after')
+    for (const device of [first, second]) {
+      expect(await take(device.client, 'notes', device === first ? 1 : 2)).toEqual(
+        device === first ? ['seen'] : ['seen', 'after'],
+      )
+      await until(() => device.client.cursor() === 3, 'the log')
+      expect(await device.client.device.voidEvents.count()).toBe(1)
+      expect(device.client.state().type).toBe('live')
+      expect(await verifyDevice(crypto, device.client.device)).toMatchObject({ isSound: true, voidEvents: 1 })
+    }
+    // It is told again to an application that was not there, and not again as news.
+    await second.restart()
+    const again: VoidedEvent[][] = []
+    second.client.onVoided((events) => again.push([...events]))
+    expect(again).toMatchObject([[{ userSeq: 2 }]])
+  })
+
+  test('DEV-6: a device that knows another history of the revoked one than the cut names raises the alarm', async () => {
+    await start(first, second, third)
+    await publish(third, 'a')
+    await Promise.all([take(first.client, 'notes', 1), take(second.client, 'notes', 1)])
+    const log = server.state!
+    const rest = activeDevices(log).filter(({ deviceId }) => !sameId(deviceId, third))
+    const records = rest.map(({ record }) => record)
+    const epoch = await sealNextEpoch(crypto, log, records, first.client.device.epochKeys.secretOf(1)!)
+    const cut = { deviceId: third.identity.deviceId, lastSeq: 1, chain: new Uint8Array(32).fill(1) }
+    const entry = await buildRevoke(log, authorOf(first), { devices: [cut], reason: 0, epoch: epoch.start })
+    server.append(entry, [], epoch.prevBox)
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
+    await stopped(second)
+    expect(stopCode(second)).toBe('chain_forked')
+    expect(second.client.device.book.require().seq).toBe(2)
+  })
+
+  test('DEV-6: a checkpoint that names what is void contradicts nobody, and none is published', async () => {
+    const watcher = await createNextDevice(server, first, { checkpointEvery: 1 })
+    await start(first, second, third, watcher)
+    await publish(third, 'a')
+    await Promise.all([first, second, watcher].map(({ client }) => take(client, 'notes', 1)))
+    const hidden = [...server.peers].filter((peer) => sameId(peer.deviceId, first))
+    for (const peer of hidden) peer.isLive = false
+    await publish(third, 'b')
+    await take(watcher.client, 'notes', 2)
+    // It has told of the second event in a checkpoint before it learned of the cut.
+    await watcher.client.flush()
+    await revoke(first, third)
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
+    await first.restart()
+    await start(first)
+    await until(() => first.client.cursor() === server.events.length, 'the log')
+    expect(stopCode(first)).toBeUndefined()
+    expect(stopCode(second)).toBeUndefined()
+    await publish(second, 'c')
+    await until(() => watcher.client.device.checkpoints.due(false) === undefined, 'another checkpoint')
+    const due = { ...watcher.client.device.checkpoints }
+    expect(due.due(true)).toBeUndefined()
+    for (const device of [first, second, watcher]) expect(stopCode(device)).toBeUndefined()
+  })
+})
+
+const sameId = (id: DeviceId, { identity }: TestDevice): boolean => Buffer.from(id).equals(identity.deviceId)
+
+describe('the device that is cut off', () => {
+  const keysIn = async ({ store }: TestDevice): Promise<string[]> => {
+    const keys: string[] = []
+    for await (const [key] of store.range({})) keys.push(key)
+    return keys
+  }
+
+  test('P6: shown the entry, it stops and keeps who it was, and nothing else', async () => {
+    await start(first, second)
+    await publish(second, 'a')
+    server.intercept = (message) => message.type === 'publish'
+    await second.client.publish('notes', text('waits'))
+    await until(() => second.client.device.chain.unreceipted.length === 1, 'a sealed event')
+    server.intercept = () => false
+    await revoke(first, second)
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
+    await stopped(second)
+    expect(stopCode(second)).toBe('device_revoked')
+    await second.client.close()
+    expect(await keysIn(second)).toEqual(['revoked'])
+    expect(await loadRevoked(second.store)).toEqual({
+      userId: second.identity.userId,
+      deviceId: second.identity.deviceId,
+      name: 'next',
+      serverUrl: 'ws://server.test',
+      logSeq: 3,
+    })
+    expect(await loadIdentity(crypto, second.store, sealer)).toBeUndefined()
+    expect(second.client.device.epochKeys.secretOf(1)).toBeUndefined()
+    expect(await codeOf(second.client.publish('notes', text('more')))).toBe('stopped')
+  })
+
+  test('P6: away when it happened, it is shown the entry when it comes back', async () => {
+    await start(first, second)
+    await second.client.close()
+    await revoke(first, second)
+    await second.restart()
+    second.client.start()
+    await stopped(second)
+    expect(stopCode(second)).toBe('device_revoked')
+    await second.client.close()
+    expect(await keysIn(second)).toEqual(['revoked'])
+  })
+
+  test('P6: an erasing that was interrupted is done at the next start, without a server', async () => {
+    await start(first, second)
+    await second.client.close()
+    await revoke(first, second)
+    await second.client.device.book.append(server.entries.slice(3))
+    server.isReachable = false
+    expect(await keysIn(second)).toContain('log/0000000000000003')
+    await second.restart()
+    expect(stopCode(second)).toBe('device_revoked')
+    await second.client.close()
+    expect(await keysIn(second)).toEqual(['revoked'])
+  })
+
+  test('P6: a server that only says so erases nothing', async () => {
+    await start(first)
+    await publish(first, 'a')
+    const before = await keysIn(first)
+    server.cut(4403)
+    await until(() => first.client.state().type !== 'live', 'the close')
+    first.clock.advance(0)
+    await first.client.whenLive()
+    server.cut(4403)
+    await stopped(first)
+    expect(stopCode(first)).toBe('revocation_unproven')
+    expect(await keysIn(first)).toEqual(before)
+  })
+
+  test('P6: it asks for no key of the epoch that shuts it out', async () => {
+    await start(first, second)
+    const asked: string[] = []
+    await revoke(first, second)
+    server.intercept = (message, peer) => {
+      if (sameId(peer.deviceId, second)) asked.push(message.type)
+      return false
+    }
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
+    await stopped(second)
+    expect(asked).toEqual(['fetch_device_log'])
+  })
+})
+
+describe('an account without a manager', () => {
+  test('DEV-7: the last manager can neither be revoked nor revoke itself nor become a member', async () => {
+    await start(first, second)
+    const change = { deviceId: first.identity.deviceId, role: 'member' } as const
+    expect(await codeOf(revoke(first, first))).toBe('last_manager')
+    expect(await codeOf(revoke(first, second, first))).toBe('last_manager')
+    expect(await codeOf(first.client.changeRole(change))).toBe('last_manager')
+    expect(server.state!.seq).toBe(2)
+    expect(first.client.state().type).toBe('live')
+  })
+
+  test('DEV-7: a member changes nothing', async () => {
+    await start(second)
+    expect(await codeOf(revoke(second, first))).toBe('not_a_manager')
+    expect(await codeOf(second.client.rotateEpoch())).toBe('not_a_manager')
+    expect(await codeOf(second.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' }))).toBe(
+      'not_a_manager',
+    )
+    expect(server.state!.seq).toBe(2)
+  })
+
+  test('DEV-7: a manager that revokes itself leaves the account to the other, and forgets the keys it made', async () => {
+    await start(first, second)
+    expect(await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })).toBe(true)
+    expect(await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })).toBe(false)
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
+    await until(() => second.client.device.book.require().seq === 3, 'the role')
+    expect(await revoke(first, first)).toBe(true)
+    await first.client.close()
+    expect(stopCode(first)).toBe('device_revoked')
+    expect(await loadRevoked(first.store)).toMatchObject({ logSeq: 4 })
+    expect(first.client.device.epochKeys.secretOf(2)).toBeUndefined()
+    // The key of what follows was made by a device that is one no more: the other makes a new one by itself.
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
+    await until(() => server.state!.epoch.n === 3, 'the next epoch')
+    await until(() => second.client.device.epochKeys.secretOf(3) !== undefined, 'its key')
+    expect(second.client.state().type).toBe('live')
+  })
+
+  test('DEV-7: of two managers that revoke each other at once one stays, and the other is told', async () => {
+    await start(first, second)
+    await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
+    await until(() => second.client.device.book.require().seq === 3, 'the role')
+    const outcomes = await Promise.all([codeOf(revoke(first, second)), codeOf(revoke(second, first))])
+    expect(outcomes.sort()).toEqual(['device_revoked', 'done'])
+    const active = [first, second].filter(({ identity }) => {
+      return findDevice(server.state!, identity.deviceId)!.status.type === 'active'
+    })
+    expect(active).toHaveLength(1)
+    expect(active[0]!.client.state().type).toBe('live')
+    expect(server.state!.seq).toBe(4)
+  })
+})
