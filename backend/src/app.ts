@@ -1,5 +1,6 @@
 // The composition root: builds every part from the configuration, in order, and unwinds them in reverse. Nothing else
 // builds parts; nothing here decides anything.
+// More than 300 lines: it is the one list of all parts, read from top to bottom.
 
 import { createServer, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
@@ -44,7 +45,9 @@ import { createWebSocketGateway } from './gateway/websocket.ts'
 import { startHousekeeping } from './housekeeping.ts'
 import { createAdminHttp } from './http/admin.ts'
 import { createAdminCommandsHttp } from './http/admin-commands.ts'
+import { createBoundedServer } from './http/bounded-server.ts'
 import { closeServer, formatHost, listen } from './http/listen.ts'
+import { limitMailboxRequests } from './http/mailbox-limit.ts'
 import { createPublicHttp } from './http/public.ts'
 import { createReadiness } from './http/readiness.ts'
 import { readStatusPage } from './http/status-page.ts'
@@ -250,6 +253,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         limits: config.limits,
         logEpoch,
         maxAgeMs: config.rotateAfterMs,
+        registrationTimeoutMs: config.registrationTimeoutMs,
         retryAfterMs: RETRY_AFTER_MS,
         readDeviceLog: (userId, afterSeq, limit) => readDeviceLog(db, userId, afterSeq, limit),
         now,
@@ -260,18 +264,25 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     // A second process can open PostgreSQL by itself.
     const adminToken = db.kind === 'pglite' ? createAdminToken() : undefined
     let isDraining = false
-    const publicServer = createServer(
-      createPublicHttp({
-        publicKey: identity.signer.publicKey,
-        fingerprint: identity.fingerprint,
-        registration: config.registration,
-        mailboxes: {
-          post: (mailboxId, slot, body) => postMailboxMessage(db, { mailboxId, slot, body }),
-          read: (mailboxId, slot) => readMailboxMessage(db, mailboxId, slot),
-        },
-        onFailure,
+    const publicHttp = createPublicHttp({
+      publicKey: identity.signer.publicKey,
+      fingerprint: identity.fingerprint,
+      registration: config.registration,
+      mailboxes: {
+        post: (mailboxId, slot, body) => postMailboxMessage(db, { mailboxId, slot, body }),
+        read: (mailboxId, slot) => readMailboxMessage(db, mailboxId, slot),
+      },
+      onFailure,
+    })
+    const publicServer = createBoundedServer({
+      handler: limitMailboxRequests({
+        handler: publicHttp,
+        refuse: (request) => rateLimits.refuseMailboxRequest(clientAddressOf(request, config.trustedProxies)),
       }),
-    )
+      maxConnections: config.maxHttpConnections,
+      headTimeoutMs: config.handshakeTimeoutMs,
+      metrics: metrics.http,
+    })
     publicServer.on('upgrade', (request, socket, head) => gateway.handleUpgrade(request, socket, head))
     const readiness = createReadiness({
       isDraining: () => isDraining,

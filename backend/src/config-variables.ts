@@ -119,12 +119,22 @@ export const VARIABLES = {
   VALISE_HANDSHAKE_TIMEOUT_MS: {
     schema: integer(100, 120_000, 'milliseconds'),
     fallback: '10000',
-    meaning: 'Time a socket has to finish its handshake',
+    meaning: 'Time a socket has to finish its handshake, and a request over HTTP to tell what it wants',
+  },
+  VALISE_REGISTRATION_TIMEOUT_MS: {
+    schema: integer(100, 600_000, 'milliseconds'),
+    fallback: '30000',
+    meaning: 'Time a session of a device without an account has to register one',
   },
   VALISE_MAX_CONNECTIONS: {
     schema: integer(1, 1_000_000, 'connections'),
     fallback: '20000',
     meaning: 'Sockets this node accepts before it answers 503',
+  },
+  VALISE_MAX_HTTP_CONNECTIONS: {
+    schema: integer(1, 1_000_000, 'connections'),
+    fallback: '4096',
+    meaning: 'Connections that are no WebSockets, or not yet, before further ones are answered 503',
   },
   VALISE_SEND_BUFFER_BYTES: {
     schema: integer(16_384, 64 * 1024 * 1024, 'bytes'),
@@ -175,6 +185,16 @@ export const VARIABLES = {
     schema: integer(1, 1_000_000, 'handshakes'),
     fallback: '60',
     meaning: 'Handshakes at once from an address that was quiet',
+  },
+  VALISE_MAILBOX_REQUESTS_PER_MIN: {
+    schema: integer(0, 1_000_000, 'requests'),
+    fallback: '120',
+    meaning: 'Requests for mailboxes a minute from one address before it is answered 429; 0: as many as it likes',
+  },
+  VALISE_MAILBOX_REQUESTS_BURST: {
+    schema: integer(1, 1_000_000, 'requests'),
+    fallback: '120',
+    meaning: 'Requests for mailboxes at once from an address that was quiet',
   },
   VALISE_TRUSTED_PROXIES: {
     schema: proxies,

@@ -36,7 +36,9 @@ export interface Config {
   readonly slowQueryMs: number
   readonly poolSize: number
   readonly handshakeTimeoutMs: number
+  readonly registrationTimeoutMs: number
   readonly maxConnections: number
+  readonly maxHttpConnections: number
   readonly sendBufferBytes: number
   readonly intakeBufferBytes: number
   readonly slowConsumerMs: number
@@ -91,7 +93,9 @@ export function parseConfig(
     slowQueryMs: read('VALISE_SLOW_QUERY_MS'),
     poolSize: read('VALISE_POOL_SIZE'),
     handshakeTimeoutMs: read('VALISE_HANDSHAKE_TIMEOUT_MS'),
+    registrationTimeoutMs: read('VALISE_REGISTRATION_TIMEOUT_MS'),
     maxConnections: read('VALISE_MAX_CONNECTIONS'),
+    maxHttpConnections: read('VALISE_MAX_HTTP_CONNECTIONS'),
     sendBufferBytes: read('VALISE_SEND_BUFFER_BYTES'),
     intakeBufferBytes: read('VALISE_INTAKE_BUFFER_BYTES'),
     slowConsumerMs: read('VALISE_SLOW_CONSUMER_MS'),
@@ -100,6 +104,7 @@ export function parseConfig(
       device: rule(read('VALISE_DEVICE_EVENTS_PER_S'), read('VALISE_DEVICE_EVENTS_BURST')),
       user: rule(read('VALISE_USER_EVENTS_PER_S'), read('VALISE_USER_EVENTS_BURST')),
       address: rule(read('VALISE_HANDSHAKES_PER_MIN') / 60, read('VALISE_HANDSHAKES_BURST')),
+      mailbox: rule(read('VALISE_MAILBOX_REQUESTS_PER_MIN') / 60, read('VALISE_MAILBOX_REQUESTS_BURST')),
     },
     trustedProxies: read('VALISE_TRUSTED_PROXIES'),
     headPollMs: read('VALISE_HEAD_POLL_MS'),

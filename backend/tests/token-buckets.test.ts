@@ -59,7 +59,7 @@ function createScene(rules: Partial<RateLimitRules>) {
   const limited: [RateLimitScope, number][] = []
   const clock = { nowMs: 0 }
   const limits = createRateLimits({
-    rules: { device: undefined, user: undefined, address: undefined, ...rules },
+    rules: { device: undefined, user: undefined, address: undefined, mailbox: undefined, ...rules },
     countLimited: (scope, count) => limited.push([scope, count]),
     now: () => clock.nowMs,
   })

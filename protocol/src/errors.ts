@@ -29,6 +29,7 @@ export const ERRORS = {
   version_unsupported: { close: 4402, action: 'stop', text: 'This protocol version is not supported' },
   device_revoked: { close: 4403, action: 'stop', text: 'This device was revoked' },
   session_superseded: { close: 4405, action: 'stop', text: 'A newer session of this device took over' },
+  registration_timeout: { close: 4418, action: 'reconnect', text: 'No account was registered in time' },
   handshake_timeout: { close: 4408, action: 'reconnect', text: 'The handshake took too long' },
   device_seq_conflict: {
     close: 4409,

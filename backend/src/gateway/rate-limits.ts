@@ -1,8 +1,8 @@
-// What a device, a user and an address may ask of this node (LIM-1, LIM-2): how much of it passes now, and when the
+// What a device, a user and an address may ask of this node (LIM-1, LIM-2, LIM-6): how much of it passes now, and when the
 // rest may come again. The gateway turns that into answers; nothing is dropped without one (LIM-3).
 
 import type { Session } from './session.ts'
-import { type BucketRule, createTokenBuckets } from './token-buckets.ts'
+import { type BucketRule, createTokenBuckets, type TokenBuckets } from './token-buckets.ts'
 
 export interface RateLimitRules {
   /** Events published; undefined: not limited. */
@@ -10,6 +10,8 @@ export interface RateLimitRules {
   readonly user: BucketRule | undefined
   /** Handshakes begun; undefined: not limited. */
   readonly address: BucketRule | undefined
+  /** Requests for mailboxes, by address; undefined: not limited. */
+  readonly mailbox: BucketRule | undefined
 }
 
 export type RateLimitScope = keyof RateLimitRules
@@ -34,6 +36,8 @@ export interface RateLimits {
   eventsRetryAfterMs(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): number
   /** Undefined: it may begin; else the milliseconds until the address may try again. */
   refuseHandshake(address: string): number | undefined
+  /** Likewise. */
+  refuseMailboxRequest(address: string): number | undefined
 }
 
 /** About 150 bytes each. An address or a device that is forgotten had its last request longer ago than all these. */
@@ -45,9 +49,21 @@ export function createRateLimits({ rules, countLimited, now }: RateLimitParts): 
   const devices = bucketsOf(rules.device)
   const users = bucketsOf(rules.user)
   const addresses = bucketsOf(rules.address)
+  const mailboxes = bucketsOf(rules.mailbox)
 
   const retryAfterMs = (deviceKey: string, userKey: string, count: number): number =>
     Math.max(devices?.waitMs(deviceKey, count, now()) ?? 1, users?.waitMs(userKey, count, now()) ?? 1)
+
+  const refuseOne = (buckets: TokenBuckets | undefined, scope: RateLimitScope, key: string): number | undefined => {
+    const nowMs = now()
+    if (buckets === undefined) return undefined
+    if (buckets.available(key, nowMs) < 1) {
+      countLimited(scope, 1)
+      return buckets.waitMs(key, 1, nowMs)
+    }
+    buckets.take(key, 1, nowMs)
+    return undefined
+  }
 
   return {
     admitEvents: ({ deviceKey, userKey }, count) => {
@@ -65,15 +81,7 @@ export function createRateLimits({ rules, countLimited, now }: RateLimitParts): 
       return { count: admitted, retryAfterMs: retryAfterMs(deviceKey, userKey, limited) }
     },
     eventsRetryAfterMs: ({ deviceKey, userKey }, count) => retryAfterMs(deviceKey, userKey, count),
-    refuseHandshake: (address) => {
-      const nowMs = now()
-      if (addresses === undefined) return undefined
-      if (addresses.available(address, nowMs) < 1) {
-        countLimited('address', 1)
-        return addresses.waitMs(address, 1, nowMs)
-      }
-      addresses.take(address, 1, nowMs)
-      return undefined
-    },
+    refuseHandshake: (address) => refuseOne(addresses, 'address', address),
+    refuseMailboxRequest: (address) => refuseOne(mailboxes, 'mailbox', address),
   }
 }

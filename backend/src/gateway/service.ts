@@ -26,6 +26,7 @@ export interface ConnectionServiceParts {
   readonly limits: Limits
   readonly logEpoch: Uint8Array
   readonly maxAgeMs: number
+  readonly registrationTimeoutMs: number
   readonly retryAfterMs: number
   readDeviceLog(userId: Uint8Array, afterSeq: number, limit: number): Promise<DeviceLogRow[]>
   /** Unix milliseconds. */
@@ -155,7 +156,11 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
         if (message.type !== 'pong') connection.send({ type: 'error', code: 'not_established' })
       },
       onWritable: () => opened?.onWritable(),
-      tick: () => opened?.tick(),
+      tick: () => {
+        if (opened !== undefined) return opened.tick()
+        const ageMs = parts.now() - session.establishedAtMs
+        if (!isRegistering && ageMs >= parts.registrationTimeoutMs) connection.close('registration_timeout')
+      },
       finish: async () => opened?.finish(),
       end: () => {
         isEnded = true

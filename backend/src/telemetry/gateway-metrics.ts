@@ -4,7 +4,7 @@ import { ERROR_CODES, type ErrorCode, errorEntry } from '@valise/protocol'
 import type { MetricKinds } from './metric-kinds.ts'
 
 const ROTATION_REASONS = ['rekey', 'age', 'events'] as const
-const LIMIT_SCOPES = ['device', 'user', 'address', 'invitation'] as const
+const LIMIT_SCOPES = ['device', 'user', 'address', 'invitation', 'mailbox'] as const
 const NORMAL_CLOSE = 1000
 /** Those of the protocol's registry, and the ordinary end. */
 const CLOSE_CODES = [NORMAL_CLOSE, ...ERROR_CODES.flatMap((code) => errorEntry(code).close ?? [])].map(String)
@@ -15,7 +15,7 @@ export interface GatewayMetrics {
   /** The code it was closed with, `other` when this protocol does not name it, or `peer` when the other side ended it. */
   countClose(code: number | 'peer'): void
   countSessionRotation(reason: (typeof ROTATION_REASONS)[number]): void
-  /** Events refused, handshakes or invitations turned away, for now, by the limit of a device, a user or an address. */
+  /** Events, handshakes, invitations and requests for mailboxes that are to come again later, by whose limit it is. */
   countRateLimited(scope: (typeof LIMIT_SCOPES)[number], count: number): void
   /** Sockets that are not read, so that TCP pushes back. */
   setSocketsPaused(count: number): void
@@ -33,13 +33,9 @@ export function createGatewayMetrics({ counter, gauge, watchedGauge }: MetricKin
   })
   const rotations = counter('valise_session_rotations_total', 'Changes of session keys', { reason: ROTATION_REASONS })
   const overdue = watchedGauge('valise_sessions_rotation_overdue', 'Sessions that live past a limit of their keys')
-  const rateLimited = counter(
-    'valise_rate_limited_total',
-    'Events, handshakes and invitations told to come again later',
-    {
-      scope: LIMIT_SCOPES,
-    },
-  )
+  const rateLimited = counter('valise_rate_limited_total', 'Events and requests told to come again later', {
+    scope: LIMIT_SCOPES,
+  })
   const socketsPaused = gauge('valise_sockets_paused', 'Sockets that are not read, so that TCP pushes back')
   const sendBuffered = watchedGauge('valise_send_buffered_bytes', 'Bytes that peers have not taken yet')
   return {

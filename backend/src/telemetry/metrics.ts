@@ -5,6 +5,7 @@ import { Registry } from 'prom-client'
 import { type BusMetrics, createBusMetrics, createRedisMetrics, type RedisMetrics } from './bus-metrics.ts'
 import { createDatabaseMetrics, type DatabaseMetrics } from './database-metrics.ts'
 import { createGatewayMetrics, type GatewayMetrics } from './gateway-metrics.ts'
+import { createHttpMetrics, type HttpMetrics } from './http-metrics.ts'
 import {
   createDeliveryMetrics,
   createEventLogMetrics,
@@ -17,6 +18,7 @@ import { createProcessMetrics, type ProcessMetrics, renderNodeMetrics } from './
 export type { BusMetrics, RedisMetrics } from './bus-metrics.ts'
 export type { DatabaseMetrics } from './database-metrics.ts'
 export type { GatewayMetrics } from './gateway-metrics.ts'
+export type { HttpMetrics } from './http-metrics.ts'
 export type { DeliveryMetrics, EventLogMetrics } from './log-metrics.ts'
 export type { ProcessMetrics } from './process-metrics.ts'
 
@@ -25,6 +27,7 @@ export interface Metrics {
   readonly database: DatabaseMetrics
   readonly bus: BusMetrics
   readonly gateway: GatewayMetrics
+  readonly http: HttpMetrics
   readonly log: EventLogMetrics
   readonly delivery: DeliveryMetrics
   readonly process: ProcessMetrics
@@ -54,6 +57,7 @@ export function createMetrics(): Metrics {
     database: createDatabaseMetrics(kinds),
     bus: createBusMetrics(kinds),
     gateway: createGatewayMetrics(kinds),
+    http: createHttpMetrics(kinds),
     log: createEventLogMetrics(kinds),
     delivery: createDeliveryMetrics(kinds),
     process: createProcessMetrics(kinds),

@@ -66,6 +66,7 @@ export async function startTestServer(options: TestServerOptions): Promise<TestS
       VALISE_DEVICE_EVENTS_PER_S: '0',
       VALISE_USER_EVENTS_PER_S: '0',
       VALISE_HANDSHAKES_PER_MIN: '0',
+      VALISE_MAILBOX_REQUESTS_PER_MIN: '0',
       ...options.flags,
       PORT: port,
       ADMIN_PORT: '0',

@@ -1,12 +1,14 @@
 // The HTTP port over the platform's fetch, with a bound on time and on the bytes of an answer.
 
+import { systemClock } from '../clock.ts'
 import type { Http } from '../http.ts'
+import { createPatientHttp } from '../patient-http.ts'
 
 const MAX_RESPONSE_BYTES = 64 * 1024
 /** Longer than the server holds a waiting GET (20 s). */
 const TIMEOUT_MS = 30_000
 
-export const fetchHttp: Http = async ({ method, url, body, signal }) => {
+const fetchOnce: Http = async ({ method, url, body, signal }) => {
   const timeout = AbortSignal.timeout(TIMEOUT_MS)
   const response = await fetch(url, {
     method,
@@ -23,3 +25,5 @@ export const fetchHttp: Http = async ({ method, url, body, signal }) => {
   }
   return { status: response.status, body: new Uint8Array(Buffer.concat(chunks)) }
 }
+
+export const fetchHttp: Http = createPatientHttp(fetchOnce, systemClock)
