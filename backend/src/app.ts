@@ -180,7 +180,12 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       countLimited: gatewayMetrics.countRateLimited,
       now: clock.monotonicMs,
     })
-    const accounts = createAccounts({ crypto, db, maxDevices: config.limits.max_devices })
+    const accounts = createAccounts({
+      crypto,
+      db,
+      maxDevices: config.limits.max_devices,
+      maxEntries: config.limits.max_device_log_entries,
+    })
     const deviceSessions = createDeviceSessions({
       crypto,
       accounts,

@@ -118,7 +118,7 @@ export const VARIABLES = {
   },
   VALISE_HANDSHAKE_TIMEOUT_MS: {
     schema: integer(100, 120_000, 'milliseconds'),
-    fallback: '10000',
+    fallback: String(DEFAULT_LIMITS.handshake_timeout_ms),
     meaning: 'Time a socket has to finish its handshake, and a request over HTTP to tell what it wants',
   },
   VALISE_REGISTRATION_TIMEOUT_MS: {
@@ -138,7 +138,7 @@ export const VARIABLES = {
   },
   VALISE_SEND_BUFFER_BYTES: {
     schema: integer(16_384, 64 * 1024 * 1024, 'bytes'),
-    fallback: String(1024 * 1024),
+    fallback: String(DEFAULT_LIMITS.send_buffer_bytes),
     meaning: 'Bytes waiting in a socket above which live delivery stops for it',
   },
   VALISE_INTAKE_BUFFER_BYTES: {
@@ -158,32 +158,32 @@ export const VARIABLES = {
   },
   VALISE_DEVICE_EVENTS_PER_S: {
     schema: integer(0, 1_000_000, 'events'),
-    fallback: '200',
+    fallback: String(DEFAULT_LIMITS.device_events_per_s),
     meaning: 'Events a second that one device may publish; 0: as many as it likes',
   },
   VALISE_DEVICE_EVENTS_BURST: {
     schema: integer(1, 10_000_000, 'events'),
-    fallback: '2000',
+    fallback: String(DEFAULT_LIMITS.device_events_burst),
     meaning: 'Events that a device which was quiet may publish at once',
   },
   VALISE_USER_EVENTS_PER_S: {
     schema: integer(0, 1_000_000, 'events'),
-    fallback: '1000',
+    fallback: String(DEFAULT_LIMITS.user_events_per_s),
     meaning: 'Events a second that all devices of a user may publish on this node; 0: as many as they like',
   },
   VALISE_USER_EVENTS_BURST: {
     schema: integer(1, 10_000_000, 'events'),
-    fallback: '10000',
+    fallback: String(DEFAULT_LIMITS.user_events_burst),
     meaning: 'Events that the devices of a user who was quiet may publish at once',
   },
   VALISE_HANDSHAKES_PER_MIN: {
     schema: integer(0, 1_000_000, 'handshakes'),
-    fallback: '60',
+    fallback: String(DEFAULT_LIMITS.handshakes_per_min),
     meaning: 'Handshakes a minute from one address before it is answered 429; 0: as many as it likes',
   },
   VALISE_HANDSHAKES_BURST: {
     schema: integer(1, 1_000_000, 'handshakes'),
-    fallback: '60',
+    fallback: String(DEFAULT_LIMITS.handshakes_burst),
     meaning: 'Handshakes at once from an address that was quiet',
   },
   VALISE_MAILBOX_REQUESTS_PER_MIN: {
@@ -235,6 +235,11 @@ export const VARIABLES = {
     schema: integer(1, 1_000_000, 'streams'),
     fallback: String(DEFAULT_LIMITS.max_streams),
     meaning: 'Streams a user',
+  },
+  VALISE_MAX_DEVICE_LOG_ENTRIES: {
+    schema: integer(1, 1_000_000, 'entries'),
+    fallback: String(DEFAULT_LIMITS.max_device_log_entries),
+    meaning: "Entries of a user's device log; only the one that closes the account may come after them",
   },
 } as const
 

@@ -74,6 +74,21 @@ export function parseConfig(
     return parsed.data as z.infer<(typeof VARIABLES)[Name]['schema']>
   }
   const rule = (perSecond: number, burst: number) => (perSecond === 0 ? undefined : { perSecond, burst })
+  const limits: Limits = {
+    ...DEFAULT_LIMITS,
+    max_payload: read('VALISE_MAX_PAYLOAD_BYTES'),
+    max_devices: read('VALISE_MAX_DEVICES'),
+    max_streams: read('VALISE_MAX_STREAMS'),
+    max_device_log_entries: read('VALISE_MAX_DEVICE_LOG_ENTRIES'),
+    send_buffer_bytes: read('VALISE_SEND_BUFFER_BYTES'),
+    device_events_per_s: read('VALISE_DEVICE_EVENTS_PER_S'),
+    device_events_burst: read('VALISE_DEVICE_EVENTS_BURST'),
+    user_events_per_s: read('VALISE_USER_EVENTS_PER_S'),
+    user_events_burst: read('VALISE_USER_EVENTS_BURST'),
+    handshakes_per_min: read('VALISE_HANDSHAKES_PER_MIN'),
+    handshakes_burst: read('VALISE_HANDSHAKES_BURST'),
+    handshake_timeout_ms: read('VALISE_HANDSHAKE_TIMEOUT_MS'),
+  }
   const dataDir = read('VALISE_DATA_DIR', join(homedir(), '.valise-server'))
   return {
     host: read('HOST'),
@@ -92,18 +107,18 @@ export function parseConfig(
     rotateAfterEvents: read('VALISE_SESSION_ROTATE_AFTER_EVENTS'),
     slowQueryMs: read('VALISE_SLOW_QUERY_MS'),
     poolSize: read('VALISE_POOL_SIZE'),
-    handshakeTimeoutMs: read('VALISE_HANDSHAKE_TIMEOUT_MS'),
+    handshakeTimeoutMs: limits.handshake_timeout_ms,
     registrationTimeoutMs: read('VALISE_REGISTRATION_TIMEOUT_MS'),
     maxConnections: read('VALISE_MAX_CONNECTIONS'),
     maxHttpConnections: read('VALISE_MAX_HTTP_CONNECTIONS'),
-    sendBufferBytes: read('VALISE_SEND_BUFFER_BYTES'),
+    sendBufferBytes: limits.send_buffer_bytes,
     intakeBufferBytes: read('VALISE_INTAKE_BUFFER_BYTES'),
     slowConsumerMs: read('VALISE_SLOW_CONSUMER_MS'),
     pingIntervalMs: read('VALISE_PING_INTERVAL_MS'),
     rateLimits: {
-      device: rule(read('VALISE_DEVICE_EVENTS_PER_S'), read('VALISE_DEVICE_EVENTS_BURST')),
-      user: rule(read('VALISE_USER_EVENTS_PER_S'), read('VALISE_USER_EVENTS_BURST')),
-      address: rule(read('VALISE_HANDSHAKES_PER_MIN') / 60, read('VALISE_HANDSHAKES_BURST')),
+      device: rule(limits.device_events_per_s, limits.device_events_burst),
+      user: rule(limits.user_events_per_s, limits.user_events_burst),
+      address: rule(limits.handshakes_per_min / 60, limits.handshakes_burst),
       mailbox: rule(read('VALISE_MAILBOX_REQUESTS_PER_MIN') / 60, read('VALISE_MAILBOX_REQUESTS_BURST')),
     },
     trustedProxies: read('VALISE_TRUSTED_PROXIES'),
@@ -111,12 +126,7 @@ export function parseConfig(
     drainMs: read('VALISE_DRAIN_MS'),
     presenceLeaseMs: read('VALISE_PRESENCE_LEASE_MS'),
     auditRetentionDays: read('VALISE_AUDIT_RETENTION_DAYS'),
-    limits: {
-      ...DEFAULT_LIMITS,
-      max_payload: read('VALISE_MAX_PAYLOAD_BYTES'),
-      max_devices: read('VALISE_MAX_DEVICES'),
-      max_streams: read('VALISE_MAX_STREAMS'),
-    },
+    limits,
     unknownVariables: findUnknownVariables(environment),
   }
 }

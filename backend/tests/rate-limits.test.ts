@@ -2,20 +2,15 @@
 // a client which only goes on gets everything stored.
 
 import { connect } from 'node:net'
-import { encodeUtf8 } from '@valise/protocol'
-import { nodeCrypto } from '@valise/protocol/node-crypto'
+import { DEFAULT_LIMITS } from '@valise/protocol'
 import { afterEach, describe, expect, test } from 'vitest'
-import { createAccount as createClientAccount } from '../../client/src/account/create-account.ts'
 import { systemClock } from '../../client/src/clock.ts'
-import { createWsTransport } from '../../client/src/node/ws-transport.ts'
-import { openClient } from '../../client/src/open-client.ts'
-import type { PublishReceipt } from '../../client/src/publish/publisher.ts'
-import { createAtRestSealer } from '../../client/src/store/at-rest.ts'
-import { createMemoryStore } from '../../client/src/store/memory-store.ts'
 import type { RawConfig } from '../src/config.ts'
 import { follow, haveReceipts, wiresOf } from './event-ordering/publishing.ts'
 import { createAccount } from './support/account.ts'
+import { waitFor } from './support/open-database.ts'
 import type { RawSession } from './support/raw-device.ts'
+import { openSdkDevice } from './support/sdk-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 
 let server: TestServer
@@ -95,58 +90,66 @@ describe('events', () => {
   })
 })
 
-test('LIM-3, P4: a client far over the limit ends with all stored, in order, once, and without an alarm', {
+test('LIM-8: every limit is announced', async () => {
+  await start({
+    VALISE_DEVICE_EVENTS_PER_S: '7',
+    VALISE_DEVICE_EVENTS_BURST: '70',
+    VALISE_USER_EVENTS_PER_S: '8',
+    VALISE_USER_EVENTS_BURST: '80',
+    VALISE_HANDSHAKES_PER_MIN: '900',
+    VALISE_HANDSHAKES_BURST: '91',
+    VALISE_HANDSHAKE_TIMEOUT_MS: '12000',
+    VALISE_SEND_BUFFER_BYTES: '65536',
+    VALISE_MAX_DEVICE_LOG_ENTRIES: '33',
+    VALISE_MAX_STREAMS: '44',
+  })
+  const session = await (await createAccount(server)).devices[0]!.connect(server)
+  expect(session.established.limits).toEqual({
+    ...DEFAULT_LIMITS,
+    device_events_per_s: 7,
+    device_events_burst: 70,
+    user_events_per_s: 8,
+    user_events_burst: 80,
+    handshakes_per_min: 900,
+    handshakes_burst: 91,
+    handshake_timeout_ms: 12_000,
+    send_buffer_bytes: 65_536,
+    max_device_log_entries: 33,
+    max_streams: 44,
+  })
+  session.drop()
+})
+
+test('LIM-3, P4: two clients far over the limit of their user end with all stored, in order, once, and without an alarm', {
   timeout: 180_000,
 }, async () => {
-  const EVENTS = 10_000
-  await start({ VALISE_DEVICE_EVENTS_PER_S: '2500', VALISE_DEVICE_EVENTS_BURST: '300' })
-  const store = createMemoryStore()
-  const parts = {
-    store,
-    sealer: createAtRestSealer(nodeCrypto.randomBytes(32), nodeCrypto),
-    crypto: nodeCrypto,
-    clock: systemClock,
-    transport: createWsTransport({ maxFrameBytes: 2 * 1024 * 1024 }),
-    clientInfo: 'test',
-  }
-  const { identity } = await createClientAccount(parts, {
-    server: { url: server.url, fingerprint: server.fingerprint },
-    name: 'eager',
-    platform: 'test',
-    signal: undefined,
-  })
-  const complaints: string[] = []
-  const client = await openClient({
-    ...parts,
-    identity,
-    random: Math.random,
-    log: (line) => {
-      if (line.level !== 'debug') complaints.push(line.event)
-    },
-    checkpointEvery: 0,
-  })
-  const receipts: PublishReceipt[] = []
-  client.onReceipt((receipt) => receipts.push(receipt))
-  client.onRefused((refusal) => complaints.push(refusal.code))
-  client.start()
+  const EVENTS = 3000
+  await start({ VALISE_USER_EVENTS_PER_S: '2500', VALISE_USER_EVENTS_BURST: '300' })
+  const { devices } = await createAccount(server, { devices: 2 })
+  // Each keeps to the rate, so that both together are over it.
+  const [one, other] = await Promise.all(devices.map((device) => openSdkDevice(server, device, systemClock)))
+  const both = [one!, other!]
   try {
-    await Promise.all(
-      Array.from({ length: EVENTS }, (_, i) => client.publish('a', { type: 't', body: encodeUtf8(String(i)) })),
-    )
-    await client.flush(AbortSignal.timeout(150_000))
-    const first = receipts[0]!.deviceSeq
-    expect(receipts.map(({ deviceSeq }) => deviceSeq)).toEqual(range(first, first + EVENTS - 1))
-    expect(receipts.map(({ streamSeq }) => streamSeq)).toEqual(range(1, EVENTS))
-    expect(complaints).toEqual([])
-    const texts: string[] = []
-    for await (const { content } of client.events('a', { includeOwn: true, signal: AbortSignal.timeout(20_000) })) {
-      if (texts.push(Buffer.from(content.body).toString()) === EVENTS) break
+    await Promise.all(range(1, EVENTS).flatMap((n) => both.map((device) => device.publish(String(n)))))
+    await Promise.all(both.map(({ client }) => client.flush(AbortSignal.timeout(150_000))))
+    for (const { receipts } of both) {
+      expect(receipts.map(({ deviceSeq }) => deviceSeq)).toEqual(range(1, EVENTS))
     }
-    expect(texts).toEqual(range(0, EVENTS - 1).map(String))
-    expect(await limited('device')).toBeGreaterThan(0)
+    const streamSeqs = both.flatMap(({ receipts }) => receipts.map(({ streamSeq }) => streamSeq))
+    expect(streamSeqs.sort((a, b) => a - b)).toEqual(range(1, 2 * EVENTS))
+    await waitFor(
+      'each to have what the other wrote',
+      async () => Math.min(one!.bodies.length, other!.bodies.length),
+      (count) => count >= EVENTS,
+    )
+    for (const { bodies, states } of both) {
+      expect(bodies).toEqual(range(1, EVENTS).map(String))
+      expect(states).not.toContain('stopped')
+    }
+    expect(await limited('user')).toBeGreaterThan(0)
     expect(await server.app.metrics.read('valise_closes_total', { code: '4429' })).toBe(0)
   } finally {
-    await client.close()
+    await Promise.all(both.map((device) => device.close()))
   }
 })
 

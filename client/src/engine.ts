@@ -157,6 +157,7 @@ export function createEngine(parts: EngineParts): Engine {
       lastDeviceSeq: message.last_device_seq,
       maxMessageEvents: message.limits.max_batch_events,
       maxMessageBytes: message.limits.max_frame - MESSAGE_OVERHEAD_BYTES,
+      rates: message.limits,
       allowance: () => session.publishAllowance,
       send: (events) => session.send({ type: 'publish', events }),
     })

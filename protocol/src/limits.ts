@@ -13,6 +13,19 @@ export interface Limits {
   readonly max_page_bytes: number
   readonly max_devices: number
   readonly max_streams: number
+  /** Entries of a user's device log but for the one that closes it. */
+  readonly max_device_log_entries: number
+  /** Bytes waiting in a socket above which nothing more is delivered to it. */
+  readonly send_buffer_bytes: number
+  /** Rates; 0: not limited. A burst is what a quiet one may do at once. */
+  readonly device_events_per_s: number
+  readonly device_events_burst: number
+  readonly user_events_per_s: number
+  readonly user_events_burst: number
+  /** Of one address. */
+  readonly handshakes_per_min: number
+  readonly handshakes_burst: number
+  readonly handshake_timeout_ms: number
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -23,6 +36,15 @@ export const DEFAULT_LIMITS: Limits = {
   max_page_bytes: 1024 * 1024,
   max_devices: 50,
   max_streams: 10_000,
+  max_device_log_entries: 10_000,
+  send_buffer_bytes: 1024 * 1024,
+  device_events_per_s: 200,
+  device_events_burst: 2000,
+  user_events_per_s: 1000,
+  user_events_burst: 10_000,
+  handshakes_per_min: 60,
+  handshakes_burst: 60,
+  handshake_timeout_ms: 10_000,
 }
 
 /** A device-log entry with its boxes never needs more (50 devices, X-Wing keys). */

@@ -1,5 +1,6 @@
-// Ed25519 public keys that no parser lets in: the 14 encodings of points of small order, under which some
-// libraries accept forged signatures, and the encodings whose y is not reduced (RFC 8032 §5.1.3).
+// Public keys that no parser lets in. Ed25519: the 14 encodings of points of small order, under which some libraries
+// accept forged signatures, and the encodings whose y is not reduced (RFC 8032 §5.1.3). X25519: the points of small order,
+// with which every secret agrees on zero (RFC 7748 §6.1), so that what is sealed to them is sealed to everybody.
 
 import { fromHex, toHex } from './bytes.ts'
 
@@ -50,4 +51,22 @@ function isReducedKey(publicKey: Uint8Array): boolean {
 /** What every parser of an Ed25519 public key asks: 32 bytes, reduced, not of small order. */
 export function isAcceptableKey(publicKey: Uint8Array): boolean {
   return isReducedKey(publicKey) && !isSmallOrderKey(publicKey)
+}
+
+/** Without the top bit, which X25519 does not look at (RFC 7748 §5). */
+const LOW_ORDER_X25519_KEYS: ReadonlySet<string> = new Set([
+  zeros(32),
+  `01${zeros(31)}`,
+  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
+  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
+  `ec${ones(30)}7f`,
+  `ed${ones(30)}7f`,
+  `ee${ones(30)}7f`,
+])
+
+/** True for the encodings, canonical or not, of the X25519 points of small order. */
+export function isLowOrderX25519Key(publicKey: Uint8Array): boolean {
+  const masked = publicKey.slice()
+  masked[31] = (masked[31] ?? 0) & 0x7f
+  return LOW_ORDER_X25519_KEYS.has(toHex(masked))
 }

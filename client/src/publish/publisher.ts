@@ -18,6 +18,7 @@ import type { LocalLog, LogEvent } from '../store/local-log.ts'
 import type { StoreOperation } from '../store/store.ts'
 import type { Outbox } from './outbox.ts'
 import type { OwnChain, SealedItem } from './own-chain.ts'
+import { type AnnouncedRates, createPace } from './pace.ts'
 import { type Draft, type SealingParts, sealRun } from './sealing-run.ts'
 import { createSendWindow, type Repair, type WindowItem, type WindowLimits } from './send-window.ts'
 
@@ -45,6 +46,7 @@ export interface PublishSession {
   readonly lastDeviceSeq: number
   readonly maxMessageEvents: number
   readonly maxMessageBytes: number
+  readonly rates: AnnouncedRates
   /** Events that may be sent now; when it grows again, pump. */
   allowance(): number
   send(events: Uint8Array[]): void
@@ -101,6 +103,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
   const { clock, outbox, chain, log, book, epochKeys, identity } = parts
   const { deviceId } = identity
   const window = createSendWindow(parts.limits)
+  const pace = createPace()
   window.add(chain.unreceipted.map(toWindowItem))
   let lastSealedPosition = chain.unreceipted.reduce((last, item) => Math.max(last, item.position ?? 0), 0)
   let session: PublishSession | undefined
@@ -184,6 +187,17 @@ export function createPublisher(parts: PublisherParts): Publisher {
     watchAnswers()
   }
 
+  const retryAfter = (delayMs: number): void => {
+    cancelRetry()
+    cancelRetry = clock.after(delayMs, parts.onRetry)
+  }
+
+  /** What the keys hold back goes on with the new ones, what the pace holds back with time. */
+  const waitForPace = (): void => {
+    const waitMs = window.unsent === 0 ? 0 : pace.waitMs(window.unsent, clock.now())
+    if (waitMs > 0) retryAfter(waitMs)
+  }
+
   return {
     begin: (next) => {
       const stored = log.deviceHead(deviceId)?.deviceSeq ?? 0
@@ -193,6 +207,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
       }
       if (next.lastDeviceSeq < stored) throw new AlarmError('receipts_withdrawn', { ...where, confirmed: stored })
       session = next
+      pace.announced(next.rates)
       window.connected(next)
     },
     end: () => {
@@ -203,23 +218,22 @@ export function createPublisher(parts: PublisherParts): Publisher {
     },
     pump: async () => {
       while (session !== undefined) {
-        const step = window.next(clock.now(), session.allowance())
+        const step = window.next(clock.now(), Math.min(session.allowance(), pace.room(window.unsent, clock.now())))
         switch (step.type) {
           case 'send':
+            pace.take(step.deviceSeqs.length, clock.now())
             send(session, step.deviceSeqs)
             break
           case 'seal':
-            if (!(await sealMore(step.maxEvents, step.maxBytes))) return
+            if (!(await sealMore(step.maxEvents, step.maxBytes))) return waitForPace()
             break
           case 'repair':
             await repairFrom(step.repair)
             break
           case 'wait':
-            cancelRetry()
-            cancelRetry = clock.after(step.untilMs - clock.now(), parts.onRetry)
-            return
+            return retryAfter(step.untilMs - clock.now())
           case 'idle':
-            return
+            return waitForPace()
         }
       }
     },
@@ -269,6 +283,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
       if (code === 'chain_mismatch') throw new AlarmError('chain_forked', { device_seq })
       if (code === 'foreign_event' || code === 'recovery_cannot_publish')
         throw new AlarmError('foreign_session', { device_seq })
+      if (code === 'rate_limited') pace.empty(clock.now())
       const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_RETRY_MS)
       window.refused(device_seq, code, { expected, retryAtMs })
       watchAnswers()

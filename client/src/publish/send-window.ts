@@ -47,6 +47,8 @@ export interface SendWindow {
   /** The caller carries the step out before it asks again. At most `allowance` events may be sent. */
   next(nowMs: number, allowance: number): WindowStep
   readonly inFlight: number
+  /** Sealed, and on its way to nobody. */
+  readonly unsent: number
   readonly count: number
 }
 
@@ -169,6 +171,9 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     },
     get inFlight() {
       return inFlight()
+    },
+    get unsent() {
+      return items.length - inFlight()
     },
     get count() {
       return items.length

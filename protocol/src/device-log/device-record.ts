@@ -60,6 +60,9 @@ export function parseDeviceRecord(bytes: Uint8Array): DeviceRecord | undefined {
   return { role, edPub, kemId: kem.kemId, kemPub }
 }
 
+/** The X25519 public key in it: all of an X25519 key, the end of an X-Wing key (after ML-KEM-768's). */
+export const x25519KeyOf = ({ kemPub }: DeviceRecord): Uint8Array => kemPub.subarray(-32)
+
 /** UUIDv8 of hash("device-id", ed_pub | kem_id | LP(kem_pub)). */
 export function deviceIdOf(crypto: Crypto, record: DeviceRecord): DeviceId {
   const keys = createByteWriter().bytes(record.edPub).u16(record.kemId).prefixed(record.kemPub).finish()

@@ -7,8 +7,8 @@ import { chainStart } from '../events/chain.ts'
 import { isSameId, type UserId } from '../ids.ts'
 import { verifyWithContext } from '../kdf.ts'
 import { DEFAULT_LIMITS } from '../limits.ts'
-import { isSmallOrderKey } from '../small-order.ts'
-import { type DeviceRecord, deviceIdOf, encodeDeviceRecord, KEM_X25519 } from './device-record.ts'
+import { isLowOrderX25519Key, isSmallOrderKey } from '../small-order.ts'
+import { type DeviceRecord, deviceIdOf, encodeDeviceRecord, x25519KeyOf } from './device-record.ts'
 import type { SignedEntry } from './entry.ts'
 import type { EpochStart, Operation, RevokedDevice } from './operation.ts'
 import type { DeviceLogRule } from './rules.ts'
@@ -31,7 +31,7 @@ const refuse = (rule: DeviceLogRule): EffectOrRule => ({ rule })
 /** The rules for keys that enter the log: not of small order, never there before. */
 export function checkNewRecord(crypto: Crypto, devices: Devices, record: DeviceRecord): DeviceLogRule | undefined {
   if (isSmallOrderKey(record.edPub)) return 'small_order_key'
-  if (record.kemId === KEM_X25519 && isSmallOrderKey(record.kemPub)) return 'small_order_key'
+  if (isLowOrderX25519Key(x25519KeyOf(record))) return 'small_order_key'
   if (devices.has(toHex(deviceIdOf(crypto, record)))) return 'key_reused'
   for (const { record: known } of devices.values()) {
     if (equalBytes(known.edPub, record.edPub) || equalBytes(known.kemPub, record.kemPub)) return 'key_reused'

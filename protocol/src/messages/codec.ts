@@ -27,6 +27,8 @@ function createBoundedTokenizer(data: Uint8Array): Tokenizer {
   const open: number[] = []
   const next = (): Token => {
     const token = tokenizer.next()
+    // 1.0 is no form of the integer 1, for which it would pass. Any other float fits no schema, which names its field.
+    if (token.type === Type.float && Number.isInteger(token.value)) throw new RangeError('an integer as a float')
     while (open.length > 0 && open[open.length - 1] === 0) open.pop()
     const top = open.length - 1
     if (top >= 0) open[top] = (open[top] ?? 0) - 1

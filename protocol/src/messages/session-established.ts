@@ -11,6 +11,15 @@ export const limits = z.strictObject({
   max_page_bytes: u32,
   max_devices: u32,
   max_streams: u32,
+  max_device_log_entries: u32,
+  send_buffer_bytes: u32,
+  device_events_per_s: u32,
+  device_events_burst: u32,
+  user_events_per_s: u32,
+  user_events_burst: u32,
+  handshakes_per_min: u32,
+  handshakes_burst: u32,
+  handshake_timeout_ms: u32,
 })
 
 export const sessionEstablished = z.strictObject({

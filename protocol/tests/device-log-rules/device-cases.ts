@@ -1,10 +1,11 @@
 // The rules about the devices that enter: keys, roles, proofs of possession.
 
-import { type DeviceLogState, toDeviceId, toUserId } from '@valise/protocol'
+import { type DeviceLogState, KEM_X_WING, KEM_X25519, toDeviceId, toUserId } from '@valise/protocol'
 import { fromHex } from '../../src/bytes.ts'
 import { signDevicePop } from '../../src/device-log/build.ts'
 import { parseSignedEntry } from '../../src/device-log/entry.ts'
 import { craftRevoke, createTestDevice, genesisOf, mustApply, type TestLog } from '../support/test-log.ts'
+import { hex, readWycheproof, type WycheproofTest } from '../support/vectors.ts'
 import { addRecord, createRuleCases, genesis, OTHER, replaceRecovery, rotate } from './offers.ts'
 
 const { cases, add } = createRuleCases()
@@ -34,10 +35,30 @@ for (const [index, edPub] of SMALL_ORDER_KEYS.entries()) {
     return addRecord(log, isBroken ? { ...newcomer, record: { ...newcomer.record, edPub } } : newcomer)
   })
 }
-add('small_order_key', 'an X25519 key has small order', async (log, isBroken) => {
-  const kemPub = isBroken ? new Uint8Array(32) : OTHER
-  return addRecord(log, { ...log.newcomer, record: { ...log.newcomer.record, kemPub } })
-})
+/** Every public key of the vectors with which all secrets agree on zero. */
+const LOW_ORDER_X25519_KEYS = [
+  ...new Set(
+    readWycheproof<{ tests: X25519Test[] }>('wycheproof_x25519.json')
+      .flatMap(({ tests }) => tests)
+      .filter(({ flags }) => flags.includes('ZeroSharedSecret'))
+      .map((test) => test.public),
+  ),
+]
+interface X25519Test extends WycheproofTest {
+  readonly public: string
+  readonly flags: readonly string[]
+}
+for (const text of LOW_ORDER_X25519_KEYS) {
+  add('small_order_key', `an X25519 key has small order: ${text}`, async (log, isBroken) => {
+    const kemPub = isBroken ? hex(text) : OTHER
+    return addRecord(log, { ...log.newcomer, record: { ...log.newcomer.record, kemId: KEM_X25519, kemPub } })
+  })
+  add('small_order_key', `the X25519 part of an X-Wing key has small order: ${text}`, async (log, isBroken) => {
+    const kemPub = new Uint8Array(1216).fill(9)
+    if (isBroken) kemPub.set(hex(text), 1184)
+    return addRecord(log, { ...log.newcomer, record: { ...log.newcomer.record, kemId: KEM_X_WING, kemPub } })
+  })
+}
 add('small_order_key', 'the recovery device has a small-order key', async (log, isBroken) => {
   const { recovery, manager } = log
   const edPub = isBroken ? SMALL_ORDER_KEYS[0]! : recovery.record.edPub

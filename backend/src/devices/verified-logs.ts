@@ -1,0 +1,89 @@
+// The device logs this node has verified, as the states they led to: an append verifies what came since, not the whole
+// log anew. A state counts only while the database's head continues it; the cache is bounded by what its states hold.
+
+import { applyEntries, type Crypto, type DeviceLogState, equalBytes, toHex, type UserId } from '@valise/protocol'
+
+export interface VerifiedLogsParts {
+  readonly crypto: Crypto
+  /** Where the log stands; undefined when there is none, or no longer. */
+  readHead(userId: UserId): Promise<{ readonly seq: number; readonly head: Uint8Array } | undefined>
+  /** Entries after `afterSeq` (-1: from the first), in order, fewer than `limit` only at the end. */
+  readEntries(userId: UserId, afterSeq: number, limit: number): Promise<readonly Uint8Array[]>
+  /** Devices and key epochs, past and present, in all states that are kept: some 2 KiB each with X-Wing keys. */
+  readonly maxWeight: number
+}
+
+export interface VerifiedLogs {
+  /** The state of the log as it is stored, verified; undefined when there is none. Throws when it breaks a rule. */
+  load(userId: UserId): Promise<DeviceLogState | undefined>
+  /** The log was moved on to this state. */
+  keep(state: DeviceLogState): void
+  readonly weight: number
+}
+
+const PAGE = 500
+
+const weightOf = (state: DeviceLogState): number => state.devices.size + state.pastEpochs.length + 1
+
+export function createVerifiedLogs(parts: VerifiedLogsParts): VerifiedLogs {
+  /** The longest unused first. */
+  const stateByUser = new Map<string, DeviceLogState>()
+  let weight = 0
+
+  const forget = (userKey: string): void => {
+    const state = stateByUser.get(userKey)
+    if (state !== undefined) weight -= weightOf(state)
+    stateByUser.delete(userKey)
+  }
+
+  const keep = (state: DeviceLogState): void => {
+    const userKey = toHex(state.userId)
+    forget(userKey)
+    if (state.isClosed) return
+    stateByUser.set(userKey, state)
+    weight += weightOf(state)
+    for (const oldest of stateByUser.keys()) {
+      if (weight <= parts.maxWeight) return
+      forget(oldest)
+    }
+  }
+
+  /** From a state, or from genesis. */
+  const verifyOn = async (userId: UserId, from: DeviceLogState | undefined) => {
+    let state = from
+    for (;;) {
+      const entries = await parts.readEntries(userId, state?.seq ?? -1, PAGE)
+      const replayed = applyEntries(parts.crypto, state, entries)
+      if (!replayed.ok) return replayed
+      state = replayed.state
+      if (entries.length < PAGE) return replayed
+    }
+  }
+
+  return {
+    load: async (userId) => {
+      const userKey = toHex(userId)
+      const stored = await parts.readHead(userId)
+      const kept = stateByUser.get(userKey)
+      if (stored === undefined) {
+        forget(userKey)
+        return undefined
+      }
+      if (kept !== undefined && kept.seq === stored.seq && equalBytes(kept.head, stored.head)) {
+        keep(kept)
+        return kept
+      }
+      const continued = kept !== undefined && kept.seq < stored.seq ? await verifyOn(userId, kept) : undefined
+      // What does not continue the state kept is another history, of a backup perhaps: it is verified from its first entry.
+      const verified = continued?.ok === true ? continued : await verifyOn(userId, undefined)
+      if (!verified.ok) throw new Error(`the stored device log breaks its rule ${verified.rule} at ${verified.seq}`)
+      if (verified.state === undefined) forget(userKey)
+      else keep(verified.state)
+      return verified.state
+    },
+    keep,
+    get weight() {
+      return weight
+    },
+  }
+}

@@ -1,0 +1,87 @@
+// The announced rate, kept: no honest server ever has to refuse for it, and nothing waits longer than it must.
+
+import { DEFAULT_LIMITS } from '@valise/protocol'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { createPace } from '../src/publish/pace.ts'
+
+const NOTHING = { device_events_per_s: 0, device_events_burst: 1, user_events_per_s: 0, user_events_burst: 1 }
+const paceOf = (rates: Partial<typeof NOTHING>) => {
+  const pace = createPace()
+  pace.announced({ ...NOTHING, ...rates })
+  return pace
+}
+
+describe('the pace of publishing', () => {
+  test('LIM-1: a burst, less a tenth, then as many as the rate allows, in messages worth sending', () => {
+    const pace = paceOf({ device_events_per_s: 200, device_events_burst: 2000 })
+    expect(pace.room(512, 0)).toBe(1800)
+    pace.take(1800, 0)
+    expect(pace.room(512, 0)).toBe(0)
+    expect(pace.waitMs(512, 0)).toBe(50)
+    expect(pace.room(512, 49)).toBe(0)
+    expect(pace.room(512, 50)).toBe(10)
+    pace.take(10, 50)
+    // Of few there is nothing to gather.
+    expect(pace.waitMs(1, 50)).toBe(5)
+    expect(pace.room(1, 55)).toBe(1)
+  })
+
+  test('LIM-1: the slower of the two limits holds; 0 is none', () => {
+    const pace = paceOf({
+      device_events_per_s: 200,
+      device_events_burst: 100,
+      user_events_per_s: 10,
+      user_events_burst: 1000,
+    })
+    expect(pace.room(512, 0)).toBe(90)
+    pace.take(90, 0)
+    expect(pace.room(512, 1000)).toBe(10)
+    const unlimited = paceOf({})
+    unlimited.take(1_000_000, 0)
+    expect(unlimited.room(1, 0)).toBe(Number.POSITIVE_INFINITY)
+    expect(unlimited.waitMs(1, 0)).toBe(0)
+  })
+
+  test('LIM-1: a new session finds the bucket where the last one left it, an announcement notwithstanding', () => {
+    const pace = paceOf({ device_events_per_s: 10, device_events_burst: 100 })
+    pace.take(90, 0)
+    pace.announced({ ...NOTHING, device_events_per_s: 10, device_events_burst: 100 })
+    expect(pace.room(1, 0)).toBe(0)
+    expect(pace.room(1, 100)).toBe(1)
+  })
+
+  test('LIM-3: a refusal empties it', () => {
+    const pace = paceOf({ device_events_per_s: 10, device_events_burst: 100 })
+    pace.empty(0)
+    expect([pace.room(1, 0), pace.waitMs(1, 0)]).toEqual([0, 100])
+  })
+
+  test('LIM-1: whoever keeps it is never refused by a server whose messages come late by up to a tenth of the burst', () => {
+    const steps = fc.array(fc.tuple(fc.nat(400), fc.nat(600), fc.nat(100)), { maxLength: 200 })
+    fc.assert(
+      fc.property(steps, (plan) => {
+        const [perSecond, burst] = [200, 200]
+        const pace = paceOf({ device_events_per_s: perSecond, device_events_burst: burst })
+        let nowMs = 0
+        let server = { tokens: burst, atMs: 0 }
+        for (const [pauseMs, wanted, lateMs] of plan) {
+          nowMs += pauseMs
+          const count = Math.min(wanted, pace.room(wanted, nowMs))
+          pace.take(count, nowMs)
+          // In order: a message is never there before the one before it.
+          const atMs = Math.max(server.atMs, nowMs + lateMs)
+          const tokens = Math.min(burst, server.tokens + ((atMs - server.atMs) / 1000) * perSecond) - count
+          server = { tokens, atMs }
+          expect(tokens).toBeGreaterThanOrEqual(-1e-6)
+        }
+      }),
+    )
+  })
+
+  test('LIM-1: what is announced by default is a limit', () => {
+    const pace = createPace()
+    pace.announced(DEFAULT_LIMITS)
+    expect(pace.room(1, 0)).toBe(1800)
+  })
+})
