@@ -1,4 +1,5 @@
 // A device whose home is a folder: sets it up, links others, and answers what it knows. One process at a time.
+// More than 300 lines: it is the list of what such a device can be asked.
 
 import { createByteReader, createByteWriter, type DeviceId, toHex, type UserId } from '@valise/protocol'
 import { createAccount } from '../account/create-account.ts'
