@@ -1,5 +1,5 @@
 // The composition root: builds every part from the configuration, in order, and unwinds them in reverse. Nothing else
-// builds parts; nothing here decides anything. More than 300 lines: one list of parts, whose order is the point.
+// builds parts; nothing here decides anything.
 // More than 300 lines: it is the one list of all parts, read from top to bottom.
 
 import { createServer, type IncomingMessage } from 'node:http'
