@@ -32,6 +32,7 @@ export function createTypedLines(stdin: TypedInput, onInterrupt: () => void): Ty
       new Promise((resolve, reject) => {
         const isRaw = isHidden && stdin.isTTY === true && stdin.setRawMode !== undefined
         let line = ''
+        let restoreMode = (): void => {}
 
         const settle = (result: string | undefined): void => {
           stdin.off('data', onData)
@@ -39,7 +40,7 @@ export function createTypedLines(stdin: TypedInput, onInterrupt: () => void): Ty
           stdin.off('error', onError)
           signal.removeEventListener('abort', onAbort)
           stdin.pause()
-          if (isRaw) stdin.setRawMode?.(false)
+          restoreMode()
           resolve(result)
         }
         /** True when the line is over. */
@@ -83,7 +84,10 @@ export function createTypedLines(stdin: TypedInput, onInterrupt: () => void): Ty
         if (signal.aborted) return resolve(undefined)
         if (take()) return
         if (hasEnded || stdin.readableEnded) return resolve(line === '' ? undefined : line)
-        if (isRaw) stdin.setRawMode?.(true)
+        if (isRaw) {
+          stdin.setRawMode?.(true)
+          restoreMode = () => void stdin.setRawMode?.(false)
+        }
         stdin.on('data', onData)
         stdin.on('end', onEnd)
         stdin.on('error', onError)

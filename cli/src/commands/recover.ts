@@ -105,10 +105,11 @@ async function changeKeys(
   signal: AbortSignal,
 ): Promise<void> {
   const devices = await device.currentDevices(signal)
-  const kept = new Set(keep.map((text) => device.pickDevice(devices, text)))
+  const others = devices.filter(({ isThisDevice }) => !isThisDevice)
+  const kept = new Set(keep.map((text) => device.pickDevice(others, text)))
   const lost: DeviceSummary[] = []
-  for (const each of devices) {
-    if (each.isThisDevice || each.role === 'recovery' || each.status !== 'active' || kept.has(each)) continue
+  for (const each of others) {
+    if (each.role === 'recovery' || each.status !== 'active' || kept.has(each)) continue
     const question = `Is "${nameOf(each)}" lost (${each.deviceFingerprint}, added ${formatTime(each.addedAtMs)})?`
     if (await prompt.confirm(question, signal, 'yes')) lost.push(each)
     signal.throwIfAborted()

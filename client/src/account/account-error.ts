@@ -17,3 +17,5 @@ export class AccountError extends Error {
     this.code = code
   }
 }
+
+export const NOT_A_MANAGER = 'Only a manager can change devices and keys; do it on a device that is one.'

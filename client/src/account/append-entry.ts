@@ -6,7 +6,7 @@ import type { Clock } from '../clock.ts'
 import { RequestRefusedError } from '../connection/requests.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { SealedEpoch } from '../sealing/epoch-boxes.ts'
-import { AccountError } from './account-error.ts'
+import { AccountError, NOT_A_MANAGER } from './account-error.ts'
 import type { EpochKeys } from './epoch-keys.ts'
 import type { LogBook } from './log-book.ts'
 import { type Ask, readAccount, refuseRevoked } from './sync.ts'
@@ -86,10 +86,7 @@ function refusalOf(rule: DeviceLogRule): AccountError {
         'That would leave the account without a manager. Make another device a manager first.',
       )
     case 'signer_role':
-      return new AccountError(
-        'not_a_manager',
-        'Only a manager can change devices and keys; do it on a device that is one.',
-      )
+      return new AccountError('not_a_manager', NOT_A_MANAGER)
     case 'device_inactive':
       return new AccountError('already_revoked', 'That device was revoked before.')
     case 'unknown_device':

@@ -2,7 +2,7 @@
 // recovery phrase, and finish a recovery.
 
 import { type Crypto, findDevice } from '@valise/protocol'
-import { AccountError } from '../account/account-error.ts'
+import { AccountError, NOT_A_MANAGER } from '../account/account-error.ts'
 import { type DeviceSummary, listDevices } from '../account/directory.ts'
 import { type Identity, saveIdentity } from '../account/identity.ts'
 import type { RevokeReason } from '../account/manage-devices.ts'
@@ -64,13 +64,12 @@ const FLUSH_TIMEOUT_MS = 10_000
 export function createAccountActions(parts: AccountActionsParts): AccountActions {
   const { store, sealer, crypto } = parts
 
-  const requireManager = (): Client => {
+  /** By the log as the server has it: the role may have changed since this device was last online. */
+  const requireManager = async (signal: AbortSignal | undefined): Promise<Client> => {
     const { client, identity } = parts.require()
+    await reachServer(client, signal, client.whenReady)
     if (findDevice(client.device.book.require(), identity.deviceId)?.record.role !== 'manager') {
-      throw new AccountError(
-        'not_a_manager',
-        'Only a manager can change devices and keys; do it on a device that is one.',
-      )
+      throw new AccountError('not_a_manager', NOT_A_MANAGER)
     }
     return client
   }
@@ -84,13 +83,13 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     )
 
   const revoke: AccountActions['revoke'] = async (devices, reason, signal) => {
-    const client = requireManager()
+    const client = await requireManager(signal)
     if (devices.some(({ isThisDevice }) => isThisDevice)) await flushed(client, signal)
     const revocation = { deviceIds: devices.map(({ deviceId }) => deviceId), reason }
     return reachServer(client, signal, (waiting) => client.revokeDevices(revocation, waiting))
   }
-  const rotate: AccountActions['rotate'] = (signal) => {
-    const client = requireManager()
+  const rotate: AccountActions['rotate'] = async (signal) => {
+    const client = await requireManager(signal)
     return reachServer(client, signal, client.rotateEpoch)
   }
 
@@ -103,8 +102,8 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     pickDevice,
     revoke,
     rotate,
-    changeRole: (device, role, signal) => {
-      const client = requireManager()
+    changeRole: async (device, role, signal) => {
+      const client = await requireManager(signal)
       const change = { deviceId: device.deviceId, role }
       return reachServer(client, signal, (waiting) => client.changeRole(change, waiting))
     },
@@ -122,8 +121,7 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
       return judgePhrase(log, await toRecoveryKeys(crypto, phrase))
     },
     renewRecovery: async (confirm, signal) => {
-      const client = requireManager()
-      await reachServer(client, signal, client.whenReady)
+      const client = await requireManager(signal)
       const entropy = createRecoveryEntropy(crypto)
       const { server, userId } = parts.require().identity
       const sheet = createRecoverySheet(formatRecoveryPhrase(entropy), server, userId)
