@@ -55,6 +55,7 @@ import { openIdentity } from './identity.ts'
 import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
 import { createLogSeqGuard } from './log/log-seq-guard.ts'
+import { openRetention } from './log/open-retention.ts'
 import { openPresence } from './presence/open-presence.ts'
 import { readProcess, watchStatus } from './status/watch-status.ts'
 import { createLog, type Log } from './telemetry/log.ts'
@@ -152,6 +153,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       await Promise.all([hubs.sweep(), deviceSessions.sweep()])
     }
     const stopListening = bus.onGap(() => void sweep())
+    const retention = openRetention({ db, rules: config.retention, metrics: metrics.retention, onFailure, ...clock })
+    closers.push(retention.close)
     const logSeqGuard = createLogSeqGuard({
       appendRuns: (runs) => appendRuns(db, runs, { maxStreams: config.limits.max_streams }),
       readLogSeqs: (userIds) => readLogSeqs(db, userIds),
@@ -160,7 +163,10 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const intake = createIntake({
       appendRuns: logSeqGuard.appendRuns,
       isRefusedData,
-      onStored: hubs.announceStored,
+      onStored: (batch) => {
+        hubs.announceStored(batch)
+        retention.noteStored(batch)
+      },
       onFailure,
       onPressure: (isOver) => gateway.setPaused(isOver),
       observeBatch: (events, commitMs) => {

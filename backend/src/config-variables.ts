@@ -41,6 +41,8 @@ const hostNames = z
   )
 
 const DAY_MS = 86_400_000
+/** Room for a few events of the largest size. */
+const MIN_USER_BYTES = 1024 * 1024
 
 /** Every variable: how it parses, what holds without it, what it means. */
 export const VARIABLES = {
@@ -240,6 +242,24 @@ export const VARIABLES = {
     schema: integer(1, 1_000_000, 'entries'),
     fallback: String(DEFAULT_LIMITS.max_device_log_entries),
     meaning: "Entries of a user's device log; only the one that closes the account may come after them",
+  },
+  VALISE_USER_BYTES: {
+    schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes').refine(
+      (bytes) => bytes === 0 || bytes >= MIN_USER_BYTES,
+      `expected 0 or at least ${MIN_USER_BYTES} bytes`,
+    ),
+    fallback: String(1024 * 1024 * 1024),
+    meaning: 'Bytes of sealed events kept of a user, above which the oldest go; 0: as many as he likes',
+  },
+  VALISE_EVENT_RETENTION_DAYS: {
+    schema: integer(0, 36_500, 'days'),
+    fallback: '0',
+    meaning: 'Days after which the bytes of an event go; 0: kept',
+  },
+  VALISE_RETENTION_INTERVAL_MS: {
+    schema: integer(50, 3_600_000, 'milliseconds'),
+    fallback: '5000',
+    meaning: 'How often what users store is counted, and what is too old or too much begins to go',
   },
 } as const
 

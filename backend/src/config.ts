@@ -11,6 +11,7 @@ import type { RegistrationMode } from './devices/registration.ts'
 import type { TrustedProxies } from './gateway/client-address.ts'
 import type { RateLimitRules } from './gateway/rate-limits.ts'
 import { formatHost } from './http/listen.ts'
+import type { RetentionRules } from './log/retention.ts'
 
 /** Raw values by variable: those of the environment, those of flags. */
 export type RawConfig = Readonly<Partial<Record<Variable, string>>>
@@ -49,6 +50,7 @@ export interface Config {
   readonly drainMs: number
   readonly presenceLeaseMs: number
   readonly auditRetentionDays: number
+  readonly retention: RetentionRules
   readonly limits: Limits
   /** Of the environment: they look like ours, and mean nothing. */
   readonly unknownVariables: readonly UnknownVariable[]
@@ -61,6 +63,8 @@ export class ConfigError extends Error {
 
 export const variableMeanings = (): ReadonlyMap<Variable, { fallback: string | undefined; meaning: string }> =>
   new Map(Object.entries(VARIABLES).map(([name, { fallback, meaning }]) => [name as Variable, { fallback, meaning }]))
+
+const DAY_MS = 86_400_000
 
 /** Throws a ConfigError. An empty variable counts as absent. */
 export function parseConfig(
@@ -126,6 +130,11 @@ export function parseConfig(
     drainMs: read('VALISE_DRAIN_MS'),
     presenceLeaseMs: read('VALISE_PRESENCE_LEASE_MS'),
     auditRetentionDays: read('VALISE_AUDIT_RETENTION_DAYS'),
+    retention: {
+      maxUserBytes: read('VALISE_USER_BYTES') || undefined,
+      maxAgeMs: read('VALISE_EVENT_RETENTION_DAYS') * DAY_MS || undefined,
+      intervalMs: read('VALISE_RETENTION_INTERVAL_MS'),
+    },
     limits,
     unknownVariables: findUnknownVariables(environment),
   }

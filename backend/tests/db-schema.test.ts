@@ -64,6 +64,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       'key_envelopes',
       'key_epochs',
       'streams',
+      'user_storage',
       'users',
     ])
     expect(new Set(ofUsers.map(({ first_column }) => first_column))).toEqual(new Set(['user_id']))

@@ -29,15 +29,17 @@ function createScene(options: { head: number; pageSize?: number; allowance?: num
   const sent: number[] = []
   const throughs: number[] = []
   const caughtUp: number[] = []
+  const told: { from: number; to: number; after: number }[] = []
   const behind: boolean[] = []
   const reads: { after: number; resolve: (page: Page) => void; reject: (error: Error) => void; max: number }[] = []
   const failures: unknown[] = []
-  const bounds = { head: options.head, allowance: options.allowance ?? 10_000 }
+  const bounds = { head: options.head, allowance: options.allowance ?? 10_000, prunedThrough: 0 }
   return {
     bounds,
     sent,
     throughs,
     caughtUp,
+    told,
     behind,
     reads,
     failures,
@@ -54,6 +56,7 @@ function createScene(options: { head: number; pageSize?: number; allowance?: num
         throughs.push(live.to)
       },
       sendCaughtUp: (userSeq) => caughtUp.push(userSeq),
+      sendPruned: (from, to) => told.push({ from, to, after: sent.length }),
       onBehind: (isBehind) => behind.push(isBehind),
       onCatchUp: () => undefined,
       onFailure: (error) => failures.push(error),
@@ -63,7 +66,8 @@ function createScene(options: { head: number; pageSize?: number; allowance?: num
       const read = reads.shift()
       if (read === undefined) throw new Error('nothing is being read')
       const last = Math.min(bounds.head, read.after + Math.min(read.max, options.pageSize ?? 100))
-      read.resolve({ items: range(read.after + 1, last).map((userSeq) => item(userSeq)), through: last })
+      const items = range(read.after + 1, last).map((userSeq) => item(userSeq))
+      read.resolve({ items, through: last, prunedThrough: bounds.prunedThrough })
       await settle()
     },
   }
@@ -204,5 +208,47 @@ describe('P5: nothing is kept in memory for a connection that takes no more', ()
     await scene.step()
     scene.delivery.offer(batch(1, 2))
     expect(scene.sent).toEqual([])
+  })
+})
+
+describe('RET-3: who missed what was pruned is told', () => {
+  it('RET-3: before the first page that it concerns, once, and again only when more went meanwhile', async () => {
+    const scene = createScene({ head: 30, pageSize: 10 })
+    scene.bounds.prunedThrough = 12
+    scene.delivery.start(3, 30)
+    await scene.step()
+    expect(scene.told).toEqual([{ from: 13, to: 30, after: 0 }])
+    await scene.step()
+    expect(scene.told.length).toBe(1)
+    scene.bounds.prunedThrough = 25
+    await scene.step()
+    expect(scene.told[1]).toEqual({ from: 26, to: 30, after: 20 })
+    expect(scene.sent).toEqual(range(4, 30))
+    scene.delivery.start(0, 30)
+    await scene.step()
+    expect(scene.told.length).toBe(2)
+  })
+
+  it('RET-3: who had all of it is told nothing', async () => {
+    const scene = createScene({ head: 30 })
+    scene.bounds.prunedThrough = 12
+    scene.delivery.start(12, 30)
+    await scene.step()
+    expect([scene.told, scene.sent]).toEqual([[], range(13, 30)])
+  })
+
+  it('RET-3: of events pruned before a connection that is behind could take them it is told, too', async () => {
+    const scene = createScene({ head: 5 })
+    scene.delivery.start(0, 5)
+    await scene.step()
+    scene.bounds.allowance = 0
+    scene.bounds.head = 9
+    scene.delivery.offer(batch(6, 9))
+    scene.bounds.prunedThrough = 7
+    scene.bounds.allowance = 100
+    scene.delivery.resume()
+    await scene.step()
+    expect(scene.told).toEqual([{ from: 8, to: 9, after: 5 }])
+    expect(scene.sent).toEqual(range(1, 9))
   })
 })

@@ -22,11 +22,12 @@ async function createMember(options: { isBroken?: boolean } = {}) {
   }
   const delivery = createDelivery({
     deviceId: new Uint8Array(16),
-    readPage: async (after) => ({ items: [], through: after }),
+    readPage: async (after) => ({ items: [], through: after, prunedThrough: 0 }),
     allowance: () => 100,
     send: () => {},
     sendEncoded: ({ from, to }) => take(`events ${from}–${to}`),
     sendCaughtUp: () => {},
+    sendPruned: () => {},
     onBehind: () => {},
     onCatchUp: () => take('catch-up'),
     onFailure: () => {},
@@ -37,7 +38,7 @@ async function createMember(options: { isBroken?: boolean } = {}) {
   return { member, given }
 }
 
-function createNode(exchange = createLocalExchange()) {
+function createNode(exchange = createLocalExchange(), now = () => 1_000_000) {
   const failures: unknown[] = []
   const reads: ((head: number) => void)[] = []
   const metrics = createMetrics()
@@ -47,7 +48,7 @@ function createNode(exchange = createLocalExchange()) {
     readHeads: () => new Promise((resolve) => reads.push((head) => resolve(new Map([[toHex(userId), head]])))),
     onFailure: (error) => failures.push(error),
     metrics: metrics.delivery,
-    now: () => 1_000_000,
+    now,
     monotonicMs: () => 500,
   })
   return { hubs, failures, reads, metrics }
@@ -136,5 +137,23 @@ describe('hubs', () => {
     await sweeping
     expect(sound.given[0]).toBe('catch-up')
     expect(failures).toHaveLength(1)
+  })
+
+  test('RET-1: word that comes after a lifetime ended is not delivered; the log is asked what may be', async () => {
+    let atMs = 60_000
+    const node = createNode(createLocalExchange(), () => atMs)
+    const { member, given } = await createMember()
+    await node.hubs.attach(userId, member, { deviceHash: 'device' })
+    const wire = new Uint8Array(162)
+    wire[136] = 60
+    const withLifetime = (userSeq: number): StoredBatch => {
+      const batch = storedBatch(userSeq)
+      return { ...batch, events: batch.events.map((stored) => ({ ...stored, event: { ...stored.event, wire } })) }
+    }
+    node.hubs.announceStored(withLifetime(1))
+    expect(given).toEqual(['events 1–1'])
+    atMs = 60_001
+    node.hubs.announceStored(withLifetime(2))
+    expect(given).toEqual(['events 1–1', 'catch-up'])
   })
 })

@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { describeAccounts } from './transaction-isolation/accounts.ts'
 import { describeFailures } from './transaction-isolation/failures.ts'
 import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
+import { describeRetention } from './transaction-isolation/retention.ts'
 import { describeRevocation } from './transaction-isolation/revocation.ts'
 import { describeStorage } from './transaction-isolation/storage.ts'
 
@@ -14,6 +15,7 @@ describeStorage()
 describeAccounts()
 describeRevocation()
 describeOtherPaths()
+describeRetention()
 describeFailures()
 
 describe('the document and its tests', () => {

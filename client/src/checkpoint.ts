@@ -150,12 +150,8 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
     if (isSameId(deviceId, ownDeviceId)) throw new AlarmError('device_cloned', where)
     // What the other had seen stood in the log before its checkpoint, so it must stand here too.
     const seen = seenSeq(deviceId, place, batch)
-    if (deviceSeq > seen && !startsBelowFloor(deviceId)) throw new AlarmError('events_withheld', { ...where, seen })
+    if (deviceSeq > seen) throw new AlarmError('events_withheld', { ...where, seen })
   }
-
-  /** Where the server said that it no longer holds everything, earlier events may be unknown here. */
-  const startsBelowFloor = (deviceId: DeviceId): boolean =>
-    log.progress.floor > 0 && (log.deviceHead(deviceId)?.userSeq ?? 0) < log.progress.floor
 
   const chainsSeen = (): CheckpointBody['devices'] => {
     const devices: CheckpointBody['devices'] = []

@@ -33,8 +33,10 @@ export interface PublishOptions {
   readonly signal?: AbortSignal
 }
 
+/** The server no longer has the bytes of these events, which this device never had; it gets their leaves. */
 export interface Resync {
   readonly reason: 'retention'
+  /** The first and the last user_seq. */
   readonly from: number
   readonly to: number
 }

@@ -204,12 +204,8 @@ export function createEngine(parts: EngineParts): Engine {
         publisher.unavailable(message.retry_after_ms)
         return publisher.pump()
       case 'resync_required': {
-        parts.onResync(await receiver.resync(message))
-        session.send({
-          type: 'resume',
-          cursor: localLog.progress.cursor,
-          log_epoch: localLog.progress.logEpoch ?? null,
-        })
+        const pruned = receiver.resync(message)
+        if (pruned !== undefined) parts.onResync(pruned)
         return
       }
       case 'device_log':

@@ -60,7 +60,7 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
   const epochs = verifyEpochs(crypto, log, epochKeys.secretOf, report)
 
   const heads = { device: new Map<string, DeviceHead>(), stream: new Map<string, StreamHead>() }
-  let progress: Progress = { ...NO_PROGRESS, floor: localLog.progress.floor }
+  let progress: Progress = NO_PROGRESS
   const counts = { events: 0, ownEvents: 0, expiredEvents: 0, voidEvents: 0, signatures: 0 }
   const ownHex = toHex(identity.deviceId)
 

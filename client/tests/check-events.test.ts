@@ -86,11 +86,6 @@ describe('what an honest server delivers', () => {
       batch: { progress: { cursor: 9 } },
     })
   })
-
-  test('where the server no longer holds everything, chains and streams begin anew', () => {
-    const known = knowing(log.state, { progress: { cursor: 2, floor: 3, lastHole: 2 } })
-    expect(codeOf(check(items.slice(2), known))).toBe('ok')
-  })
 })
 
 describe('what nobody may deliver', () => {

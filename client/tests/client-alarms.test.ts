@@ -1,9 +1,11 @@
 // Every reason for a client to stop or to ask again, and that it keeps what it has.
 
+import type { ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
 import { verifyDevice } from '../src/verify.ts'
 import { createPair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
+import { expire } from './support/published-log.ts'
 import { createFirstDevice, take } from './support/test-device.ts'
 import { createTestServer } from './support/test-server.ts'
 import { until } from './support/until.ts'
@@ -148,22 +150,41 @@ describe('reasons to stop', () => {
     expect(await take(second.client, 'notes', 3)).toEqual(['a', 'b', 'c'])
   })
 
-  test('a range that the server no longer holds is told, and chains begin anew after it', async () => {
+  test('RET-3: what was pruned is told once, its leaves follow, and every chain still closes', async () => {
     const { server, first, second } = await createPair()
     first.client.start()
     await publishAll(first.client, ['a', 'b', 'c', 'd'])
     await first.client.flush()
     const ranges: number[][] = []
     second.client.onResync(({ from, to }) => ranges.push([from, to]))
-    server.intercept = (message, peer) => {
-      if (message.type !== 'resume' || message.cursor >= 2) return false
-      peer.send({ type: 'resync_required', reason: 'retention', from: 3, to: 4 })
-      return true
-    }
+    const prune = (message: ServerMessage): ServerMessage =>
+      message.type === 'events'
+        ? {
+            ...message,
+            events: message.events.map((event) => (event[0] <= 2 && event.length === 4 ? expire(event) : event)),
+          }
+        : message
+    const told = { type: 'resync_required', reason: 'retention', from: 3, to: 4 } as const
+    server.distort = (message) => (message.type === 'events' ? [told, told, prune(message)] : [message])
     second.client.start()
     expect(await take(second.client, 'notes', 2)).toEqual(['c', 'd'])
-    expect(ranges).toEqual([[3, 4]])
-    expect(await verifyDevice(crypto, second.client.device)).toMatchObject({ isSound: true, events: 2 })
+    expect(ranges).toEqual([[1, 2]])
+    const report = await verifyDevice(crypto, second.client.device)
+    expect(report).toMatchObject({ isSound: true, events: 4, expiredEvents: 2 })
+  })
+
+  test('RET-3: that events were pruned excuses no event that is missing', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c', 'd'])
+    await first.client.flush()
+    const told = { type: 'resync_required', reason: 'retention', from: 3, to: 4 } as const
+    server.distort = (message) =>
+      message.type === 'events' ? [told, { ...message, events: message.events.filter(([seq]) => seq > 2) }] : [message]
+    second.client.start()
+    await until(() => second.client.state().type === 'offline', 'the first session to be given up')
+    second.clock.advance(1000)
+    expect(await waitForStop(second.client)).toBe('chain_gap')
   })
 
   test('a deleted account and a superseded session are told so and stay stopped', async () => {

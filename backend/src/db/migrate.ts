@@ -8,6 +8,7 @@ import { sessionNumbers } from './migrations/0003-session-numbers.ts'
 import { invitations } from './migrations/0004-invitations.ts'
 import { appendRunFunction } from './migrations/0005-append-run.ts'
 import { auditLogIsAppendOnly } from './migrations/0006-audit-log.ts'
+import { userStorage } from './migrations/0007-user-storage.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -18,6 +19,7 @@ const MIGRATIONS: readonly Migration[] = [
   invitations,
   appendRunFunction,
   auditLogIsAppendOnly,
+  userStorage,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -129,6 +129,20 @@ create table streams (
   constraint streams_stream_id_length CHECK ((octet_length(stream_id) = 16))
 ) with (fillfactor=50);
 
+create table user_storage (
+  user_id bytea not null,
+  counted_through bigint not null default 0,
+  stored_bytes bigint not null default 0,
+  pruned_through bigint not null default 0,
+  oldest_stored_at timestamp with time zone,
+  constraint user_storage_pkey PRIMARY KEY (user_id),
+  constraint user_storage_not_negative CHECK ((stored_bytes >= 0)),
+  constraint user_storage_pruned_is_counted CHECK ((pruned_through <= counted_through)),
+  constraint user_storage_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+CREATE INDEX user_storage_oldest_idx ON public.user_storage USING btree (oldest_stored_at) WHERE (oldest_stored_at IS NOT NULL);
+CREATE INDEX user_storage_stored_bytes_idx ON public.user_storage USING btree (stored_bytes);
+
 create table users (
   user_id bytea not null,
   last_user_seq bigint not null default 0,

@@ -106,6 +106,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         connection.sendEncoded(batch.encode())
       },
       sendCaughtUp: (userSeq) => connection.send({ type: 'caught_up', user_seq: userSeq }),
+      sendPruned: (from, to) => connection.send({ type: 'resync_required', reason: 'retention', from, to }),
       onBehind: (isBehind) => {
         behindCount += isBehind ? 1 : -1
         metrics.delivery.setConnectionsBehind(behindCount)

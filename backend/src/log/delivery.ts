@@ -19,6 +19,8 @@ export interface Page {
   readonly items: readonly LogItem[]
   /** The user_seq up to which the page is complete; the cursor itself when the log ends there. */
   readonly through: number
+  /** Up to here the bytes of events are gone by retention or quota: what is told before such a page is sent. */
+  readonly prunedThrough: number
 }
 
 export interface DeliveryParts {
@@ -29,6 +31,8 @@ export interface DeliveryParts {
   send(items: readonly LogItem[], through: number): void
   sendEncoded(batch: LiveBatch): void
   sendCaughtUp(userSeq: number): void
+  /** The log holds the bytes of `from` to `to` only; of what lies before, its leaves follow. */
+  sendPruned(from: number, to: number): void
   /** Live delivery stopped because the connection takes no more, or goes on again. */
   onBehind(isBehind: boolean): void
   onCatchUp(): void
@@ -64,6 +68,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
   /** Counts starts, so that a page read for an earlier cursor is dropped. */
   let generation = 0
   let lastThrough = 0
+  let toldPruned = 0
 
   const isForeign = (item: LogItem): boolean => !equalBytes(item.deviceId, parts.deviceId)
 
@@ -99,7 +104,14 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     }
   }
 
+  const tellPruned = (page: Page, cursor: number): void => {
+    if (page.prunedThrough <= Math.max(cursor, toldPruned)) return
+    toldPruned = page.prunedThrough
+    parts.sendPruned(toldPruned + 1, Math.max(knownHead, page.through, toldPruned))
+  }
+
   const applyPage = (page: Page, cursor: number, isReplay: boolean): void => {
+    tellPruned(page, cursor)
     const allowance = parts.allowance()
     const isCut = page.items.length > allowance
     const items = isCut ? page.items.slice(0, allowance) : page.items

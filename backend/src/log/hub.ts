@@ -2,7 +2,7 @@
 // connections, listens to the user's channel on the bus, and compares heads with the log when word may have been lost.
 // It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6).
 
-import { encodeMessage, toHex } from '@valise/protocol'
+import { encodeMessage, lifetimeOf, toHex } from '@valise/protocol'
 import type { Announcement, Bus, Subscription } from '../bus/bus.ts'
 import type { LogItem } from '../db/queries/events.ts'
 import type { DeliveryMetrics } from '../telemetry/metrics.ts'
@@ -112,9 +112,20 @@ export function createHubs({ bus, readHeads, onFailure, metrics, now, monotonicM
     }
   }
 
+  const hasEnded = ({ storedAtMs, wire }: LogItem, atMs: number): boolean => {
+    const lifetimeS = wire === undefined ? 0 : lifetimeOf(wire)
+    return lifetimeS > 0 && storedAtMs + lifetimeS * 1000 <= atMs
+  }
+
   /** True when a live connection was handed events of it. */
   const offer = (hub: Hub, batch: LiveBatch): boolean => {
     let isDelivered = false
+    const atMs = now()
+    if (batch.items.some((item) => hasEnded(item, atMs))) {
+      // Word that came late: the log, by the database's clock, says what of it may still be delivered.
+      forEachMember(hub, ({ delivery }) => delivery.noteHead(batch.to))
+      return false
+    }
     forEachMember(hub, ({ delivery }) => {
       isDelivered = delivery.offer(batch) || isDelivered
     })

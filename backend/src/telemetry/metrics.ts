@@ -14,6 +14,7 @@ import {
 } from './log-metrics.ts'
 import { createMetricKinds, type MetricDefinition } from './metric-kinds.ts'
 import { createProcessMetrics, type ProcessMetrics, renderNodeMetrics } from './process-metrics.ts'
+import { createRetentionMetrics, type RetentionMetrics } from './retention-metrics.ts'
 
 export type { BusMetrics, RedisMetrics } from './bus-metrics.ts'
 export type { DatabaseMetrics } from './database-metrics.ts'
@@ -21,6 +22,7 @@ export type { GatewayMetrics } from './gateway-metrics.ts'
 export type { HttpMetrics } from './http-metrics.ts'
 export type { DeliveryMetrics, EventLogMetrics } from './log-metrics.ts'
 export type { ProcessMetrics } from './process-metrics.ts'
+export type { RetentionMetrics } from './retention-metrics.ts'
 
 export interface Metrics {
   readonly redis: RedisMetrics
@@ -30,6 +32,7 @@ export interface Metrics {
   readonly http: HttpMetrics
   readonly log: EventLogMetrics
   readonly delivery: DeliveryMetrics
+  readonly retention: RetentionMetrics
   readonly process: ProcessMetrics
   /** Of this server's own metrics, with every value that a label can have. */
   readonly definitions: readonly MetricDefinition[]
@@ -60,6 +63,7 @@ export function createMetrics(): Metrics {
     http: createHttpMetrics(kinds),
     log: createEventLogMetrics(kinds),
     delivery: createDeliveryMetrics(kinds),
+    retention: createRetentionMetrics(kinds),
     process: createProcessMetrics(kinds),
     definitions: kinds.definitions,
     contentType: registry.contentType,

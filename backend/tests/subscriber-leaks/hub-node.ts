@@ -5,7 +5,7 @@ import { toHex } from '@valise/protocol'
 import type { Bus } from '../../src/bus/bus.ts'
 import { openRedisBus } from '../../src/bus/redis-bus.ts'
 import type { LogItem } from '../../src/db/queries/events.ts'
-import { createDelivery } from '../../src/log/delivery.ts'
+import { createDelivery, type Page } from '../../src/log/delivery.ts'
 import { createHubs, type Hubs } from '../../src/log/hub.ts'
 import type { StoredBatch } from '../../src/log/intake.ts'
 import { createLog, type LogLevel } from '../../src/telemetry/log.ts'
@@ -27,7 +27,7 @@ export interface MemoryLog {
   head(user: number): number
   /** Stores one event, and has the node announce it. */
   append(user: number, hubs: Hubs): void
-  readPage(user: number, after: number, maxEvents: number): { items: LogItem[]; through: number }
+  readPage(user: number, after: number, maxEvents: number): Page
   readHeads(userIds: readonly Uint8Array[]): Map<string, number>
 }
 
@@ -71,7 +71,11 @@ export function createMemoryLog(): MemoryLog {
     },
     readPage: (user, after, maxEvents) => {
       const through = Math.min(headOf(toHex(userOf(user))), after + maxEvents)
-      return { items: Array.from({ length: through - after }, (_, i) => itemAt(after + i + 1)), through }
+      return {
+        items: Array.from({ length: through - after }, (_, i) => itemAt(after + i + 1)),
+        through,
+        prunedThrough: 0,
+      }
     },
     readHeads: (userIds) => new Map(userIds.map((userId) => [toHex(userId), headOf(toHex(userId))])),
   }
@@ -140,6 +144,7 @@ export async function attachDevice(
       receive(items)
     },
     sendCaughtUp: () => {},
+    sendPruned: () => {},
     onBehind: () => {},
     onCatchUp: () => {},
     onFailure: (error) => {

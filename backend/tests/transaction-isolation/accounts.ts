@@ -53,6 +53,7 @@ export function describeAccounts(): void {
         withoutConstraint('device_log', 'device_log_pkey'),
         withoutConstraint('key_epochs', 'key_epochs_pkey'),
         withoutConstraint('key_envelopes', 'key_envelopes_pkey'),
+        withoutConstraint('user_storage', 'user_storage_pkey'),
       ]
       const genesis = makeGenesis()
       const wrap: Wrap = (tx) =>

@@ -4,13 +4,15 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runMigrations } from '../../src/db/migrate.ts'
 import type { Database, Queryable } from '../../src/db/postgres.ts'
 import { saveCursor } from '../../src/db/queries/devices.ts'
-import { appendRuns, expireEvents, readEventsAfter, readHeads } from '../../src/db/queries/events.ts'
+import { appendRuns, readEventsAfter, readHeads } from '../../src/db/queries/events.ts'
+import { expireEvents } from '../../src/db/queries/expiry.ts'
 import { postMailboxMessage, readMailboxMessage } from '../../src/db/queries/mailboxes.ts'
 import { beginSession } from '../../src/db/queries/sessions.ts'
 import { addUser, continueRun, id, makeEvents } from '../support/open-database.ts'
 import {
   asItIs,
   inScene,
+  inTransactionOf,
   interleave,
   openScene,
   rewriting,
@@ -118,12 +120,14 @@ export function describeOtherPaths(): void {
 
     const expireTwice = async (wrap = asItIs) =>
       inScene([], async (where) => {
-        const device = (await addUser(where.db)).devices[0]!
-        await appendRuns(where.db, [continueRun(device, makeEvents(3, { ttlS: 60 }))])
+        for (const count of [2, 1]) {
+          const device = (await addUser(where.db)).devices[0]!
+          await appendRuns(where.db, [continueRun(device, makeEvents(count, { ttlS: 60 }))])
+        }
         const later = Date.now() + 3_600_000
         const { first, second, met } = await interleave(where, {
-          first: (tx) => expireEvents(wrap(tx), 2, later),
-          second: (tx) => expireEvents(wrap(tx), 2, later),
+          first: (tx) => expireEvents(inTransactionOf(wrap(tx)), { maxEvents: 2, nowMs: later }),
+          second: (tx) => expireEvents(inTransactionOf(wrap(tx)), { maxEvents: 2, nowMs: later }),
         })
         return { met, counts: [first, second] }
       })
@@ -141,7 +145,7 @@ export function describeOtherPaths(): void {
       const device = (await addUser(scene.db)).devices[0]!
       await appendRuns(scene.db, [continueRun(device, makeEvents(3, { ttlS: 60 }))])
       const { met } = await interleave(scene, {
-        first: (tx) => expireEvents(tx, 10, Date.now() + 3_600_000),
+        first: (tx) => expireEvents(inTransactionOf(tx), { maxEvents: 10, nowMs: Date.now() + 3_600_000 }),
         second: (tx) => appendRuns(tx, [continueRun(device, makeEvents(1))]),
       })
       expect(met).toBe('done')

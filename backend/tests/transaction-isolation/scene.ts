@@ -135,6 +135,11 @@ export function replacing(
 export type Wrap = (tx: Queryable) => Queryable
 export const asItIs: Wrap = (tx) => tx
 
+/** For queries that open their transaction themselves: the one that the test steps. */
+export const inTransactionOf = (tx: Queryable): Pick<Database, 'transaction'> => ({
+  transaction: (_options, work) => work(tx),
+})
+
 export const countEvents = async (scene: Scene, userId: Uint8Array): Promise<number> =>
   (await scene.run('select 1 from events where user_id = $1', [userId])).length
 

@@ -78,7 +78,6 @@ export function checkEvents(parts: CheckParts, message: EventsToCheck): CheckOut
 
 function check({ crypto, known, ownDeviceId }: CheckParts, { events, through }: EventsToCheck): CheckedBatch {
   const { userId } = known.device
-  const { floor } = known.progress
   const deviceHeads = new Map<string, { deviceId: DeviceId; head: DeviceHead }>()
   const lastSigned = new Map<string, { device: DeviceState; event: ParsedEvent; chain: Uint8Array; userSeq: number }>()
   const checked: CheckedEvent[] = []
@@ -96,7 +95,7 @@ function check({ crypto, known, ownDeviceId }: CheckParts, { events, through }: 
 
     const hex = toHex(deviceId)
     const head = deviceHeads.get(hex)?.head ?? known.deviceHead(deviceId)
-    const chainPrev = checkContinues(crypto, { userId, floor }, { deviceId, deviceSeq, event, head }, where)
+    const chainPrev = checkContinues(crypto, userId, { deviceId, deviceSeq, event, head }, where)
     const chain = nextChain(crypto, chainPrev, source.leaf)
     checkCut(device, deviceSeq, chain, where)
     const logSeq = event === undefined || isVoid ? (head?.logSeq ?? 0) : event.logSeq
@@ -159,7 +158,7 @@ function createWalk(known: KnownLog) {
     else {
       const hex = toHex(streamId)
       const head = streamHeads.get(hex)?.head ?? known.streamHead(streamId)
-      checkStream(head, { userSeq, streamSeq }, Math.max(lastHole, progress.floor - 1), where)
+      checkStream(head, { userSeq, streamSeq }, lastHole, where)
       streamHeads.set(hex, { streamId, head: { userSeq, streamSeq } })
     }
     at = userSeq

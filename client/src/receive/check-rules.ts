@@ -68,7 +68,7 @@ export function checkDevice(
 /** The chain_prev that the event continues. */
 export function checkContinues(
   crypto: Crypto,
-  known: { readonly userId: UserId; readonly floor: number },
+  userId: UserId,
   next: {
     readonly deviceId: DeviceId
     readonly deviceSeq: number
@@ -81,13 +81,10 @@ export function checkContinues(
   const lastSeq = head?.deviceSeq ?? 0
   if (deviceSeq <= lastSeq) throw fail('chain_repeated', { ...where, last: lastSeq })
   if (deviceSeq === lastSeq + 1) {
-    const expected = head?.chain ?? chainStart(crypto, known.userId, deviceId)
+    const expected = head?.chain ?? chainStart(crypto, userId, deviceId)
     if (event !== undefined && !equalBytes(event.chainPrev, expected)) throw fail('chain_forked', where)
     return expected
   }
-  // Where the server said that it no longer holds everything, a chain may begin anew, at a signed event.
-  const mayJump = (head?.userSeq ?? 0) < known.floor && event !== undefined
-  if (mayJump) return event.chainPrev
   throw new Finding({ type: 'gap', alarm: createAlarm('chain_gap', { ...where, expected: lastSeq + 1 }) })
 }
 

@@ -31,8 +31,11 @@ export interface Receiver {
   caughtUp(message: CaughtUp): Promise<Applied>
   /** Moves the cursor over own events that now adjoin it. */
   advance(): Promise<void>
-  /** What the server no longer holds is skipped, once it has said so. Throws alarms for the other reasons. */
-  resync(message: ResyncRequired): Promise<{ readonly from: number; readonly to: number }>
+  /**
+   * What of the log this device will only get the leaves of, if that is news. Nothing is skipped: they follow, and every
+   * chain is checked over them. Throws alarms for the other reasons.
+   */
+  resync(message: ResyncRequired): { readonly from: number; readonly to: number } | undefined
 }
 
 export interface ReceiverParts {
@@ -53,6 +56,8 @@ export function createReceiver(parts: ReceiverParts): Receiver {
   const { crypto, ownDeviceId, log, book, epochKeys, checkpoints } = parts
   /** The cursor at which a gap was found: found again there, it is an alarm. */
   let gapAskedAt: number | undefined
+  /** Events up to here were said to have lost their bytes. */
+  let toldThrough = 0
 
   const check = async (message: EventsToCheck): Promise<CheckedBatch | 'gap'> => {
     const run = () => checkEvents({ crypto, ownDeviceId, known: { ...knownOf(log), device: book.require() } }, message)
@@ -106,17 +111,14 @@ export function createReceiver(parts: ReceiverParts): Receiver {
         await applyBatch({ events: [], through: log.progress.cursor })
       }
     },
-    resync: async ({ reason, from, to }) => {
+    resync: ({ reason, from, to }) => {
       const { cursor } = log.progress
       if (reason !== 'retention') throw new AlarmError(reason, { cursor, from, to })
-      const progress: Progress = {
-        ...log.progress,
-        cursor: Math.max(cursor, from - 1),
-        floor: from,
-        lastHole: from - 1,
-      }
-      await log.commit({ events: [], progress, deviceHeads: [], streamHeads: [], also: [] })
-      return { from, to }
+      const first = Math.max(cursor, toldThrough) + 1
+      const last = from - 1
+      if (last < first) return undefined
+      toldThrough = last
+      return { from: first, to: last }
     },
   }
 }

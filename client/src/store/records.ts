@@ -100,19 +100,16 @@ export interface Progress {
   readonly cursor: number
   /** The history the cursor belongs to; `undefined` until the first session. */
   readonly logEpoch: Uint8Array | undefined
-  /** Below this user_seq the server no longer held everything: chains and streams may begin anew here. */
-  readonly floor: number
   /** The highest user_seq up to the cursor that this device holds nothing readable of. */
   readonly lastHole: number
 }
 
-export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, floor: 0, lastHole: 0 }
+export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0 }
 
-export const encodeProgress = ({ cursor, logEpoch, floor, lastHole }: Progress): Uint8Array =>
+export const encodeProgress = ({ cursor, logEpoch, lastHole }: Progress): Uint8Array =>
   createByteWriter()
     .u64(cursor)
     .prefixed(logEpoch ?? new Uint8Array(0))
-    .u64(floor)
     .u64(lastHole)
     .finish()
 
@@ -120,10 +117,9 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const reader = createByteReader(bytes)
   const cursor = reader.u64()
   const logEpoch = reader.prefixed(16)
-  const floor = reader.u64()
   const lastHole = reader.u64()
   if (!reader.finish() || (logEpoch.length !== 0 && logEpoch.length !== 16)) {
     throw new AlarmError('store_damaged', { record: key })
   }
-  return { cursor, logEpoch: logEpoch.length === 0 ? undefined : logEpoch, floor, lastHole }
+  return { cursor, logEpoch: logEpoch.length === 0 ? undefined : logEpoch, lastHole }
 }

@@ -103,6 +103,9 @@ const u32At = (bytes: Uint8Array, at: number): number =>
 
 const u64At = (bytes: Uint8Array, at: number): number => u32At(bytes, at) * 0x1_0000_0000 + u32At(bytes, at + 4)
 
+/** `ttl_s` of an event that was parsed before. */
+export const lifetimeOf = (wire: Uint8Array): number => u32At(wire, AT.ttlS)
+
 /** RFC 9562 §5.7: version 7, variant 10. */
 const isUuidV7At = (bytes: Uint8Array, at: number): boolean =>
   (bytes[at + 6] ?? 0) >> 4 === 7 && (bytes[at + 8] ?? 0) >> 6 === 2

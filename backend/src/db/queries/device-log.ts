@@ -69,6 +69,12 @@ const insertUser: Statement = {
     returning user_id`,
 }
 
+// Made here and nowhere else, so that nobody who counts brings back what a deletion took.
+const insertStorage: Statement = {
+  name: 'insert_user_storage',
+  text: 'insert into user_storage (user_id) values ($1)',
+}
+
 const readUserState: Statement = {
   name: 'read_user_state',
   text: `
@@ -102,6 +108,7 @@ export async function insertGenesis(
     await tx.query(removeUser, [change.userId])
     return 'invitation_invalid'
   }
+  await tx.query(insertStorage, [change.userId])
   await applyEffects(tx, change)
   await appendAudit(tx, change.userId, notesOf(change))
   return 'inserted'

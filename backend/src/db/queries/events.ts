@@ -1,4 +1,4 @@
-// The event log: append a batch, read a page after a cursor, read heads, expire. A page travels as columns (one row of
+// The event log: append a batch, read a page after a cursor, read heads. A page travels as columns (one row of
 // arrays and concatenated bytes), because a row an event costs the driver several times as much.
 
 import { DEFAULT_LIMITS, toHex } from '@valise/protocol'
@@ -72,7 +72,7 @@ export interface LogItem {
   readonly deviceId: Uint8Array
   readonly deviceSeq: number
   readonly leaf: Uint8Array
-  /** Undefined once the event expired: the leaf alone closes the chain. */
+  /** Undefined once the bytes are gone: the leaf alone closes the chain. */
   readonly wire: Uint8Array | undefined
 }
 
@@ -91,6 +91,8 @@ export interface EventPage {
   readonly items: LogItem[]
   /** The user_seq up to which the page is complete: the cursor of the next one. */
   readonly through: number
+  /** Up to here retention or quota took the bytes of what no lifetime had ended; 0 when it took none. */
+  readonly prunedThrough: number
 }
 
 const readPage: Statement = {
@@ -122,6 +124,7 @@ const readPage: Statement = {
     )
     select
       max(p.user_seq) as through,
+      (select s.pruned_through from user_storage as s where s.user_id = $1) as pruned_through,
       array_agg(p.user_seq) filter (where p.is_wanted) as user_seqs,
       array_agg(p.stream_seq) filter (where p.is_wanted) as stream_seqs,
       array_agg((date_part('epoch', p.stored_at) * 1000)::bigint) filter (where p.is_wanted) as stored_at_ms,
@@ -136,6 +139,7 @@ const readPage: Statement = {
 
 interface PageRow {
   readonly through: number | null
+  readonly pruned_through: number | null
   readonly user_seqs: number[] | null
   readonly stream_seqs: number[] | null
   readonly stored_at_ms: number[] | null
@@ -143,7 +147,7 @@ interface PageRow {
   readonly device_seqs: number[] | null
   readonly leaves: Uint8Array | null
   readonly wire_lengths: number[] | null
-  /** Null when every event of the page expired. */
+  /** Null when the bytes of every event of the page are gone. */
   readonly wires: Uint8Array | null
 }
 
@@ -156,7 +160,11 @@ export async function readEventsAfter(
 ): Promise<EventPage> {
   const values = [userId, afterUserSeq, maxEvents, maxBytes, excludeDeviceId ?? null, nowMs ?? null]
   const [row] = await db.query<PageRow>(readPage, values)
-  return { items: row === undefined ? [] : splitPage(row), through: row?.through ?? afterUserSeq }
+  return {
+    items: row === undefined ? [] : splitPage(row),
+    through: row?.through ?? afterUserSeq,
+    prunedThrough: row?.pruned_through ?? 0,
+  }
 }
 
 function splitPage(row: PageRow): LogItem[] {
@@ -194,27 +202,4 @@ export async function readHeads(db: Queryable, userIds: readonly Uint8Array[]): 
     formatByteaArray(userIds),
   ])
   return new Map(rows.map((row) => [toHex(row.user_id), row.last_user_seq]))
-}
-
-const expire: Statement = {
-  name: 'expire_events',
-  text: `
-    with expired as (
-      select e.user_id, e.user_seq
-      from events as e
-      where e.expires_at <= coalesce(to_timestamp($1 / 1000.0), now()) and e.wire is not null
-      order by e.expires_at
-      limit $2
-      for update skip locked
-    )
-    update events as e
-    set wire = null
-    from expired
-    where e.user_id = expired.user_id and e.user_seq = expired.user_seq
-    returning e.user_seq`,
-}
-
-/** Forgets the bytes of at most `maxEvents` expired events; row and leaf stay. Returns how many. */
-export async function expireEvents(db: Queryable, maxEvents: number, nowMs?: number): Promise<number> {
-  return (await db.query(expire, [nowMs ?? null, maxEvents])).length
 }

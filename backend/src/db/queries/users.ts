@@ -93,6 +93,7 @@ const endDevices: Statement = {
 
 const deletions: readonly Statement[] = [
   { name: 'delete_events_of_user', text: 'delete from events as e where e.user_id = $1' },
+  { name: 'delete_storage_of_user', text: 'delete from user_storage as s where s.user_id = $1' },
   { name: 'delete_streams_of_user', text: 'delete from streams as s where s.user_id = $1' },
   { name: 'delete_envelopes_of_user', text: 'delete from key_envelopes as k where k.user_id = $1' },
   { name: 'delete_epochs_of_user', text: 'delete from key_epochs as k where k.user_id = $1' },
