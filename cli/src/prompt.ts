@@ -51,31 +51,38 @@ export function createPrompt({ stdin, stderr, answersYes, onInterrupt = () => {}
     confirm: async (question, signal, byDefault = 'no') => {
       if (answersYes) return true
       requireSomeone()
-      stderr.write(`${question} ${byDefault === 'yes' ? '[Y/n]' : '[y/N]'} `)
-      const line = await lines.next({ isHidden: false, signal })
+      const choice = byDefault === 'yes' ? '[Y/n]' : '[y/N]'
+      const line = await lines.next({
+        isHidden: false,
+        signal,
+        ask: () => void stderr.write(`${question} ${choice} `),
+      })
       // No answer is no, whatever the default.
       if (line === undefined) return false
       if (byDefault === 'yes') return !/^\s*no?\s*$/i.test(line)
       return /^\s*y(es)?\s*$/i.test(line)
     },
     readSecret: async (question, signal) => {
-      if (isTerminal) stderr.write(`${question} `)
-      const line = await lines.next({ isHidden: true, signal })
+      const line = await lines.next({
+        isHidden: true,
+        signal,
+        ask: () => void (isTerminal && stderr.write(`${question} `)),
+      })
       if (isTerminal) stderr.write('\n')
       return line
     },
     showOnce: async (text, signal) => {
-      stderr.write(`${SECOND_SCREEN}${text}\n`)
+      const ask = (): void => void stderr.write(`${SECOND_SCREEN}${text}\n`)
       try {
-        return (await lines.next({ isHidden: true, signal })) !== undefined
+        return (await lines.next({ isHidden: true, signal, ask })) !== undefined
       } finally {
         stderr.write(FIRST_SCREEN)
       }
     },
     canAsk: isTerminal,
     ask: async (question, signal) => {
-      stderr.write(question)
-      return (await lines.next({ isHidden: false, signal }))?.trim() ?? ''
+      const line = await lines.next({ isHidden: false, signal, ask: () => void stderr.write(question) })
+      return line?.trim() ?? ''
     },
   }
 }

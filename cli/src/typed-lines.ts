@@ -11,7 +11,12 @@ export interface TypedInput extends Readable {
 
 export interface TypedLines {
   /** Undefined when the input ended, or the signal came. */
-  next(options: { readonly isHidden: boolean; readonly signal: AbortSignal }): Promise<string | undefined>
+  next(options: {
+    readonly isHidden: boolean
+    readonly signal: AbortSignal
+    /** Asks for it: called when the echo is off, so that nothing typed in answer is seen. */
+    ask(): void
+  }): Promise<string | undefined>
 }
 
 /** A line longer than this is none that anybody typed. */
@@ -28,7 +33,7 @@ export function createTypedLines(stdin: TypedInput, onInterrupt: () => void): Ty
   let hasEnded = false
 
   return {
-    next: ({ isHidden, signal }) =>
+    next: ({ isHidden, signal, ask }) =>
       new Promise((resolve, reject) => {
         const isRaw = isHidden && stdin.isTTY === true && stdin.setRawMode !== undefined
         let line = ''
@@ -82,12 +87,13 @@ export function createTypedLines(stdin: TypedInput, onInterrupt: () => void): Ty
         const onAbort = (): void => settle(undefined)
 
         if (signal.aborted) return resolve(undefined)
-        if (take()) return
-        if (hasEnded || stdin.readableEnded) return resolve(line === '' ? undefined : line)
         if (isRaw) {
           stdin.setRawMode?.(true)
           restoreMode = () => void stdin.setRawMode?.(false)
         }
+        ask()
+        if (take()) return
+        if (hasEnded || stdin.readableEnded) return settle(line === '' ? undefined : line)
         stdin.on('data', onData)
         stdin.on('end', onEnd)
         stdin.on('error', onError)

@@ -60,7 +60,20 @@ describe('what must not be seen', () => {
     expect(await secret).toBe('one two')
     expect(await prompt.readSecret('Phrase:', never)).toBe('next')
     expect(String(stderr.read())).not.toMatch(/one|two|next/)
-    expect(modes).toEqual([true, false])
+    expect(modes).toEqual([true, false, true, false])
+  })
+
+  it('REC-1: nothing typed in answer to the question can come before the echo is off', async () => {
+    const { stdin, modes } = createRawTerminal()
+    const stderr = new PassThrough()
+    let modesWhenAsked: boolean[] | undefined
+    stderr.on('data', () => {
+      modesWhenAsked ??= [...modes]
+    })
+    const secret = createPrompt({ stdin, stderr, answersYes: false }).readSecret('Phrase:', never)
+    stdin.write('x\r')
+    await secret
+    expect(modesWhenAsked).toEqual([true])
   })
 
   it('REC-1: Ctrl-C ends it as it ends everything, and the terminal is as it was', async () => {
