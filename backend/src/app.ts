@@ -62,6 +62,7 @@ import { createLog, type Log } from './telemetry/log.ts'
 import { DEFAULT_REPEATS } from './telemetry/log-repeats.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
 import { startSelfWatch } from './telemetry/self-watch.ts'
+import type { Tracing } from './telemetry/tracing.ts'
 import { readVersion } from './version.ts'
 
 export interface App {
@@ -113,6 +114,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
   }
 
   try {
+    const tracing = await openTracing(config, log)
+    if (tracing !== undefined) closers.push(tracing.close)
     const identity = await openIdentity(crypto, config.identityFile)
     const db = await openDatabase(config, log, metrics)
     closers.push(() => db.close())
@@ -136,6 +139,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       bus,
       readHeads: (userIds) => readHeads(db, userIds),
       onFailure,
+      tracing,
       metrics: metrics.delivery,
       ...clock,
     })
@@ -161,6 +165,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       maxUsers: MAX_REMEMBERED_HEADS,
     })
     const intake = createIntake({
+      tracing,
       appendRuns: logSeqGuard.appendRuns,
       isRefusedData,
       onStored: (batch) => {
@@ -218,6 +223,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
         readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),
       metrics,
+      tracing,
       log,
       limits: config.limits,
       logEpoch,
@@ -382,6 +388,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 /** Bytes of events in one page, leaving room for its frame. */
 const PAGE_BYTES = 768 * 1024
 const ENVELOPE_PAGE = 100
+
+/** The SDK is loaded only where its traces go somewhere. */
+async function openTracing({ otlpEndpoint }: Config, log: Log): Promise<Tracing | undefined> {
+  if (otlpEndpoint === undefined) return undefined
+  const { createOtlpTracing } = await import('./telemetry/otlp-tracing.ts')
+  return createOtlpTracing({ endpoint: otlpEndpoint, log })
+}
 
 function openDatabase(config: Config, log: Log, metrics: Metrics): Promise<Database> {
   const { databaseUrl, slowQueryMs, poolSize } = config

@@ -223,6 +223,11 @@ export const VARIABLES = {
     fallback: '400',
     meaning: 'Days for which the audit log keeps its records',
   },
+  OTEL_EXPORTER_OTLP_ENDPOINT: {
+    schema: url(['http://', 'https://']).optional(),
+    fallback: undefined,
+    meaning: 'OpenTelemetry collector (HTTP) that gets traces; without it there are none',
+  },
   VALISE_MAX_PAYLOAD_BYTES: {
     schema: integer(128, 256 * 1024, 'bytes'),
     fallback: String(DEFAULT_LIMITS.max_payload),

@@ -51,6 +51,8 @@ export interface Config {
   readonly presenceLeaseMs: number
   readonly auditRetentionDays: number
   readonly retention: RetentionRules
+  /** Undefined: no traces. */
+  readonly otlpEndpoint: string | undefined
   readonly limits: Limits
   /** Of the environment: they look like ours, and mean nothing. */
   readonly unknownVariables: readonly UnknownVariable[]
@@ -136,6 +138,7 @@ export function parseConfig(
       intervalMs: read('VALISE_RETENTION_INTERVAL_MS'),
     },
     limits,
+    otlpEndpoint: read('OTEL_EXPORTER_OTLP_ENDPOINT'),
     unknownVariables: findUnknownVariables(environment),
   }
 }

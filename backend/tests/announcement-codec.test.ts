@@ -1,5 +1,6 @@
 // The bytes of announcements: everything comes back as it was, and nothing that arrives can throw.
 
+import { toHex } from '@valise/protocol'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
@@ -34,13 +35,16 @@ const eventsMessage: fc.Arbitrary<BusMessage> = fc
     streamSeq: count,
     deviceId: bytesOf(16),
     leaf: bytesOf(32),
+    traceId: bytesOf(16),
+    isTraced: fc.boolean(),
   })
-  .map(({ from, arrivedAtMs, span, offsets, wire, streamSeq, deviceId, leaf }) => ({
+  .map(({ from, arrivedAtMs, span, offsets, wire, streamSeq, deviceId, leaf, traceId, isTraced }) => ({
     type: 'events' as const,
     userId,
     from,
     to: from + span,
     arrivedAtMs,
+    trace: isTraced ? { traceId: toHex(traceId), spanId: toHex(traceId.subarray(8)) } : undefined,
     items: offsets
       ?.filter((offset) => offset <= span)
       .sort((a, b) => a - b)

@@ -68,7 +68,7 @@ function storedBatch(userSeq: number): StoredBatch {
   }
   const deviceId = new Uint8Array(16).fill(9)
   const stored = { event, deviceId, userSeq, streamSeq: userSeq, storedAtMs: 1 }
-  return { userKey: toHex(userId), userId, events: [stored], arrivedAtMs: 460 }
+  return { userKey: toHex(userId), userId, events: [stored], arrivedAtMs: 460, traces: [] }
 }
 
 describe('hubs', () => {

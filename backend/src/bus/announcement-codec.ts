@@ -1,8 +1,9 @@
 // Announcements as bytes: version, kind, the origin's node id, then the kind's fields, big-endian and fixed. The user
 // is named by the channel. Parsing is strict and never throws: one wrong byte of structure and the whole is refused.
 
-import { createByteReader } from '@valise/protocol'
+import { createByteReader, fromHex, toHex } from '@valise/protocol'
 import type { LogItem } from '../db/queries/events.ts'
+import type { TraceContext } from '../telemetry/tracing.ts'
 import type { Announcement } from './bus.ts'
 
 /** Items above this are left out: the receiver reads the log instead, and Redis carries no bulk. */
@@ -13,7 +14,7 @@ const GAP_ID_BYTES = 16
 /** What travels: an announcement, or word that this origin could not send some (`gapId` tells one such word apart). */
 export type BusMessage = Announcement | { readonly type: 'missed'; readonly gapId: Uint8Array }
 
-const VERSION = 2
+const VERSION = 3
 const HEADER_BYTES = 2 + NODE_ID_BYTES
 const KIND = {
   events: 1,
@@ -27,8 +28,14 @@ const KIND = {
 
 /** userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, length of wire. */
 const ITEM_FIXED_BYTES = 8 + 8 + 8 + 16 + 8 + 32 + 4
-/** from, to, arrivedAtMs, whether items follow. */
+/** from, to, arrivedAtMs, what follows. */
 const EVENTS_FIXED_BYTES = 8 + 8 + 8 + 1
+
+/** What follows the fixed part, in this order. */
+const FOLLOWS = { trace: 2, items: 1 } as const
+const TRACE_ID_BYTES = 16
+const SPAN_ID_BYTES = 8
+const TRACE_BYTES = TRACE_ID_BYTES + SPAN_ID_BYTES
 
 const itemBytes = (item: LogItem): number => ITEM_FIXED_BYTES + (item.wire?.length ?? 0)
 
@@ -64,13 +71,19 @@ function start(type: BusMessage['type'], origin: Uint8Array, bodyBytes: number):
 }
 
 function encodeEvents(message: Extract<BusMessage, { type: 'events' }>, origin: Uint8Array): Buffer {
+  const { trace } = message
   const items = fitting(message.items)
-  const bodyBytes = (items ?? []).reduce((sum, item) => sum + itemBytes(item), EVENTS_FIXED_BYTES)
+  const fixedBytes = EVENTS_FIXED_BYTES + (trace === undefined ? 0 : TRACE_BYTES)
+  const bodyBytes = (items ?? []).reduce((sum, item) => sum + itemBytes(item), fixedBytes)
   const cursor = start('events', origin, bodyBytes)
   putU64(cursor, message.from)
   putU64(cursor, message.to)
   putU64(cursor, message.arrivedAtMs)
-  cursor.buffer[cursor.at++] = items === undefined ? 0 : 1
+  cursor.buffer[cursor.at++] = (trace === undefined ? 0 : FOLLOWS.trace) | (items === undefined ? 0 : FOLLOWS.items)
+  if (trace !== undefined) {
+    putBytes(cursor, fromHex(trace.traceId) ?? new Uint8Array(0), TRACE_ID_BYTES)
+    putBytes(cursor, fromHex(trace.spanId) ?? new Uint8Array(0), SPAN_ID_BYTES)
+  }
   for (const item of items ?? []) {
     putU64(cursor, item.userSeq)
     putU64(cursor, item.streamSeq)
@@ -137,13 +150,20 @@ function readItem(reader: Reader): LogItem {
   return { userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, wire: wire.length === 0 ? undefined : wire }
 }
 
+const readTrace = (reader: Reader): TraceContext => ({
+  traceId: toHex(reader.bytes(TRACE_ID_BYTES)),
+  spanId: toHex(reader.bytes(SPAN_ID_BYTES)),
+})
+
 function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage | undefined {
   const from = reader.u64()
   const to = reader.u64()
   const arrivedAtMs = reader.u64()
-  const hasItems = reader.u8()
-  if (reader.hasFailed || hasItems > 1 || from < 1 || from > to) return undefined
-  if (hasItems === 0) return { type: 'events', userId, from, to, items: undefined, arrivedAtMs }
+  const follows = reader.u8()
+  if (reader.hasFailed || follows > (FOLLOWS.trace | FOLLOWS.items) || from < 1 || from > to) return undefined
+  const trace = (follows & FOLLOWS.trace) === 0 ? undefined : readTrace(reader)
+  const grown = { type: 'events', userId, from, to, arrivedAtMs, trace } as const
+  if ((follows & FOLLOWS.items) === 0) return { ...grown, items: undefined }
   const items: LogItem[] = []
   let before = from - 1
   while (reader.offset < end) {
@@ -152,7 +172,7 @@ function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage
     before = item.userSeq
     items.push(item)
   }
-  return { type: 'events', userId, from, to, items, arrivedAtMs }
+  return { ...grown, items }
 }
 
 function readPresence(reader: Reader, userId: Uint8Array): BusMessage | undefined {
@@ -189,7 +209,7 @@ export function parseBusMessage(
   bytes: Uint8Array,
   userId: Uint8Array,
 ): { readonly origin: Uint8Array; readonly message: BusMessage } | undefined {
-  if (bytes.length > HEADER_BYTES + EVENTS_FIXED_BYTES + MAX_ANNOUNCED_ITEM_BYTES) return undefined
+  if (bytes.length > HEADER_BYTES + EVENTS_FIXED_BYTES + TRACE_BYTES + MAX_ANNOUNCED_ITEM_BYTES) return undefined
   const reader = createByteReader(bytes)
   if (reader.u8() !== VERSION) return undefined
   const kind = reader.u8()

@@ -2,6 +2,7 @@
 // may be lost, doubled, late or reordered, and the log repairs it (DESIGN 5.6, 7). Announcements are never stored.
 
 import type { LogItem } from '../db/queries/events.ts'
+import type { TraceContext } from '../telemetry/tracing.ts'
 
 /** The log of a user grew by `from … to`; without `items` (too large, or left out) whoever needs them reads the log. */
 export interface EventsAnnouncement {
@@ -13,6 +14,8 @@ export interface EventsAnnouncement {
   readonly items: readonly LogItem[] | undefined
   /** Unix milliseconds, by the clock of the node they were published on; only ever measured with. */
   readonly arrivedAtMs: number
+  /** Of the span that announces it, when it is traced. */
+  readonly trace?: TraceContext | undefined
 }
 
 /** A device came online with a session, or went offline with it (PRE-2). */

@@ -11,6 +11,7 @@ import type { Intake } from '../log/intake.ts'
 import type { Presence } from '../presence/presence.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import type { Tracing } from '../telemetry/tracing.ts'
 import type { Connection } from './connection.ts'
 import { createMessageHandler, type SessionStore } from './messages.ts'
 import { createPublishing } from './publishing.ts'
@@ -37,6 +38,7 @@ export interface DeviceSessionParts {
   /** Leaves out the device's own events. */
   readPage(session: Session, afterUserSeq: number, maxEvents: number): Promise<Page>
   readonly metrics: Pick<Metrics, 'log' | 'delivery'>
+  readonly tracing: Tracing | undefined
   readonly log: Log
   readonly limits: Limits
   readonly logEpoch: Uint8Array
@@ -177,6 +179,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       intake: parts.intake,
       rateLimits: parts.rateLimits,
       metrics: metrics.log,
+      tracing: parts.tracing,
       maxPayload: parts.limits.max_payload,
       mayPublish: device.role !== RECOVERY_ROLE,
       retryAfterMs: parts.retryAfterMs,

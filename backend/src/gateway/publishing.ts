@@ -6,6 +6,7 @@ import { type SubmittedEvent, splitRuns } from '../log/batch.ts'
 import { checkEvent } from '../log/check-event.ts'
 import type { Intake, IntakeVerdict } from '../log/intake.ts'
 import type { EventLogMetrics } from '../telemetry/metrics.ts'
+import type { Tracing } from '../telemetry/tracing.ts'
 import type { Connection } from './connection.ts'
 import type { RateLimits } from './rate-limits.ts'
 import type { Session } from './session.ts'
@@ -17,6 +18,7 @@ export interface PublishingParts {
   readonly intake: Pick<Intake, 'submit'>
   readonly rateLimits: Pick<RateLimits, 'admitEvents' | 'eventsRetryAfterMs'>
   readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused' | 'countUnavailable'>
+  readonly tracing: Tracing | undefined
   readonly maxPayload: number
   /** False for a recovery device. */
   readonly mayPublish: boolean
@@ -88,7 +90,10 @@ export function createPublishing(parts: PublishingParts): Publishing {
 
   const submitRun = async (events: readonly SubmittedEvent[], arrivedAtMs: number): Promise<void> => {
     const { userKey, deviceKey, userId, deviceId } = session
-    const verdicts = await parts.intake.submit({ userKey, deviceKey, userId, deviceId, events, arrivedAtMs })
+    const span = parts.tracing?.start('event.publish')
+    const trace = span?.context
+    const verdicts = await parts.intake.submit({ userKey, deviceKey, userId, deviceId, events, arrivedAtMs, trace })
+    span?.end({ 'valise.events': events.length, 'valise.stored': countStored(verdicts) })
     let unavailable = 0
     for (const [index, event] of events.entries()) {
       const verdict = verdicts[index]
@@ -135,6 +140,9 @@ export function createPublishing(parts: PublishingParts): Publishing {
     },
   }
 }
+
+const countStored = (verdicts: readonly IntakeVerdict[]): number =>
+  verdicts.filter(({ status }) => status === 'stored').length
 
 /** 0 when the bytes do not parse. */
 const deviceSeqOf = (wire: Uint8Array | undefined): number =>

@@ -3,6 +3,7 @@
 
 import { equalBytes } from '@valise/protocol'
 import type { AppendEvent, AppendRun } from '../db/queries/events.ts'
+import type { TraceContext } from '../telemetry/tracing.ts'
 
 export interface SubmittedEvent extends AppendEvent {
   readonly deviceSeq: number
@@ -19,6 +20,8 @@ export interface Submission {
   readonly events: readonly SubmittedEvent[]
   /** When the message that published them arrived, by a clock that never goes back. */
   readonly arrivedAtMs: number
+  /** Of the span of that message, when it is traced. */
+  readonly trace?: TraceContext | undefined
 }
 
 export const submissionBytes = (submission: Submission): number =>

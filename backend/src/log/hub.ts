@@ -6,6 +6,7 @@ import { encodeMessage, lifetimeOf, toHex } from '@valise/protocol'
 import type { Announcement, Bus, Subscription } from '../bus/bus.ts'
 import type { LogItem } from '../db/queries/events.ts'
 import type { DeliveryMetrics } from '../telemetry/metrics.ts'
+import type { SpanPlace, Tracing } from '../telemetry/tracing.ts'
 import type { Delivery, LiveBatch } from './delivery.ts'
 import type { StoredBatch } from './intake.ts'
 
@@ -22,6 +23,7 @@ export interface HubsParts {
   /** last_user_seq by user key, one query for all. */
   readHeads(userIds: readonly Uint8Array[]): Promise<ReadonlyMap<string, number>>
   onFailure(error: unknown): void
+  readonly tracing?: Tracing | undefined
   readonly metrics: Pick<DeliveryMetrics, 'observeEndToEnd' | 'observeRelay'>
   /** Unix milliseconds. */
   now(): number
@@ -85,7 +87,7 @@ function createLiveBatch(from: number, to: number, items: readonly LogItem[]): L
   }
 }
 
-export function createHubs({ bus, readHeads, onFailure, metrics, now, monotonicMs }: HubsParts): Hubs {
+export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, monotonicMs }: HubsParts): Hubs {
   const hubByUser = new Map<string, Hub>()
   let sweeping: Promise<void> | undefined
   let isSweepDue = false
@@ -118,26 +120,31 @@ export function createHubs({ bus, readHeads, onFailure, metrics, now, monotonicM
   }
 
   /** True when a live connection was handed events of it. */
-  const offer = (hub: Hub, batch: LiveBatch): boolean => {
-    let isDelivered = false
+  const offer = (hub: Hub, batch: LiveBatch, place: SpanPlace): boolean => {
     const atMs = now()
     if (batch.items.some((item) => hasEnded(item, atMs))) {
       // Word that came late: the log, by the database's clock, says what of it may still be delivered.
       forEachMember(hub, ({ delivery }) => delivery.noteHead(batch.to))
       return false
     }
-    forEachMember(hub, ({ delivery }) => {
-      isDelivered = delivery.offer(batch) || isDelivered
-    })
-    return isDelivered
+    const span = place.parent === undefined ? undefined : tracing?.start('event.deliver', place)
+    let connections = 0
+    try {
+      forEachMember(hub, ({ delivery }) => {
+        if (delivery.offer(batch)) connections++
+      })
+    } finally {
+      span?.end({ 'valise.events': batch.items.length, 'valise.connections': connections })
+    }
+    return connections > 0
   }
 
   const onAnnouncement = (hub: Hub, announcement: Announcement): void => {
     if (announcement.type !== 'events') return forEachMember(hub, (member) => member.onControl(announcement))
-    const { from, to, items, arrivedAtMs } = announcement
+    const { from, to, items, arrivedAtMs, trace } = announcement
     if (items !== undefined) {
       // Two nodes' clocks: what they differ by is in it, and never makes it negative.
-      if (offer(hub, createLiveBatch(from, to, items))) {
+      if (offer(hub, createLiveBatch(from, to, items), { parent: trace })) {
         metrics.observeEndToEnd('remote', Math.max(0, now() - arrivedAtMs))
       }
       return
@@ -207,15 +214,20 @@ export function createHubs({ bus, readHeads, onFailure, metrics, now, monotonicM
       const from = items[0]?.userSeq
       const to = items.at(-1)?.userSeq
       if (from === undefined || to === undefined) return
+      const [parent, ...links] = batch.traces
+      const place = { parent, links }
       const hub = hubByUser.get(batch.userKey)
       if (hub !== undefined) {
         attempt(() => {
-          if (!offer(hub, createLiveBatch(from, to, items))) return
+          if (!offer(hub, createLiveBatch(from, to, items), place)) return
           metrics.observeEndToEnd('local', monotonicMs() - batch.arrivedAtMs)
         })
       }
       const arrivedAtMs = Math.round(now() - (monotonicMs() - batch.arrivedAtMs))
-      void bus.publish({ type: 'events', userId: batch.userId, from, to, items, arrivedAtMs })
+      const span = parent === undefined ? undefined : tracing?.start('bus.announce', place)
+      const trace = span?.context
+      const announced = bus.publish({ type: 'events', userId: batch.userId, from, to, items, arrivedAtMs, trace })
+      if (span !== undefined) void announced.then(() => span.end({ 'valise.events': items.length }))
       metrics.observeRelay(monotonicMs() - startedAtMs)
     },
     announce: (announcement) => {

@@ -3,6 +3,7 @@
 // user. Bounded in bytes: over the bound, `onPressure` stops the sockets, and TCP pushes back (P5).
 
 import type { AppendRun, AppendVerdict } from '../db/queries/events.ts'
+import type { Span, TraceContext, Tracing } from '../telemetry/tracing.ts'
 import {
   canJoin,
   type DeviceShare,
@@ -30,9 +31,12 @@ export interface StoredBatch {
   readonly events: readonly StoredEvent[]
   /** When the first of the messages that published them arrived. */
   readonly arrivedAtMs: number
+  /** Of the commit, once in the trace of each message that is traced. */
+  readonly traces: readonly TraceContext[]
 }
 
 export interface IntakeParts {
+  readonly tracing?: Tracing | undefined
   /** One transaction, one round trip; rejects when the database is out of reach or refuses a row. */
   appendRuns(runs: readonly AppendRun[]): Promise<AppendVerdict[]>
   /** True when the database refused the data itself, so that its neighbours may try without it. */
@@ -151,14 +155,17 @@ export function createIntake(parts: IntakeParts): Intake {
   const commit = async ({ shares }: Batch): Promise<void> => {
     const startedAtMs = parts.now()
     const runs = shares.map((share) => toRun(share.items.map((item) => item.submission)))
+    const spanByPending = startSpans(shares)
     const verdicts = await append(runs)
+    for (const span of spanByPending.values()) span.end({ 'valise.batch_events': verdicts.length })
     parts.observeBatch(verdicts.length, parts.now() - startedAtMs)
 
-    const answers: { readonly pending: Pending; readonly verdicts: IntakeVerdict[] }[] = []
+    const answers: Answer[] = []
     let at = 0
     for (const pending of shares.flatMap((share) => share.items)) {
       const end = at + pending.submission.events.length
-      answers.push({ pending, verdicts: verdicts.slice(at, end) })
+      const trace = spanByPending.get(pending)?.context
+      answers.push({ pending, verdicts: verdicts.slice(at, end), trace })
       at = end
     }
     for (const batch of toStoredBatches(answers)) parts.onStored(batch)
@@ -166,6 +173,19 @@ export function createIntake(parts: IntakeParts): Intake {
       pending.resolve(verdicts)
       trackBytes(-pending.bytes)
     }
+  }
+
+  /** A span of the commit in the trace of each message that is traced. */
+  const startSpans = (shares: readonly DeviceShare<Pending>[]): ReadonlyMap<Pending, Span> => {
+    const { tracing } = parts
+    if (tracing === undefined) return NO_SPANS
+    const spanByPending = new Map<Pending, Span>()
+    for (const pending of shares.flatMap((share) => share.items)) {
+      const parent = pending.submission.trace
+      const span = parent === undefined ? undefined : tracing.start('log.commit', { parent })
+      if (span !== undefined) spanByPending.set(pending, span)
+    }
+    return spanByPending
   }
 
   /** A row the database refuses never fails its neighbours: a refused batch is halved until the row stands alone. */
@@ -206,24 +226,33 @@ export function createIntake(parts: IntakeParts): Intake {
   }
 }
 
-function toStoredBatches(
-  answers: readonly { readonly pending: Pending; readonly verdicts: readonly IntakeVerdict[] }[],
-): StoredBatch[] {
-  const batchByUser = new Map<string, StoredBatch & { events: StoredEvent[]; arrivedAtMs: number }>()
-  for (const { pending, verdicts } of answers) {
+const NO_SPANS: ReadonlyMap<Pending, Span> = new Map()
+
+interface Answer {
+  readonly pending: Pending
+  readonly verdicts: IntakeVerdict[]
+  readonly trace: TraceContext | undefined
+}
+
+type GrowingBatch = StoredBatch & { events: StoredEvent[]; arrivedAtMs: number; traces: TraceContext[] }
+
+function toStoredBatches(answers: readonly Answer[]): StoredBatch[] {
+  const batchByUser = new Map<string, GrowingBatch>()
+  for (const { pending, verdicts, trace } of answers) {
     const { userKey, userId, deviceId, events, arrivedAtMs } = pending.submission
     for (const [index, event] of events.entries()) {
       const verdict = verdicts[index]
       if (verdict?.status !== 'stored') continue
       let batch = batchByUser.get(userKey)
       if (batch === undefined) {
-        batch = { userKey, userId, events: [], arrivedAtMs }
+        batch = { userKey, userId, events: [], arrivedAtMs, traces: [] }
         batchByUser.set(userKey, batch)
       }
       batch.arrivedAtMs = Math.min(batch.arrivedAtMs, arrivedAtMs)
       const { userSeq, streamSeq, storedAtMs } = verdict
       batch.events.push({ event, deviceId, userSeq, streamSeq, storedAtMs })
     }
+    if (trace !== undefined) batchByUser.get(userKey)?.traces.push(trace)
   }
   for (const batch of batchByUser.values()) batch.events.sort((a, b) => a.userSeq - b.userSeq)
   return [...batchByUser.values()]

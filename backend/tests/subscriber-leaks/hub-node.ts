@@ -66,6 +66,7 @@ export function createMemoryLog(): MemoryLog {
         userId,
         events: [{ event, deviceId: WRITER_ID, userSeq, streamSeq: userSeq, storedAtMs: 1 }],
         arrivedAtMs: 0,
+        traces: [],
       }
       hubs.announceStored(batch)
     },
