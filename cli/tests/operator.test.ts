@@ -3,7 +3,6 @@ import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
-import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../../backend/tests/support/database.ts'
 import { within } from './support/deadline.ts'
@@ -73,12 +72,9 @@ describe('doctor', () => {
     expect(said).toContain('the clock of the database and this machine')
     expect(textsOf(fine, 'note').join('\n')).toContain(`open to others (mode 755) → chmod 700 ${folder}`)
 
-    const sql = new pg.Client({ connectionString: database.url })
-    await sql.connect()
-    undo.push(() => sql.end())
-    const { rows } = await sql.query('select current_database() as name')
-    await sql.query(`alter database ${rows[0].name} set synchronous_commit = off`)
-    const weak = await doctor(flags)
+    const hasty = new URL(database.url)
+    hasty.searchParams.set('options', '-c synchronous_commit=off')
+    const weak = await doctor([...flags, '--database-url', hasty.href])
     expect(textsOf(weak, 'wrong').join('\n')).toContain('synchronous_commit off')
     expect(weak.exitCode).toBe(1)
   })

@@ -8,7 +8,7 @@ import { checkRedis } from './check-redis.ts'
 import { checkServer } from './check-server.ts'
 import { type Area, type Finding, findingsOf, messageOf } from './finding.ts'
 
-export type { Area, Finding } from './finding.ts'
+export type { Finding } from './finding.ts'
 
 export async function* examine(flags: RawConfig): AsyncGenerator<Finding> {
   const { ok, note, wrong } = findingsOf('configuration')

@@ -26,8 +26,12 @@ const CLEAR_BELOW = '\u001b[J'
 const NO_WRAP = '\u001b[?7l'
 const WRAP = '\u001b[?7h'
 
+/** Of a terminal that does not tell its own, as under `script`. */
+const FALLBACK = { columns: 80, rows: 24 } as const
+
 export function openTerminalScreen(stdin: ReadStream, stdout: WriteStream, events: TerminalEvents): TerminalScreen {
   let isRestored = false
+  const rows = (): number => stdout.rows || FALLBACK.rows
   const onData = (data: Buffer): void => {
     for (const key of data.toString('utf8')) events.onKey(key)
   }
@@ -49,14 +53,14 @@ export function openTerminalScreen(stdin: ReadStream, stdout: WriteStream, event
   stdout.on('resize', events.onResize)
   return {
     get columns() {
-      return stdout.columns
+      return stdout.columns || FALLBACK.columns
     },
     get rows() {
-      return stdout.rows
+      return rows()
     },
     draw: (lines) => {
       if (isRestored) return
-      const shown = lines.slice(0, stdout.rows).map((line) => line + CLEAR_LINE)
+      const shown = lines.slice(0, rows()).map((line) => line + CLEAR_LINE)
       stdout.write(NO_WRAP + HOME + shown.join('\r\n') + CLEAR_BELOW + WRAP)
     },
     restore,
