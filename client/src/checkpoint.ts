@@ -2,6 +2,7 @@
 // seen itself. Two devices to whom the server shows different histories find out here.
 
 import {
+  concatBytes,
   type DeviceId,
   equalBytes,
   findDevice,
@@ -22,7 +23,7 @@ import type { EventContent } from './sealing/content.ts'
 import { storeKeys } from './store/layout.ts'
 import type { LocalLog } from './store/local-log.ts'
 import type { DeviceHead } from './store/records.ts'
-import { put, type Store, type StoreOperation } from './store/store.ts'
+import { del, put, type Store, type StoreOperation } from './store/store.ts'
 
 export const CHECKPOINT_STREAM = 'valise/checkpoint'
 export const CHECKPOINT_TYPE = 'valise/checkpoint'
@@ -73,6 +74,10 @@ export interface Checkpoints {
   /** What to publish now, if one is due. `isReconnect` when a session has just begun. */
   due(isReconnect: boolean): CheckpointBody | undefined
   published(): Promise<void>
+  /** The device log and all chains as this device has verified them. */
+  view(): CheckpointBody
+  /** Everything there is has been read: what the device that let this one in had seen must be here. Throws alarms. */
+  compareInvitedView(): Promise<void>
 }
 
 export interface CheckpointParts {
@@ -90,6 +95,10 @@ export interface CheckpointParts {
 }
 
 const storedState = z.strictObject({ events: z.int().min(0), at_ms: z.int().min(0) })
+
+/** What the device that let this one in had seen, to be kept until it can be compared. */
+export const saveInvitedView = (inviter: DeviceId, view: CheckpointBody): StoreOperation =>
+  put(storeKeys.invitedView, concatBytes(inviter, encodeCheckpoint(view)))
 
 export const encodeCheckpoint = (body: CheckpointBody): Uint8Array => encode(body)
 
@@ -166,6 +175,22 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
     return devices
   }
 
+  const view = (): CheckpointBody => {
+    const { seq, head } = book.require()
+    return { device_log_seq: seq, device_log_head: head, devices: chainsSeen() }
+  }
+
+  const compareBody = async (place: CheckpointPlace, body: CheckpointBody, batch: BatchSoFar): Promise<void> => {
+    const where = { user_seq: place.userSeq, by: formatUuid(place.deviceId) }
+    const position = { seq: body.device_log_seq, head: body.device_log_head }
+    if (book.compare(position) === 'ahead') await parts.readDeviceLog(position.seq)
+    const comparison = book.compare(position)
+    if (comparison === 'contradiction')
+      throw new AlarmError('checkpoint_contradiction', { ...where, seq: position.seq })
+    if (comparison === 'ahead') throw new AlarmError('device_log_shorter', { ...where, seq: position.seq })
+    for (const device of body.devices) await compareDevice(place, device, batch)
+  }
+
   const save = (next: typeof state): StoreOperation => {
     state = next
     return put(storeKeys.checkpoint, encode(next))
@@ -180,22 +205,27 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
       const body = content.type === CHECKPOINT_TYPE ? parseCheckpoint(content.body) : undefined
       const where = { user_seq: place.userSeq, by: formatUuid(place.deviceId) }
       if (body === undefined) throw new AlarmError('checkpoint_invalid', where)
-      const position = { seq: body.device_log_seq, head: body.device_log_head }
-      if (book.compare(position) === 'ahead') await parts.readDeviceLog(position.seq)
-      const comparison = book.compare(position)
-      if (comparison === 'contradiction')
-        throw new AlarmError('checkpoint_contradiction', { ...where, seq: position.seq })
-      if (comparison === 'ahead') throw new AlarmError('device_log_shorter', { ...where, seq: position.seq })
-      for (const device of body.devices) await compareDevice(place, device, batch)
+      await compareBody(place, body, batch)
     },
     countEvents: (count) => (count === 0 ? [] : [save({ ...state, events: state.events + count })]),
     due: (isReconnect) => {
       if (everyEvents === 0) return undefined
       const isOld = isReconnect && clock.now() - state.at_ms >= MAX_AGE_MS
       if (state.events < everyEvents && !isOld) return undefined
-      const { seq, head } = book.require()
-      return { device_log_seq: seq, device_log_head: head, devices: chainsSeen() }
+      return view()
     },
     published: () => store.batch([save({ events: 0, at_ms: clock.now() })]),
+    view,
+    compareInvitedView: async () => {
+      const stored = await store.get(storeKeys.invitedView)
+      if (stored === undefined) return
+      const inviter = toDeviceId(stored.subarray(0, 16))
+      const body = parseCheckpoint(stored.subarray(16))
+      if (inviter === undefined || body === undefined) {
+        throw new AlarmError('store_damaged', { record: storeKeys.invitedView })
+      }
+      await compareBody({ userSeq: log.progress.cursor, deviceId: inviter }, body, { events: [] })
+      await store.batch([del(storeKeys.invitedView)])
+    },
   }
 }

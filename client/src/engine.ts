@@ -191,6 +191,7 @@ export function createEngine(parts: EngineParts): Engine {
         return applied(session, await receiver.apply(message))
       case 'caught_up':
         applied(session, await receiver.caughtUp(message))
+        await device.checkpoints.compareInvitedView()
         return parts.onLive()
       case 'receipts':
         await publisher.receipts(message)
@@ -223,6 +224,7 @@ export function createEngine(parts: EngineParts): Engine {
         throw new AlarmError('malformed_message', { message: message.type })
       case 'envelopes':
       case 'device_log_appended':
+      case 'pairing_opened':
       case 'draining':
       case 'ping':
       case 'pong':
@@ -274,6 +276,7 @@ export function createEngine(parts: EngineParts): Engine {
         message.type === 'device_log' ||
         message.type === 'envelopes' ||
         message.type === 'device_log_appended' ||
+        message.type === 'pairing_opened' ||
         message.type === 'error'
       // Tasks in the lane wait for these, so they do not queue behind them.
       if (isAnswer && requests.settle(message)) return

@@ -46,6 +46,10 @@ export const storeKeys = {
   streamName: (streamId: Uint8Array) => `name/${toHex(streamId)}`,
   /** When the last checkpoint was published, and events since. */
   checkpoint: 'checkpoint',
+  /** What the device that let this one in had seen: to be compared once the log is read. */
+  invitedView: 'invited-view',
+  /** The newest device-log entry whose added devices an application was told of. */
+  toldOfDevices: 'told-of-devices',
   /** How far an application has read, by a name of its own. */
   position: (name: string) => `position/${name}`,
 } as const
