@@ -23,6 +23,8 @@ import { readEnvelopes } from './db/queries/envelopes.ts'
 import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredInvitations } from './db/queries/invitations.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
+import { deleteOldUses } from './db/queries/pairing-limits.ts'
+import { deleteExpiredPairings } from './db/queries/pairing-mailboxes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
   beginSession,
@@ -33,6 +35,7 @@ import {
 } from './db/queries/sessions.ts'
 import { findUser, readLogSeqs } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
+import { createPairings } from './devices/pairing.ts'
 import { createRegistration } from './devices/registration.ts'
 import { clientAddressOf } from './gateway/client-address.ts'
 import { createDeviceSessions } from './gateway/device-session.ts'
@@ -47,7 +50,9 @@ import { createAdminHttp } from './http/admin.ts'
 import { createAdminCommandsHttp } from './http/admin-commands.ts'
 import { createBoundedServer } from './http/bounded-server.ts'
 import { closeServer, formatHost, listen } from './http/listen.ts'
+import { createLongPolls } from './http/long-poll.ts'
 import { limitMailboxRequests } from './http/mailbox-limit.ts'
+import { createPairingRoute } from './http/pairing.ts'
 import { createPublicHttp } from './http/public.ts'
 import { createReadiness } from './http/readiness.ts'
 import { readStatusPage } from './http/status-page.ts'
@@ -197,9 +202,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       maxDevices: config.limits.max_devices,
       maxEntries: config.limits.max_device_log_entries,
     })
+    const pairings = createPairings({ crypto, db, count: metrics.pairing.countPairing })
+    const polls = createLongPolls()
+    metrics.pairing.watchWaits(() => polls.waiting)
     const deviceSessions = createDeviceSessions({
       crypto,
       accounts,
+      pairings,
       registry: createSessionRegistry(),
       hubs,
       intake,
@@ -289,6 +298,12 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         post: (mailboxId, slot, body) => postMailboxMessage(db, { mailboxId, slot, body }),
         read: (mailboxId, slot) => readMailboxMessage(db, mailboxId, slot),
       },
+      routePairing: createPairingRoute({
+        pairings,
+        polls,
+        addressOf: (request) => clientAddressOf(request, config.trustedProxies),
+      }),
+      polls,
       onFailure,
     })
     const publicServer = createBoundedServer({
@@ -342,7 +357,11 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const stopHousekeeping = startHousekeeping({
       sweepMs: () => (bus.isHealthy ? config.headPollMs : config.headPollMs / 5),
       sweep,
-      cleanMailboxes: () => deleteExpiredMailboxes(db).catch(onFailure),
+      cleanMailboxes: async () => {
+        await deleteExpiredMailboxes(db).catch(onFailure)
+        await deleteExpiredPairings(db).then(metrics.pairing.countExpired, onFailure)
+        await deleteOldUses(db).catch(onFailure)
+      },
       cleanInvitations: () => deleteExpiredInvitations(db).catch(onFailure),
     })
     const selfWatch = await startSelfWatch({ metrics, db, dataDir: config.dataDir, onFailure })

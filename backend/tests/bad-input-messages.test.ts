@@ -55,6 +55,12 @@ const samples = (): Record<ClientMessage['type'], ClientMessage> => ({
   },
   fetch_device_log: { type: 'fetch_device_log', request_id: 1, after_seq: null },
   fetch_envelopes: { type: 'fetch_envelopes', request_id: 1, after_epoch: 0 },
+  open_pairing: {
+    type: 'open_pairing',
+    request_id: 1,
+    mailbox_id: new Uint8Array(16),
+    seat_key: new Uint8Array(16),
+  },
   ping: { type: 'ping', id: 1 },
   pong: { type: 'pong', id: 1 },
 })

@@ -54,7 +54,15 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       join pg_index as i on i.indrelid = c.oid and i.indisprimary
       join pg_attribute as a on a.attrelid = c.oid and a.attnum = i.indkey[0]
       where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace`)
-    const ofNoUser = ['invitations', 'pairings', 'schema_migrations', 'server_state']
+    const ofNoUser = [
+      'invitations',
+      'pairing_addresses',
+      'pairing_mailboxes',
+      'pairing_messages',
+      'pairings',
+      'schema_migrations',
+      'server_state',
+    ]
     const ofUsers = keys.filter(({ name }) => !ofNoUser.includes(name))
     expect(ofUsers.map(({ name }) => name).sort()).toEqual([
       'audit_log',
@@ -63,6 +71,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       'events',
       'key_envelopes',
       'key_epochs',
+      'pairing_openings',
       'streams',
       'user_storage',
       'users',

@@ -67,6 +67,9 @@ export const ERRORS = {
   stream_limit_reached: { action: 'stop', text: 'The user has as many streams as allowed' },
   event_refused: { action: 'stop', text: 'The database refuses this event' },
 
+  // Answers about a pairing.
+  pairing_taken: { action: 'stop', text: 'This mailbox is taken; begin again with a new one' },
+
   // Answers to a device-log entry.
   log_head_moved: { action: 'adjust', text: 'Another entry was appended first; read the log and sign again' },
   device_log_refused: { action: 'stop', text: 'The entry breaks a rule of the device log; `rule` says which' },

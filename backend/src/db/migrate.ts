@@ -9,6 +9,7 @@ import { invitations } from './migrations/0004-invitations.ts'
 import { appendRunFunction } from './migrations/0005-append-run.ts'
 import { auditLogIsAppendOnly } from './migrations/0006-audit-log.ts'
 import { userStorage } from './migrations/0007-user-storage.ts'
+import { pairing } from './migrations/0008-pairing.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -20,6 +21,7 @@ const MIGRATIONS: readonly Migration[] = [
   appendRunFunction,
   auditLogIsAppendOnly,
   userStorage,
+  pairing,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -93,6 +93,49 @@ create table key_epochs (
   constraint key_epochs_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
 );
 
+create table pairing_addresses (
+  kind text not null,
+  address text not null,
+  used_at timestamp with time zone[] not null,
+  constraint pairing_addresses_pkey PRIMARY KEY (kind, address),
+  constraint pairing_addresses_kind CHECK ((kind = ANY (ARRAY['opening'::text, 'failed_join'::text])))
+);
+
+create table pairing_mailboxes (
+  mailbox_id bytea not null,
+  nameplate integer not null,
+  displayer_hash bytea not null,
+  joiner_hash bytea,
+  joiner_address text,
+  ending text,
+  opened_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  constraint pairing_mailboxes_pkey PRIMARY KEY (mailbox_id),
+  constraint pairing_mailboxes_displayer_hash_length CHECK ((octet_length(displayer_hash) = 32)),
+  constraint pairing_mailboxes_ending CHECK ((ending = ANY (ARRAY['failed'::text, 'ended'::text]))),
+  constraint pairing_mailboxes_joiner_hash_length CHECK ((octet_length(joiner_hash) = 32)),
+  constraint pairing_mailboxes_mailbox_id_length CHECK ((octet_length(mailbox_id) = 16)),
+  constraint pairing_mailboxes_nameplate_key UNIQUE (nameplate),
+  constraint pairing_mailboxes_nameplate_range CHECK (((nameplate >= 1) AND (nameplate <= 999999)))
+);
+CREATE INDEX pairing_mailboxes_expires_at_idx ON public.pairing_mailboxes USING btree (expires_at);
+
+create table pairing_messages (
+  mailbox_id bytea not null,
+  slot smallint not null,
+  body bytea not null,
+  constraint pairing_messages_pkey PRIMARY KEY (mailbox_id, slot),
+  constraint pairing_messages_body_length CHECK (((octet_length(body) >= 1) AND (octet_length(body) <= 8192))),
+  constraint pairing_messages_mailbox_id_fkey FOREIGN KEY (mailbox_id) REFERENCES pairing_mailboxes(mailbox_id) ON DELETE CASCADE,
+  constraint pairing_messages_slot_range CHECK (((slot >= 0) AND (slot <= 7)))
+);
+
+create table pairing_openings (
+  user_id bytea not null,
+  opened_at timestamp with time zone[] not null,
+  constraint pairing_openings_pkey PRIMARY KEY (user_id)
+);
+
 create table pairings (
   mailbox_id bytea not null,
   slot smallint not null,

@@ -5,6 +5,7 @@ import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, to
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
+import type { Pairings } from '../devices/pairing.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
 import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
 import type { Intake } from '../log/intake.ts'
@@ -22,6 +23,7 @@ import type { NumberedSession, SessionRegistry } from './session-registry.ts'
 export interface DeviceSessionParts {
   readonly crypto: Crypto
   readonly accounts: Pick<Accounts, 'append'>
+  readonly pairings: Pick<Pairings, 'open'>
   readonly registry: SessionRegistry
   readonly hubs: Hubs
   readonly intake: Pick<Intake, 'submit'>
@@ -192,6 +194,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       publishing,
       delivery,
       accounts: parts.accounts,
+      pairings: parts.pairings,
       store: parts.store,
       logEpoch: parts.logEpoch,
       head: device.user.lastUserSeq,

@@ -9,11 +9,13 @@ import {
   type FetchDeviceLog,
   type FetchEnvelopes,
   MAX_DEVICE_LOG_PAGE,
+  type OpenPairing,
   type Resume,
 } from '@valise/protocol'
 import type { DeviceLogRow } from '../db/queries/device-log.ts'
 import type { EnvelopePage } from '../db/queries/envelopes.ts'
 import type { Accounts } from '../devices/accounts.ts'
+import type { Pairings } from '../devices/pairing.ts'
 import type { Delivery } from '../log/delivery.ts'
 import type { ControlAnnouncement } from '../log/hub.ts'
 import type { Connection } from './connection.ts'
@@ -37,6 +39,7 @@ export interface MessageParts {
   readonly publishing: Publishing
   readonly delivery: Delivery
   readonly accounts: Pick<Accounts, 'append'>
+  readonly pairings: Pick<Pairings, 'open'>
   readonly store: SessionStore
   readonly logEpoch: Uint8Array
   /** The user's head when the session began. */
@@ -68,13 +71,13 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   let cursor = 0
   let savedCursor = 0
 
-  const fail = (code: ErrorCode, requestId?: number, rule?: string): void => {
+  const fail = (code: ErrorCode, requestId?: number, rule?: string, retryAfterMs = parts.retryAfterMs): void => {
     connection.send({
       type: 'error',
       code,
       ...(requestId === undefined ? {} : { request_id: requestId }),
       ...(rule === undefined ? {} : { rule }),
-      ...(code === 'unavailable' || code === 'rate_limited' ? { retry_after_ms: parts.retryAfterMs } : {}),
+      ...(code === 'unavailable' || code === 'rate_limited' ? { retry_after_ms: retryAfterMs } : {}),
     })
   }
 
@@ -164,6 +167,25 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     }
   }
 
+  const openPairing = async (message: OpenPairing): Promise<void> => {
+    const opener = { type: 'user' as const, userId: session.userId }
+    const seat = { mailboxId: message.mailbox_id, seatKey: message.seat_key }
+    const opened = await parts.pairings.open(opener, seat)
+    switch (opened.type) {
+      case 'opened':
+        return connection.send({
+          type: 'pairing_opened',
+          request_id: message.request_id,
+          nameplate: opened.nameplate,
+          lifetime_ms: opened.lifetimeMs,
+        })
+      case 'taken':
+        return fail('pairing_taken', message.request_id)
+      case 'limited':
+        return fail('rate_limited', message.request_id, undefined, opened.retryAfterMs)
+    }
+  }
+
   const fetchDeviceLog = (message: FetchDeviceLog): Promise<void> =>
     sendDeviceLog(message.request_id, message.after_seq ?? -1)
 
@@ -188,6 +210,8 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
           return enqueue(message.request_id, () => fetchEnvelopes(message))
         case 'append_device_log':
           return enqueue(message.request_id, () => appendDeviceLog(message))
+        case 'open_pairing':
+          return enqueue(message.request_id, () => openPairing(message))
         case 'register':
           return fail('already_registered')
       }

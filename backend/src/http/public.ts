@@ -4,7 +4,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { fromHex, toBase64Url } from '@valise/protocol'
 import type { RegistrationMode } from '../devices/registration.ts'
+import { answer, refuse } from './answer.ts'
 import { BODY_TIMEOUT_MS, readBody } from './body.ts'
+import { type LongPolls, MAX_WAIT_S, parseWait } from './long-poll.ts'
+import type { PairingRoute } from './pairing.ts'
 
 export interface Mailboxes {
   post(mailboxId: Uint8Array, slot: number, body: Uint8Array): Promise<'stored' | 'taken' | 'full'>
@@ -16,39 +19,17 @@ export interface PublicHttpParts {
   readonly fingerprint: Uint8Array
   readonly registration: RegistrationMode
   readonly mailboxes: Mailboxes
+  /** Answers what is about pairing; false for all else. */
+  readonly routePairing: PairingRoute
+  readonly polls: LongPolls
   onFailure(error: unknown): void
 }
 
 export const MAX_MAILBOX_BODY_BYTES = 8192
-const MAX_WAIT_S = 25
-const WAIT_STEP_MS = 500
-/** Long polls held open at once; above it a poll answers at once. */
-const MAX_WAITING = 256
 
 const MAILBOX_PATH = /^\/v1\/mailboxes\/([0-9a-f]{32})\/([0-7])$/
 
 export function createPublicHttp(parts: PublicHttpParts) {
-  let waiting = 0
-
-  const answer = (response: ServerResponse, status: number, body: Uint8Array | object | undefined): void => {
-    if (response.writableEnded) return
-    response.statusCode = status
-    response.setHeader('Cache-Control', 'no-store')
-    response.setHeader('X-Content-Type-Options', 'nosniff')
-    // Nothing here depends on cookies, and a page that links a device runs on another origin.
-    response.setHeader('Access-Control-Allow-Origin', '*')
-    if (body instanceof Uint8Array) {
-      response.setHeader('Content-Type', 'application/octet-stream')
-      response.end(body)
-      return
-    }
-    response.setHeader('Content-Type', 'application/json')
-    response.end(body === undefined ? undefined : `${JSON.stringify(body)}\n`)
-  }
-
-  const refuse = (response: ServerResponse, status: number, code: string, expected: string): void =>
-    answer(response, status, { code, expected })
-
   const putMailbox = async (request: IncomingMessage, response: ServerResponse, id: Uint8Array, slot: number) => {
     const body = await readBody(request, MAX_MAILBOX_BODY_BYTES)
     if (body === 'gone') return
@@ -75,21 +56,9 @@ export function createPublicHttp(parts: PublicHttpParts) {
     slot: number,
     waitS: number,
   ) => {
-    const deadlineMs = performance.now() + waitS * 1000
-    let isGone = false
-    request.once('close', () => {
-      isGone = true
-    })
-    for (;;) {
-      const body = await parts.mailboxes.read(id, slot)
-      if (body !== undefined) return answer(response, 200, body)
-      if (isGone || waiting >= MAX_WAITING || performance.now() + WAIT_STEP_MS >= deadlineMs) {
-        return refuse(response, 404, 'mailbox_slot_empty', 'a message from the other device')
-      }
-      waiting++
-      await new Promise((resolve) => setTimeout(resolve, WAIT_STEP_MS))
-      waiting--
-    }
+    const body = await parts.polls.until(request, waitS, () => parts.mailboxes.read(id, slot))
+    if (body !== undefined) return answer(response, 200, body)
+    refuse(response, 404, 'mailbox_slot_empty', 'a message from the other device')
   }
 
   const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -101,6 +70,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
         registration: parts.registration,
       })
     }
+    if (url !== undefined && (await parts.routePairing(request, response, url))) return
     const mailbox = MAILBOX_PATH.exec(url?.pathname ?? '')
     const id = mailbox?.[1] === undefined ? undefined : fromHex(mailbox[1])
     if (url === undefined || mailbox === null || id === undefined) {
@@ -113,9 +83,9 @@ export function createPublicHttp(parts: PublicHttpParts) {
       return answer(response, 204, undefined)
     }
     if (request.method !== 'GET') return refuse(response, 405, 'method_not_allowed', 'GET or PUT')
-    const waitText = url.searchParams.get('wait_s') ?? '0'
-    if (!/^\d{1,3}$/.test(waitText)) return refuse(response, 400, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
-    return getMailbox(request, response, id, slot, Math.min(Number(waitText), MAX_WAIT_S))
+    const waitS = parseWait(url)
+    if (waitS === undefined) return refuse(response, 400, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
+    return getMailbox(request, response, id, slot, waitS)
   }
 
   return (request: IncomingMessage, response: ServerResponse): void => {

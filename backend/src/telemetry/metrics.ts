@@ -13,6 +13,7 @@ import {
   type EventLogMetrics,
 } from './log-metrics.ts'
 import { createMetricKinds, type MetricDefinition } from './metric-kinds.ts'
+import { createPairingMetrics, type PairingMetrics } from './pairing-metrics.ts'
 import { createProcessMetrics, type ProcessMetrics, renderNodeMetrics } from './process-metrics.ts'
 import { createRetentionMetrics, type RetentionMetrics } from './retention-metrics.ts'
 
@@ -33,6 +34,7 @@ export interface Metrics {
   readonly log: EventLogMetrics
   readonly delivery: DeliveryMetrics
   readonly retention: RetentionMetrics
+  readonly pairing: PairingMetrics
   readonly process: ProcessMetrics
   /** Of this server's own metrics, with every value that a label can have. */
   readonly definitions: readonly MetricDefinition[]
@@ -64,6 +66,7 @@ export function createMetrics(): Metrics {
     log: createEventLogMetrics(kinds),
     delivery: createDeliveryMetrics(kinds),
     retention: createRetentionMetrics(kinds),
+    pairing: createPairingMetrics(kinds),
     process: createProcessMetrics(kinds),
     definitions: kinds.definitions,
     contentType: registry.contentType,

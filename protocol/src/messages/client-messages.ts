@@ -5,6 +5,7 @@ import { ack } from './ack.ts'
 import { appendDeviceLog } from './append-device-log.ts'
 import { fetchDeviceLog } from './fetch-device-log.ts'
 import { fetchEnvelopes } from './fetch-envelopes.ts'
+import { openPairing } from './open-pairing.ts'
 import { ping, pong } from './ping-pong.ts'
 import { publish } from './publish.ts'
 import { register } from './register.ts'
@@ -18,6 +19,7 @@ export const clientMessage = z.discriminatedUnion('type', [
   appendDeviceLog,
   fetchDeviceLog,
   fetchEnvelopes,
+  openPairing,
   ping,
   pong,
 ])

@@ -8,6 +8,7 @@ import { draining } from './draining.ts'
 import { envelopes } from './envelopes.ts'
 import { error } from './error.ts'
 import { events } from './events.ts'
+import { pairingOpened } from './pairing-opened.ts'
 import { ping, pong } from './ping-pong.ts'
 import { presence } from './presence.ts'
 import { receipts } from './receipts.ts'
@@ -29,6 +30,7 @@ export const serverMessage = z.discriminatedUnion('type', [
   deviceLog,
   envelopes,
   deviceLogAppended,
+  pairingOpened,
   error,
   unavailable,
   sessionExpiring,

@@ -97,6 +97,7 @@ const deletions: readonly Statement[] = [
   { name: 'delete_streams_of_user', text: 'delete from streams as s where s.user_id = $1' },
   { name: 'delete_envelopes_of_user', text: 'delete from key_envelopes as k where k.user_id = $1' },
   { name: 'delete_epochs_of_user', text: 'delete from key_epochs as k where k.user_id = $1' },
+  { name: 'delete_pairing_openings_of_user', text: 'delete from pairing_openings as o where o.user_id = $1' },
   { name: 'delete_device_log_of_user', text: 'delete from device_log as l where l.user_id = $1' },
   { name: 'delete_audit_log_of_user', text: 'delete from audit_log as a where a.user_id = $1' },
 ]

@@ -1,0 +1,137 @@
+// What users and addresses have used of the limits of pairing (PROTOCOL F), in the database, so that all nodes count as
+// one. A use is taken under the row's lock before what it is for is done: uses at once cannot pass a limit together.
+
+import type { Queryable, Statement } from '../postgres.ts'
+
+export interface UseLimit {
+  readonly max: number
+  readonly windowMs: number
+}
+
+/** Undefined: taken; else the milliseconds until one is free again. */
+export type RetryAfterMs = number | undefined
+
+const takeOpening: Statement = {
+  name: 'take_pairing_opening',
+  text: `
+    insert into pairing_openings as o (user_id, opened_at)
+    values ($1, array[clock_timestamp()])
+    on conflict (user_id) do update
+    set opened_at = array(
+      select used.at
+      from unnest(o.opened_at) as used (at)
+      where used.at > clock_timestamp() - make_interval(secs => $3)
+    ) || clock_timestamp()
+    where
+      (
+        select count(*)
+        from unnest(o.opened_at) as used (at)
+        where used.at > clock_timestamp() - make_interval(secs => $3)
+      ) < $2
+    returning o.user_id`,
+}
+
+const openingRetry: Statement = {
+  name: 'read_pairing_opening_retry',
+  text: `
+    select date_part('epoch', min(used.at) + make_interval(secs => $2) - clock_timestamp()) * 1000 as retry_after_ms
+    from pairing_openings as o
+    cross join unnest(o.opened_at) as used (at)
+    where o.user_id = $1 and used.at > clock_timestamp() - make_interval(secs => $2)`,
+}
+
+export async function takeOpeningOfUser(db: Queryable, userId: Uint8Array, limit: UseLimit): Promise<RetryAfterMs> {
+  const windowS = limit.windowMs / 1000
+  if ((await db.query(takeOpening, [userId, limit.max, windowS])).length > 0) return undefined
+  const [row] = await db.query<{ retry_after_ms: number | null }>(openingRetry, [userId, windowS])
+  return toRetry(row?.retry_after_ms)
+}
+
+export type AddressUse = 'opening' | 'failed_join'
+
+const takeAddress: Statement = {
+  name: 'take_pairing_address_use',
+  text: `
+    insert into pairing_addresses as a (kind, address, used_at)
+    values ($1, $2, array[clock_timestamp()])
+    on conflict (kind, address) do update
+    set used_at = array(
+      select used.at
+      from unnest(a.used_at) as used (at)
+      where used.at > clock_timestamp() - make_interval(secs => $4)
+    ) || clock_timestamp()
+    where
+      (
+        select count(*)
+        from unnest(a.used_at) as used (at)
+        where used.at > clock_timestamp() - make_interval(secs => $4)
+      ) < $3
+    returning a.address`,
+}
+
+const addressRetry: Statement = {
+  name: 'read_pairing_address_retry',
+  text: `
+    select date_part('epoch', min(used.at) + make_interval(secs => $3) - clock_timestamp()) * 1000 as retry_after_ms
+    from pairing_addresses as a
+    cross join unnest(a.used_at) as used (at)
+    where a.kind = $1 and a.address = $2 and used.at > clock_timestamp() - make_interval(secs => $3)`,
+}
+
+export async function takeUseOfAddress(
+  db: Queryable,
+  kind: AddressUse,
+  address: string,
+  limit: UseLimit,
+): Promise<RetryAfterMs> {
+  const windowS = limit.windowMs / 1000
+  if ((await db.query(takeAddress, [kind, address, limit.max, windowS])).length > 0) return undefined
+  const [row] = await db.query<{ retry_after_ms: number | null }>(addressRetry, [kind, address, windowS])
+  return toRetry(row?.retry_after_ms)
+}
+
+const returnAddress: Statement = {
+  name: 'return_pairing_address_use',
+  text: `
+    update pairing_addresses as a
+    set used_at = a.used_at[1:cardinality(a.used_at) - 1]
+    where a.kind = $1 and a.address = $2
+    returning a.address`,
+}
+
+/** Gives back the newest use: what it was taken for did not happen. */
+export async function returnUseOfAddress(db: Queryable, kind: AddressUse, address: string): Promise<void> {
+  await db.query(returnAddress, [kind, address])
+}
+
+const deleteOpenings: Statement = {
+  name: 'delete_old_pairing_openings',
+  text: `
+    delete from pairing_openings as o
+    where not exists (
+      select 1
+      from unnest(o.opened_at) as used (at)
+      where used.at > clock_timestamp() - interval '1 hour'
+    )
+    returning o.user_id`,
+}
+
+const deleteAddresses: Statement = {
+  name: 'delete_old_pairing_addresses',
+  text: `
+    delete from pairing_addresses as a
+    where not exists (
+      select 1
+      from unnest(a.used_at) as used (at)
+      where used.at > clock_timestamp() - interval '1 hour'
+    )
+    returning a.address`,
+}
+
+/** An hour is the longest window. */
+export async function deleteOldUses(db: Queryable): Promise<void> {
+  await db.query(deleteOpenings, [])
+  await db.query(deleteAddresses, [])
+}
+
+const toRetry = (ms: number | null | undefined): number => Math.max(1, Math.ceil(Number(ms ?? 0)))

@@ -1,0 +1,201 @@
+// The mailboxes of pairing devices (PROTOCOL F): opened under a number that is nobody else's until it is gone, two seats,
+// each slot written once by the seat whose it is, and one end. What is past its time is as if it were not there.
+
+import type { Queryable, Statement } from '../postgres.ts'
+
+/** Nothing of a pairing outlives it. Written into the statements below. */
+export const PAIRING_LIFETIME_MS = 600_000
+
+export interface NewMailbox {
+  readonly mailboxId: Uint8Array
+  readonly nameplate: number
+  /** Of the key that proves the displaying device's seat, 32 bytes. */
+  readonly displayerHash: Uint8Array
+}
+
+export type MailboxEnding = 'failed' | 'ended'
+
+export interface Mailbox {
+  readonly nameplate: number
+  readonly displayerHash: Uint8Array
+  readonly joinerHash: Uint8Array | undefined
+  readonly joinerAddress: string | undefined
+  readonly ending: MailboxEnding | undefined
+  readonly ageMs: number
+}
+
+const insert: Statement = {
+  name: 'insert_pairing_mailbox',
+  text: `
+    insert into pairing_mailboxes (mailbox_id, nameplate, displayer_hash, expires_at)
+    values ($1, $2, $3, now() + interval '10 minutes')
+    on conflict do nothing
+    returning nameplate`,
+}
+
+/** False when the mailbox id or the number is taken. */
+export async function insertMailbox(
+  db: Queryable,
+  { mailboxId, nameplate, displayerHash }: NewMailbox,
+): Promise<boolean> {
+  return (await db.query(insert, [mailboxId, nameplate, displayerHash])).length > 0
+}
+
+const count: Statement = {
+  name: 'count_pairing_mailboxes',
+  text: 'select count(*) as mailbox_count from pairing_mailboxes',
+}
+
+/** Those that wait for the housekeeping, too. */
+export async function countMailboxes(db: Queryable): Promise<number> {
+  const [row] = await db.query<{ mailbox_count: number }>(count, [])
+  return row?.mailbox_count ?? 0
+}
+
+const find: Statement = {
+  name: 'find_pairing_mailbox',
+  text: `
+    select
+      p.nameplate,
+      p.displayer_hash,
+      p.joiner_hash,
+      p.joiner_address,
+      p.ending,
+      date_part('epoch', now() - p.opened_at) * 1000 as age_ms
+    from pairing_mailboxes as p
+    where p.mailbox_id = $1 and p.expires_at > now()`,
+}
+
+interface MailboxRow {
+  readonly nameplate: number
+  readonly displayer_hash: Uint8Array
+  readonly joiner_hash: Uint8Array | null
+  readonly joiner_address: string | null
+  readonly ending: MailboxEnding | null
+  readonly age_ms: number
+}
+
+export async function findMailbox(db: Queryable, mailboxId: Uint8Array): Promise<Mailbox | undefined> {
+  const [row] = await db.query<MailboxRow>(find, [mailboxId])
+  if (row === undefined) return undefined
+  return {
+    nameplate: row.nameplate,
+    displayerHash: row.displayer_hash,
+    joinerHash: row.joiner_hash ?? undefined,
+    joinerAddress: row.joiner_address ?? undefined,
+    ending: row.ending ?? undefined,
+    ageMs: Number(row.age_ms),
+  }
+}
+
+const findByNameplate: Statement = {
+  name: 'find_pairing_mailbox_by_nameplate',
+  text: `
+    select p.mailbox_id
+    from pairing_mailboxes as p
+    where p.nameplate = $1 and p.expires_at > now()`,
+}
+
+export async function findMailboxByNameplate(db: Queryable, nameplate: number): Promise<Uint8Array | undefined> {
+  const [row] = await db.query<{ mailbox_id: Uint8Array }>(findByNameplate, [nameplate])
+  return row?.mailbox_id
+}
+
+const seat: Statement = {
+  name: 'seat_pairing_joiner',
+  text: `
+    update pairing_mailboxes as p
+    set joiner_hash = $2, joiner_address = $3
+    where
+      p.mailbox_id = $1
+      and p.expires_at > now()
+      and p.opened_at > now() - make_interval(secs => $4)
+      and p.joiner_hash is null
+      and p.ending is null
+    returning p.nameplate`,
+}
+
+/** False unless the seat was free, and the mailbox younger than `maxAgeMs`: of two at once the row's lock lets one in. */
+export async function seatJoiner(
+  db: Queryable,
+  mailboxId: Uint8Array,
+  joiner: { readonly hash: Uint8Array; readonly address: string; readonly maxAgeMs: number },
+): Promise<boolean> {
+  const { hash, address, maxAgeMs } = joiner
+  return (await db.query(seat, [mailboxId, hash, address, maxAgeMs / 1000])).length > 0
+}
+
+const post: Statement = {
+  name: 'post_pairing_message',
+  text: `
+    with posted as (
+      insert into pairing_messages (mailbox_id, slot, body)
+      select p.mailbox_id, $2, $3
+      from pairing_mailboxes as p
+      where p.mailbox_id = $1 and p.ending is null and p.expires_at > now()
+      for share
+      on conflict (mailbox_id, slot) do nothing
+      returning slot
+    )
+    select
+      exists (select 1 from posted) as is_stored,
+      (select m.body from pairing_messages as m where m.mailbox_id = $1 and m.slot = $2) as before`,
+}
+
+/** The same message again is stored, too: its answer may have been lost. Once a mailbox has ended it takes none. */
+export async function postMessage(
+  db: Queryable,
+  { mailboxId, slot, body }: { readonly mailboxId: Uint8Array; readonly slot: number; readonly body: Uint8Array },
+): Promise<'stored' | 'taken'> {
+  const [row] = await db.query<{ is_stored: boolean; before: Uint8Array | null }>(post, [mailboxId, slot, body])
+  if (row?.is_stored === true) return 'stored'
+  return row?.before != null && Buffer.from(row.before).equals(body) ? 'stored' : 'taken'
+}
+
+const read: Statement = {
+  name: 'read_pairing_message',
+  text: `
+    select m.body
+    from pairing_messages as m
+    where m.mailbox_id = $1 and m.slot = $2`,
+}
+
+export async function readMessage(db: Queryable, mailboxId: Uint8Array, slot: number): Promise<Uint8Array | undefined> {
+  const [row] = await db.query<{ body: Uint8Array }>(read, [mailboxId, slot])
+  return row?.body
+}
+
+const finish: Statement = {
+  name: 'end_pairing_mailbox',
+  text: `
+    update pairing_mailboxes as p
+    set ending = $2
+    where p.mailbox_id = $1 and p.ending is null and p.expires_at > now()
+    returning p.nameplate`,
+}
+
+const forgetMessages: Statement = {
+  name: 'delete_pairing_messages',
+  text: 'delete from pairing_messages as m where m.mailbox_id = $1 returning m.slot',
+}
+
+/** The first end stays. The number stays taken until the mailbox's time is over; the messages go at once. */
+export async function endMailbox(tx: Queryable, mailboxId: Uint8Array, ending: MailboxEnding): Promise<boolean> {
+  const isFirst = (await tx.query(finish, [mailboxId, ending])).length > 0
+  await tx.query(forgetMessages, [mailboxId])
+  return isFirst
+}
+
+const deleteExpired: Statement = {
+  name: 'delete_expired_pairing_mailboxes',
+  text: `
+    delete from pairing_mailboxes as p
+    where p.expires_at <= now()
+    returning p.ending`,
+}
+
+/** Returns how many went that nobody had ended. */
+export async function deleteExpiredPairings(db: Queryable): Promise<number> {
+  const rows = await db.query<{ ending: MailboxEnding | null }>(deleteExpired, [])
+  return rows.filter(({ ending }) => ending === null).length
+}

@@ -1,0 +1,26 @@
+// What is counted of pairing: mailboxes from their opening to their end, and who waits at them.
+
+import type { MetricKinds } from './metric-kinds.ts'
+
+const PAIRING_EVENTS = ['opened', 'joined', 'join_failed', 'failed', 'ended', 'expired', 'limited'] as const
+export type PairingEvent = (typeof PAIRING_EVENTS)[number]
+
+export interface PairingMetrics {
+  countPairing(event: PairingEvent): void
+  /** Mailboxes that went by the clock, nobody having ended them. */
+  countExpired(count: number): void
+  /** Where to read, at each scrape, the requests that wait for a message. */
+  watchWaits(read: () => number): void
+}
+
+export function createPairingMetrics({ counter, watchedGauge }: MetricKinds): PairingMetrics {
+  const pairings = counter('valise_pairings_total', 'What became of the mailboxes of pairing devices', {
+    event: PAIRING_EVENTS,
+  })
+  const waits = watchedGauge('valise_mailbox_waits', 'Requests that wait for a message in a mailbox')
+  return {
+    countPairing: (event) => pairings.inc({ event }),
+    countExpired: (count) => pairings.inc({ event: 'expired' }, count),
+    watchWaits: waits.watch,
+  }
+}
