@@ -43,10 +43,11 @@ const SETUP_MISUSES: ReadonlySet<string> = new Set([
   'bad_invitation',
   'invitation_required',
   'bad_phrase',
+  'bad_offer',
 ])
 
 const SETUP_HINTS: Readonly<Record<string, string>> = {
-  not_set_up: 'Run `valise init --server …` for a first device, or `valise link --server …` for a further one.',
+  not_set_up: 'Run `valise init --server …` for a first device, or `valise pair --new --server …` for a further one.',
   already_set_up: 'Choose another folder with --home for another device.',
   bad_server_url: 'Expected --server ws://HOST:PORT or wss://HOST.',
   bad_fingerprint: 'Expected the 43 characters that the server prints when it starts.',

@@ -8,6 +8,8 @@ export type JsonFields = Readonly<Record<string, unknown>>
 
 export interface Output {
   readonly isJson: boolean
+  /** A person reads results as they come, and colours can be shown. */
+  readonly isTerminal: boolean
   /** A result. Machines get the fields. */
   result(text: string, fields: JsonFields): void
   /** Something to know that is no result. */
@@ -22,7 +24,7 @@ export interface Output {
 }
 
 export interface OutputParts {
-  readonly stdout: Writable
+  readonly stdout: Writable & { readonly isTTY?: boolean }
   readonly stderr: Writable
   readonly isJson: boolean
 }
@@ -62,6 +64,7 @@ export function createOutput({ stdout, stderr, isJson }: OutputParts): Output {
 
   return {
     isJson,
+    isTerminal: !isJson && stdout.isTTY === true,
     result: (text, fields) => void write(isJson ? `${JSON.stringify(fields)}\n` : `${text}\n`),
     notice: (code, text, fields) => complain('notice', code, text, fields),
     failure: (code, text, fields) => complain('error', code, text, fields),

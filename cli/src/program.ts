@@ -9,6 +9,7 @@ import { addApprove } from './commands/approve.ts'
 import { addDevices } from './commands/devices.ts'
 import { addInit } from './commands/init.ts'
 import { addLink } from './commands/link.ts'
+import { addPair } from './commands/pair.ts'
 import { addRecover } from './commands/recover.ts'
 import { addRecovery } from './commands/recovery.ts'
 import { addRename } from './commands/rename.ts'
@@ -32,7 +33,7 @@ import type { TypedInput } from './typed-lines.ts'
 
 export interface ProgramParts {
   readonly stdin: TypedInput
-  readonly stdout: Writable
+  readonly stdout: Writable & { readonly isTTY?: boolean }
   readonly stderr: Writable
   readonly environment: Readonly<Record<string, string | undefined>>
 }
@@ -81,6 +82,7 @@ const COMMANDS: readonly AddCommand[] = [
   addInit,
   addLink,
   addApprove,
+  addPair,
   addSend,
   addWatch,
   addStatus,

@@ -2,6 +2,7 @@
 
 import type { Crypto, DeviceId, EventId } from '@valise/protocol'
 import type { NewDeviceProof } from './account/add-device.ts'
+import type { AddedDevice } from './account/added-devices.ts'
 import type { Identity } from './account/identity.ts'
 import type { RevokeReason } from './account/manage-devices.ts'
 import type { DeviceProfile } from './account/profile.ts'
@@ -56,6 +57,8 @@ export interface Client {
   onResync(listener: (resync: Resync) => void): () => void
   /** Calls at once with what is known of the user's other devices, then at each change; undefined while offline. */
   onPresence(listener: (picture: PresencePicture) => void): () => void
+  /** Each device that was added to the account since a listener was last told, those known at once first (PAIR-8). */
+  onDeviceAdded(listener: (device: AddedDevice) => void): () => void
   /** What is stored, then what comes. Throws `ClientStoppedError` when the client stops for good; ends when closed. */
   events(streamName: string | undefined, options?: ReadOptions): AsyncIterable<ReceivedEvent>
   state(): ClientState
@@ -67,6 +70,11 @@ export interface Client {
   cursor(): number
   /** Signs another device into the account, once a session is up. The seq of the entry. */
   addDevice(device: NewDeviceProof, signal?: AbortSignal): Promise<number>
+  /** Opens a mailbox for pairing, once a session is up. Rejects with `RequestRefusedError` over the limit. */
+  openPairing(
+    seat: { readonly mailboxId: Uint8Array; readonly seatKey: Uint8Array },
+    signal?: AbortSignal,
+  ): Promise<{ readonly nameplate: number; readonly lifetimeMs: number }>
   /**
    * Signs devices out, with a new key epoch for the rest, once this device is live; with itself, it stops as revoked. False
    * when they were revoked before. This and the next three reject with `AccountError` when the log does not allow it, and

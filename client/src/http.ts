@@ -1,8 +1,10 @@
-// The port to plain HTTP requests: first contact and the mailboxes of joining. Bodies are bounded by the implementation.
+// The port to plain HTTP requests: first contact and the mailboxes of linking and pairing. Bodies are bounded by the implementation.
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'PUT'
+  readonly method: 'GET' | 'PUT' | 'POST' | 'DELETE'
   readonly url: string
+  /** The Authorization header. */
+  readonly authorization?: string
   readonly body?: Uint8Array
   readonly signal?: AbortSignal
 }

@@ -1,5 +1,6 @@
 // The one door of the client package for every platform: public names, nothing else.
 export { AccountError, type AccountErrorCode } from './account/account-error.ts'
+export type { AddedDevice } from './account/added-devices.ts'
 export type { DeviceSummary, StreamSummary } from './account/directory.ts'
 export { SetupError, type SetupErrorCode } from './account/setup-error.ts'
 export { type Alarm, type AlarmCode, AlarmError, ClientStoppedError, describeStop, type StopCause } from './alarm.ts'

@@ -2,6 +2,7 @@
 
 import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
+import { createAddedDevices } from './account/added-devices.ts'
 import type { AppendParts } from './account/append-entry.ts'
 import { createEpochWatch } from './account/epoch-age.ts'
 import { forgetRevoked } from './account/forget-account.ts'
@@ -72,6 +73,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       return cause.type === 'closed' ? null : new ClientStoppedError(cause)
     },
   })
+  const addedDevices = await createAddedDevices({ store, book: device.book, ownDeviceId: identity.deviceId, failing })
   const { outbox, chain, localLog, checkpoints, reader, epochKeys } = device
 
   const state = (): ClientState => {
@@ -257,6 +259,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onRefused: refusalListeners.add,
     onResync: resyncListeners.add,
     onPresence: presence.add,
+    onDeviceAdded: addedDevices.add,
     events: (streamName, options = {}) => {
       if (streamName !== undefined) rememberName(streamName).catch(failing)
       return reader.follow(streamName, options)
@@ -266,7 +269,11 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     whenLive: (signal) => until(() => state().type === 'live', signal),
     whenReady: (signal) => until(() => phase !== undefined, signal),
     cursor: () => localLog.progress.cursor,
-    addDevice: (newDevice, signal) => manage(isUp, (manager, ask) => addDevice(manager, ask, newDevice), signal),
+    addDevice: async (newDevice, signal) => {
+      const seq = await manage(isUp, (manager, ask) => addDevice(manager, ask, newDevice), signal)
+      await addedDevices.acknowledge()
+      return seq
+    },
     // Live: what the device to be revoked has published is applied here as far as the log goes, and counts.
     revokeDevices: async ({ deviceIds, reason }, signal) => {
       const revocation = { deviceIds, reason, cutOf: localLog.deviceHead }
@@ -286,6 +293,12 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     replaceRecovery: (keys, signal) => manage(isUp, (manager, ask) => replaceRecovery(manager, ask, keys), signal),
     changeRole: (change, signal) => manage(isUp, (manager, ask) => changeRole(manager, ask, change), signal),
     onVoided: device.voidEvents.add,
+    openPairing: async ({ mailboxId, seatKey }, signal) => {
+      await until(() => phase !== undefined && engine.requests !== undefined, signal)
+      const answer = await engine.requests?.ask({ type: 'open_pairing', mailbox_id: mailboxId, seat_key: seatKey })
+      if (answer?.type !== 'pairing_opened') throw new SessionLostError('the session ended')
+      return { nameplate: answer.nameplate, lifetimeMs: answer.lifetime_ms }
+    },
     checkLiveness: connector.checkLiveness,
     publishProfile: (profile = identity) => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(profile)),
     close: async () => {

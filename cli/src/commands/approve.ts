@@ -1,12 +1,12 @@
 // `valise approve`: lets another device in, after a person has compared its fingerprint.
 
-import type { NewDevice } from '@valise/client/node'
 import { formatUuid } from '@valise/protocol'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
-import { type Output, printable } from '../output.ts'
+import { showNewDevice } from '../new-device.ts'
+import { printable } from '../output.ts'
 
 export const addApprove: AddCommand = (program, run) => {
   program
@@ -42,17 +42,4 @@ export const addApprove: AddCommand = (program, run) => {
         })
       }),
     )
-}
-
-function showNewDevice(output: Output, { name, platform, deviceFingerprint }: NewDevice): void {
-  const text = [
-    'A device asks to be one of yours:',
-    '',
-    `  name         ${printable(name)}`,
-    `  platform     ${printable(platform)}`,
-    `  fingerprint  ${deviceFingerprint}`,
-    '',
-    'It will read everything: what you have published so far, and what you publish from now on.',
-  ]
-  output.result(text.join('\n'), { type: 'new_device', name, platform, device_fingerprint: deviceFingerprint })
 }

@@ -7,6 +7,7 @@ import { addAbortSignal } from 'node:stream'
 import { type Client, ClientStoppedError, type PublishReceipt } from '@valise/client'
 import type { NodeDevice } from '@valise/client/node'
 import { DEFAULT_LIMITS, formatUuid } from '@valise/protocol'
+import { tellAddedDevices } from '../added-devices.ts'
 import { tellConnection } from '../connection-notices.ts'
 import { EXIT, MisuseError } from '../failure.ts'
 import { withHome } from '../home.ts'
@@ -67,6 +68,7 @@ async function send(
     isInputKept ? INPUT_KEPT : 'What is read meanwhile is kept.',
   )
   const stopListening = [
+    tellAddedDevices(client, output),
     connection.close,
     client.onState((state) => {
       if (state.type === 'stopped') stopped.abort()

@@ -5,6 +5,7 @@ import type { Client, ReceivedEvent } from '@valise/client'
 import type { NodeDevice } from '@valise/client/node'
 import { decodeUtf8, encodeUtf8, formatUuid } from '@valise/protocol'
 import { InvalidArgumentError, Option } from 'commander'
+import { tellAddedDevices } from '../added-devices.ts'
 import { tellConnection } from '../connection-notices.ts'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
@@ -52,6 +53,7 @@ async function watch(
   const stopListening = [
     tellConnection(client, output, () => 'Ctrl-C ends the watch.').close,
     tellVoided(client, output),
+    tellAddedDevices(client, output),
     client.onResync(({ from: first, to }) => {
       output.notice('resync', `The server no longer keeps events ${first} to ${to}; they are left out.`, {
         from: first,

@@ -34,7 +34,7 @@ export interface Joining {
 
 /** The server keeps a mailbox for ten minutes. */
 const LINK_TIMEOUT_MS = 600_000
-const FIRST_SESSION_TIMEOUT_MS = 60_000
+export const FIRST_SESSION_TIMEOUT_MS = 60_000
 /** For an interrupted joining: soon enough not to be in the way of a new one. */
 const RESUME_TIMEOUT_MS = 10_000
 const PROFILE_TIMEOUT_MS = 10_000
@@ -66,17 +66,17 @@ export async function joinAccount(parts: JoinAccountParts, joining: Joining): Pr
       store.batch([saveIdentity(sealer, { userId, keys, name, platform, server }, storeKeys.joining)]),
   })
   const identity = { userId: invited.userId, deviceId: keys.deviceId, keys, name, platform, server }
-  await enter(parts, identity, invited.positions, withTimeout(FIRST_SESSION_TIMEOUT_MS, joining.signal))
+  await enterAccount(parts, identity, invited.positions, withTimeout(FIRST_SESSION_TIMEOUT_MS, joining.signal))
   return identity
 }
 
 /** A joining that was interrupted after the approval, if there is one and it was approved. */
-async function resumeJoining(parts: JoinAccountParts, server: ServerPin): Promise<Identity | undefined> {
+export async function resumeJoining(parts: JoinAccountParts, server: ServerPin): Promise<Identity | undefined> {
   const { crypto, store, sealer } = parts
   const identity = await loadIdentity(crypto, store, sealer, storeKeys.joining)
   if (identity === undefined || !equalBytes(identity.server.fingerprint, server.fingerprint)) return undefined
   try {
-    await enter(parts, identity, [], AbortSignal.timeout(RESUME_TIMEOUT_MS))
+    await enterAccount(parts, identity, [], AbortSignal.timeout(RESUME_TIMEOUT_MS))
     return identity
   } catch {
     // Not approved, or out of reach: it begins anew with other keys.
@@ -85,7 +85,7 @@ async function resumeJoining(parts: JoinAccountParts, server: ServerPin): Promis
 }
 
 /** The first session: everything is verified in it, or nothing is kept. */
-async function enter(
+export async function enterAccount(
   { store, sealer, openClient }: JoinAccountParts,
   identity: Identity,
   positions: Invited['positions'],

@@ -24,6 +24,11 @@ export type SetupErrorCode =
   | 'phrase_unconfirmed'
   | 'account_deleted'
   | 'revoked'
+  | 'bad_offer'
+  | 'pairing_refused'
+  | 'pairing_limited'
+  | 'pairing_failed'
+  | 'pairing_declined'
   | 'aborted'
 
 export class SetupError extends Error {

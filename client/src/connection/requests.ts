@@ -9,7 +9,10 @@ export type RequestBody = RequestMessage extends infer Message
     ? Omit<Message, 'request_id'>
     : never
   : never
-export type Answer = Extract<ServerMessage, { type: 'device_log' | 'envelopes' | 'device_log_appended' }>
+export type Answer = Extract<
+  ServerMessage,
+  { type: 'device_log' | 'envelopes' | 'device_log_appended' | 'pairing_opened' }
+>
 
 /** The session ended, or the server did not answer in time: what was asked may or may not have happened. */
 export class SessionLostError extends Error {

@@ -8,11 +8,12 @@ const MAX_RESPONSE_BYTES = 64 * 1024
 /** Longer than the server holds a waiting GET (20 s). */
 const TIMEOUT_MS = 30_000
 
-const fetchOnce: Http = async ({ method, url, body, signal }) => {
+const fetchOnce: Http = async ({ method, url, authorization, body, signal }) => {
   const timeout = AbortSignal.timeout(TIMEOUT_MS)
   const response = await fetch(url, {
     method,
     redirect: 'error',
+    ...(authorization === undefined ? {} : { headers: { authorization } }),
     signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
     ...(body === undefined ? {} : { body: Buffer.from(body) }),
   })

@@ -17,10 +17,12 @@ import { createAtRestSealer } from '../store/at-rest.ts'
 import { DeviceHomeError } from './device-home-error.ts'
 import { openFileStore } from './file-store.ts'
 import { destroyKeyFile, openKeyFile } from './key-file.ts'
+import { createPairingFile } from './pairing-file.ts'
 import { createWsTransport } from './ws-transport.ts'
 
 const KEY_FILE = 'storage.key'
 const STORE_FOLDER = 'store'
+const PAIRING_FILE = 'pairing'
 /** Room for the largest frame and the overhead of its sealing. */
 const MAX_FRAME_BYTES = DEFAULT_LIMITS.max_frame + 1024
 
@@ -47,8 +49,10 @@ export async function openHome(dir: string, { log, checkpointEvery }: HomeOption
       transport: createWsTransport({ maxFrameBytes: MAX_FRAME_BYTES }),
       clientInfo: `node ${process.versions.node}`,
     }
+    const keeper = createPairingFile(join(dir, PAIRING_FILE), sealer)
     return {
       ...platformParts,
+      keeper,
       openClient: (identity: Identity): Promise<Client> =>
         openClient({
           ...platformParts,
@@ -56,7 +60,10 @@ export async function openHome(dir: string, { log, checkpointEvery }: HomeOption
           identity,
           log,
           checkpointEvery,
-          onErased: () => destroyKeyFile(join(dir, KEY_FILE)),
+          onErased: async () => {
+            await keeper.forget()
+            await destroyKeyFile(join(dir, KEY_FILE))
+          },
         }).catch(toHomeError),
       close: () => store.close(),
     }

@@ -4,10 +4,12 @@ export { AccountError, type AccountErrorCode } from '../account/account-error.ts
 export type { DeviceSummary, StreamSummary } from '../account/directory.ts'
 export type { RevokedDevice } from '../account/forget-account.ts'
 export { REVOKE_REASONS, type RevokeReason } from '../account/manage-devices.ts'
+export type { PairingScreen, ShownOffer } from '../account/pair-account.ts'
 export type { RecoverableAccount, RecoveryStage } from '../account/recover-account.ts'
 export { isSamePhrase, type PhraseVerdict, type RecoverySheet } from '../account/recovery-sheet.ts'
 export { SetupError, type SetupErrorCode } from '../account/setup-error.ts'
 export type { NewDevice } from '../link/link.ts'
+export type { PairingStep } from '../pairing/run-pairing.ts'
 export type { VerifyProblem, VerifyReport } from '../verify.ts'
 export { DeviceHomeError, type DeviceHomeErrorCode } from './device-home-error.ts'
 export { openFileStore } from './file-store.ts'
@@ -21,4 +23,5 @@ export {
   openNodeDevice,
   type ServerOptions,
 } from './node-device.ts'
+export type { PairExistingOptions, PairedDevice, PairNewOptions } from './pairing-actions.ts'
 export { createWsTransport } from './ws-transport.ts'

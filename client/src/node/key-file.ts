@@ -63,7 +63,7 @@ export async function destroyKeyFile(path: string): Promise<void> {
 }
 
 /** The name of a new file is durable only once its folder is. */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, 'r')
   try {
     await folder.sync()

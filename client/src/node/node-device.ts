@@ -16,6 +16,7 @@ import { forgetAccount, loadRevoked, type RevokedDevice } from '../account/forge
 import { type Identity, loadIdentity, MAX_DEVICE_NAME_LENGTH } from '../account/identity.ts'
 import { invitationRequired, parseInvitation } from '../account/invitation.ts'
 import { joinAccount } from '../account/join-account.ts'
+import { findPairing } from '../account/pair-account.ts'
 import { type RecoverableAccount, recoverAccount } from '../account/recover-account.ts'
 import { type RecoverySheet, toRecoveryKeys } from '../account/recovery-sheet.ts'
 import { SetupError } from '../account/setup-error.ts'
@@ -31,6 +32,7 @@ import { type VerifyReport, verifyDevice } from '../verify.ts'
 import { type AccountActions, createAccountActions } from './account-actions.ts'
 import { fetchHttp } from './fetch-http.ts'
 import { describePlatform, openHome, toHomeError } from './home.ts'
+import { createPairingActions, type PairingActions, type PairNewOptions } from './pairing-actions.ts'
 import { reachServer, withTimeout } from './reach-server.ts'
 
 export interface NodeDeviceOptions {
@@ -97,7 +99,7 @@ export interface RecoverOptions extends ServerOptions {
   confirm(account: RecoverableAccount): Promise<boolean>
 }
 
-export interface NodeDevice extends AccountActions {
+export interface NodeDevice extends AccountActions, Omit<PairingActions, 'pairNew'> {
   readonly homeDir: string
   /** `undefined` before `initialise` or `link`. */
   account(): Account | undefined
@@ -105,6 +107,10 @@ export interface NodeDevice extends AccountActions {
   initialise(options: InitialiseOptions): Promise<{ readonly account: Account; readonly sheet: RecoverySheet }>
   /** Joins an account that another device approves. Rejects with a `SetupError`. */
   link(options: LinkOptions): Promise<Account>
+  /** Joins an account by a code or a QR; `undefined` when it was declined there. Rejects with a `SetupError`. */
+  pairNew(options: PairNewOptions): Promise<Account | undefined>
+  /** The pairing under way in this home, as this device's part in it. */
+  pairingPart(): Promise<'existing' | 'new' | undefined>
   /** Signs in the device that made the request; `undefined` when `confirm` declined. Rejects with a `SetupError`. */
   approve(options: ApproveOptions): Promise<{ readonly device: DeviceSummary; readonly logSeq: number } | undefined>
   /**
@@ -145,6 +151,8 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   try {
     const stored = await loadIdentity(crypto, store, sealer).catch(toHomeError)
     if (stored !== undefined) await adopt(stored)
+    // One that is past its time is not kept until somebody pairs again.
+    await findPairing(home)
   } catch (error) {
     await home.close()
     throw error
@@ -184,6 +192,14 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   const refuseSetUp = (): void => {
     if (identity !== undefined) throw new SetupError('already_set_up', 'This home belongs to an account already.')
   }
+  const pairing = createPairingActions({
+    ...home,
+    http: fetchHttp,
+    require: () => {
+      const current = requireSetUp()
+      return { ...current, isManager: current.account.role === 'manager' }
+    },
+  })
 
   return {
     ...actions,
@@ -221,6 +237,15 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       await adopt(await joinAccount({ ...home, http: fetchHttp }, joining))
       return requireSetUp().account
     },
+    pairExisting: pairing.pairExisting,
+    pairNew: async (options) => {
+      refuseSetUp()
+      const joined = await pairing.pairNew({ ...options, name: checkName(options.name) })
+      if (joined === undefined) return undefined
+      await adopt(joined)
+      return requireSetUp().account
+    },
+    pairingPart: async () => (await findPairing(home))?.part,
     approve: async ({ request: text, confirm, signal }) => {
       const current = requireSetUp()
       if (current.account.role !== 'manager') {

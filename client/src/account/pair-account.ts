@@ -1,0 +1,127 @@
+// Pairs this device with another over a mailbox at the server (PROTOCOL F): as the one that belongs to the account, or as
+// the one that is to. What is under way is kept, and the next call goes on with it.
+
+import { type Crypto, equalBytes } from '@valise/protocol'
+import type { Clock } from '../clock.ts'
+import type { Http } from '../http.ts'
+import { type BeginParts, beginPairing, hashOffer, planPairing } from '../pairing/begin-pairing.ts'
+import { createPairingMailbox, joinPairingMailbox, openPairingMailbox } from '../pairing/mailbox.ts'
+import type { PairingPart } from '../pairing/offer.ts'
+import { type PairingKeeper, type PairingRecord, parsePairingRecord } from '../pairing/record.ts'
+import { type PairingOutcome, type PairingStep, type RunPairingParts, runPairing } from '../pairing/run-pairing.ts'
+import { checkServerUrl } from './first-contact.ts'
+import type { ServerPin } from './identity.ts'
+
+export interface PairParts {
+  readonly crypto: Crypto
+  readonly clock: Clock
+  readonly http: Http
+  readonly keeper: PairingKeeper
+}
+
+export interface ShownOffer {
+  /** For a QR. */
+  readonly url: string
+  /** To be typed. */
+  readonly code: string
+  readonly isResumed: boolean
+}
+
+/** What a person follows. */
+export interface PairingScreen {
+  onShown(offer: ShownOffer): void
+  onStep(step: PairingStep): void
+  /** A pairing that was interrupted goes on. */
+  onResumed(): void
+}
+
+export interface Pairing {
+  readonly part: PairingPart
+  readonly server: ServerPin
+  /** What was scanned or typed; without it this device displays. */
+  readonly offer: string | undefined
+  /** Ends what is under way, and begins anew. */
+  readonly isFresh: boolean
+  readonly screen: PairingScreen
+  readonly signal: AbortSignal | undefined
+  /** Makes the keys of a new device, when a pairing begins. */
+  createNewDevice(): Promise<PairingRecord['newDevice']>
+  /** As a device of the account. Without a session the address counts. */
+  readonly openInSession: BeginParts['open'] | undefined
+  side(record: PairingRecord): RunPairingParts['side']
+  /** The device is in, or let another in; only then is what is stored forgotten. */
+  finish(outcome: PairingOutcome, record: PairingRecord): Promise<void>
+}
+
+/** The pairing under way on this device, if there is one that has time left. */
+export async function findPairing({ keeper, clock }: Pick<PairParts, 'keeper' | 'clock'>) {
+  const stored = await keeper.load()
+  const record = stored === undefined ? undefined : parsePairingRecord(stored)
+  if (record !== undefined && record.endsAtMs > clock.now()) return record
+  if (stored !== undefined) await keeper.forget()
+  return undefined
+}
+
+/** Rejects with a `SetupError`. */
+export async function pairDevice(parts: PairParts, pairing: Pairing): Promise<PairingOutcome> {
+  const { crypto, clock, http, keeper } = parts
+  const { server, part, offer, screen, signal } = pairing
+  const httpParts = { http, clock, httpUrl: checkServerUrl(server.url), signal: signal ?? new AbortController().signal }
+  const before = await findPairing(parts)
+  const isResumed = before !== undefined && !pairing.isFresh && isSamePairing(crypto, before, pairing)
+  if (before !== undefined && !isResumed) await giveUp(before)
+  if (isResumed) screen.onResumed()
+  const begun = isResumed
+    ? before
+    : planPairing(parts, {
+        part,
+        server,
+        offer,
+        newDevice: await pairing.createNewDevice(),
+      })
+  const running =
+    begun.stage === 'running'
+      ? begun
+      : await beginPairing(
+          {
+            crypto,
+            clock,
+            keeper,
+            open:
+              pairing.openInSession ??
+              (({ mailboxId, seatKey }) => openPairingMailbox({ ...httpParts, seatKey }, mailboxId)),
+            join: (target, seatKey) => joinPairingMailbox({ ...httpParts, seatKey }, target),
+          },
+          begun,
+        )
+  if (running.shown !== undefined) screen.onShown({ ...running.shown, isResumed })
+  const mailboxOf = (ending: AbortSignal) =>
+    createPairingMailbox({ ...httpParts, seatKey: running.seatKey, signal: ending }, running.state.mailboxId)
+  const outcome = await runPairing(
+    { crypto, clock, keeper, mailboxOf, side: pairing.side(running), onStep: screen.onStep, signal },
+    running,
+  )
+  await pairing.finish(outcome, running)
+  // Who let the other in leaves it to the other, who has still to read that.
+  if (part === 'new') await mailboxOf(httpParts.signal).end('ended')
+  await keeper.forget()
+  return outcome
+
+  async function giveUp(record: PairingRecord): Promise<void> {
+    const mailboxId = record.stage === 'running' ? record.state.mailboxId : undefined
+    if (mailboxId !== undefined) {
+      const hasUnproved = record.stage === 'running' && record.state.type === 'answered'
+      const mailbox = createPairingMailbox({ ...httpParts, seatKey: record.seatKey }, mailboxId)
+      await mailbox.end(hasUnproved ? 'failed' : 'ended')
+    }
+    await keeper.forget()
+  }
+}
+
+/** Without a code, whatever is under way goes on; with one, what it began. */
+function isSamePairing(crypto: Crypto, record: PairingRecord, { part, server, offer }: Pairing): boolean {
+  if (record.part !== part || !equalBytes(record.server.fingerprint, server.fingerprint)) return false
+  return (
+    offer === undefined || (record.offerHash !== undefined && equalBytes(record.offerHash, hashOffer(crypto, offer)))
+  )
+}

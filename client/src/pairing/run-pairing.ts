@@ -1,0 +1,199 @@
+// Carries a pairing to its end (PROTOCOL F): stores each state before anything of it leaves the device, posts what was not
+// posted yet, and gets what the machine needs next. Ended at any moment and started again, it goes on from there.
+
+import { type Crypto, type DeviceRecord, deviceIdOf } from '@valise/protocol'
+import { formatDeviceFingerprint } from '../account/fingerprint.ts'
+import { SetupError } from '../account/setup-error.ts'
+import type { Clock } from '../clock.ts'
+import type { NewDevice } from '../link/link.ts'
+import { type CeremonyInput, type CeremonyNeed, needOf, OFFER_LIFETIME_MS, slotOf, stepCeremony } from './ceremony.ts'
+import type { CeremonyOutcome, CeremonyState, PairingFailure } from './ceremony-state.ts'
+import type { PairingMailbox } from './mailbox.ts'
+import type { PairingIntroduction, PairingInvitation } from './messages.ts'
+import { encodePairingRecord, type PairingKeeper, type RecordAt } from './record.ts'
+
+export interface PairingStep {
+  readonly type: CeremonyState['type']
+  /** The four digits, on the new device as soon as both have proved that they know the secret. */
+  readonly check: string | undefined
+}
+
+/** What the existing device does at its moments. */
+export interface ExistingSide {
+  invite(): PairingInvitation
+  /** The digits that a person typed; undefined when he declined. */
+  decide(device: NewDevice, signal: AbortSignal): Promise<string | undefined>
+  /** Signs it in, or finds that it is: the entry's position. */
+  add(
+    device: { readonly record: DeviceRecord; readonly proof: Uint8Array },
+    signal: AbortSignal,
+  ): Promise<{ readonly seq: number; readonly head: Uint8Array }>
+}
+
+/** What the new device does at its moments. */
+export interface NewSide {
+  /** Its keys must survive from here on. */
+  introduce(invitation: PairingInvitation): Promise<PairingIntroduction>
+}
+
+export interface RunPairingParts {
+  readonly crypto: Crypto
+  readonly clock: Clock
+  readonly keeper: PairingKeeper
+  readonly mailboxOf: (signal: AbortSignal) => PairingMailbox
+  readonly side:
+    | { readonly part: 'existing'; readonly existing: ExistingSide }
+    | { readonly part: 'new'; readonly new: NewSide }
+  onStep(step: PairingStep): void
+  /** Given up for now: what is stored stays. */
+  readonly signal: AbortSignal | undefined
+}
+
+export type PairingOutcome = Exclude<CeremonyOutcome, { readonly type: 'failed' }>
+
+const FAILURES: Readonly<Record<PairingFailure, string>> = {
+  wrong_code:
+    'The two devices do not share one secret: the code was mistyped, the server showed them different keys, or somebody else took part. Nothing was let in, and this pairing is destroyed. Begin a new one.',
+  same_part: 'Both devices belong to an account, or neither does. One that does and one that does not can be paired.',
+  offer_expired: 'Nobody joined in time. Begin a new pairing.',
+  wrong_digits:
+    'Those are not the four digits of the device that asks: it may be another one than you mean. It was not let in, and this pairing is destroyed.',
+  message_altered:
+    'A message was changed, swapped or repeated on its way. Nothing was let in; this pairing is destroyed.',
+  message_unreadable: 'The other device, or the server, sent what is no message of a pairing. Nothing was let in.',
+  wrong_server_key:
+    'The two devices see different server keys: someone may be between them and the server. Nothing was let in.',
+  keys_not_proved: 'The new device did not prove that its keys are its own. It was not let in.',
+  role_refused: 'The new device asks for more than a member may. It was not let in.',
+  expired: 'The pairing was not finished in time, and is gone. Begin a new one.',
+  other_failed:
+    'The other device ended this pairing because it failed: a wrong code, wrong digits, or somebody else took part. It is destroyed. Begin a new one.',
+  other_ended: 'The pairing was ended from the other side. Begin a new one.',
+  given_up: 'Given up.',
+}
+
+/** All others destroy the mailbox, and the other device says so, too. */
+const ENDED_BY_OTHERS: ReadonlySet<PairingFailure> = new Set(['expired', 'other_failed', 'other_ended'])
+
+/** Rejects with a `SetupError`: `pairing_failed` for good, `aborted` and `server_unreachable` when it can go on. */
+export async function runPairing(parts: RunPairingParts, record: RecordAt<'running'>): Promise<PairingOutcome> {
+  const { crypto, clock, keeper } = parts
+  const deadline = createDeadline(clock)
+  const signal = parts.signal === undefined ? deadline.signal : AbortSignal.any([deadline.signal, parts.signal])
+  const mailbox = parts.mailboxOf(signal)
+  const step = (input: CeremonyInput): CeremonyState => stepCeremony({ crypto, nowMs: clock.now() }, state, input)
+  let { state } = record
+  let posted = 0
+  let told: CeremonyState['type'] | undefined
+  try {
+    for (;;) {
+      const shown = state.type === 'offered' ? record.shown : undefined
+      await keeper.save(encodePairingRecord({ ...record, state, shown }))
+      deadline.set(deadlineOf(record, state))
+      if (state.type !== told) parts.onStep({ type: state.type, check: checkOf(state) })
+      told = state.type
+      const unposted = state.sent[posted]
+      if (unposted !== undefined) {
+        const answer = await mailbox.post(slotOf(state.seat, posted), unposted)
+        // What has ended here needs no mailbox any more.
+        if (answer.type === 'stored' || state.type === 'ended') posted += 1
+        else state = step({ type: 'end', failure: answer.failure })
+        continue
+      }
+      const need = needOf(state)
+      if (need.type === 'nothing') return await conclude(parts, mailbox, need.outcome)
+      state = step(await obtain(parts, mailbox, need, signal))
+    }
+  } catch (error) {
+    if (parts.signal?.aborted === true)
+      throw new SetupError('aborted', 'Interrupted. Pair again within its ten minutes to go on from here.', {
+        cause: error,
+      })
+    if (!deadline.signal.aborted) throw error
+    await mailbox.end(state.type === 'answered' ? 'failed' : 'ended')
+    await keeper.forget()
+    const text = FAILURES[state.type === 'offered' ? 'offer_expired' : 'expired']
+    throw new SetupError('pairing_failed', text, { cause: error })
+  } finally {
+    deadline.cancel()
+  }
+}
+
+async function conclude(
+  { keeper }: RunPairingParts,
+  mailbox: PairingMailbox,
+  outcome: CeremonyOutcome,
+): Promise<PairingOutcome> {
+  if (outcome.type !== 'failed') return outcome
+  if (!ENDED_BY_OTHERS.has(outcome.failure)) await mailbox.end('failed')
+  await keeper.forget()
+  throw new SetupError('pairing_failed', FAILURES[outcome.failure])
+}
+
+async function obtain(
+  parts: RunPairingParts,
+  mailbox: PairingMailbox,
+  need: Exclude<CeremonyNeed, { readonly type: 'nothing' }>,
+  signal: AbortSignal,
+): Promise<CeremonyInput> {
+  switch (need.type) {
+    case 'message': {
+      const taken = await mailbox.take(need.slot)
+      return taken.type === 'message' ? taken : { type: 'end', failure: taken.failure }
+    }
+    case 'invitation':
+      return { type: 'invitation', invitation: existingOf(parts).invite() }
+    case 'introduction':
+      return { type: 'introduction', introduction: await newOf(parts).introduce(need.invitation) }
+    case 'decision': {
+      const device = describeNewDevice(parts.crypto, need.introduction)
+      const digits = await existingOf(parts).decide(device, signal)
+      signal.throwIfAborted()
+      return { type: 'decision', digits }
+    }
+    case 'entry': {
+      const { record, proof } = need.introduction
+      const { seq, head } = await existingOf(parts).add({ record, proof }, signal)
+      return { type: 'entry', seq, entryHash: head }
+    }
+  }
+}
+
+function existingOf({ side }: RunPairingParts): ExistingSide {
+  if (side.part !== 'existing') throw new Error('a new device lets nobody in')
+  return side.existing
+}
+
+function newOf({ side }: RunPairingParts): NewSide {
+  if (side.part !== 'new') throw new Error('a device of an account introduces itself to nobody')
+  return side.new
+}
+
+/** What a person is shown of a device that asks to come in. */
+export function describeNewDevice(crypto: Crypto, { record, name, platform }: PairingIntroduction): NewDevice {
+  return { name, platform, deviceFingerprint: formatDeviceFingerprint(deviceIdOf(crypto, record)) }
+}
+
+/** An offer that nobody takes up ends before the pairing would. */
+const deadlineOf = ({ endsAtMs }: RecordAt<'running'>, state: CeremonyState): number =>
+  state.type === 'offered' ? Math.min(endsAtMs, state.offeredAtMs + OFFER_LIFETIME_MS.code) : endsAtMs
+
+const checkOf = (state: CeremonyState): string | undefined =>
+  state.part === 'new' && 'channel' in state && state.type !== 'answered' ? state.channel.check : undefined
+
+/** A signal that aborts at a time which may be set anew. */
+function createDeadline(clock: Clock) {
+  const controller = new AbortController()
+  let cancel: () => void = () => {}
+  let setFor: number | undefined
+  return {
+    signal: controller.signal,
+    set: (atMs: number): void => {
+      if (atMs === setFor) return
+      setFor = atMs
+      cancel()
+      cancel = clock.after(Math.max(0, atMs - clock.now()), () => controller.abort())
+    },
+    cancel: () => cancel(),
+  }
+}
