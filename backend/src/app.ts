@@ -359,7 +359,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       sweep,
       cleanMailboxes: async () => {
         await deleteExpiredMailboxes(db).catch(onFailure)
-        await deleteExpiredPairings(db).then(metrics.pairing.countExpired, onFailure)
+        await deleteExpiredPairings(db).then((count) => metrics.pairing.countPairing('expired', count), onFailure)
         await deleteOldUses(db).catch(onFailure)
       },
       cleanInvitations: () => deleteExpiredInvitations(db).catch(onFailure),

@@ -6,9 +6,8 @@ const PAIRING_EVENTS = ['opened', 'joined', 'join_failed', 'failed', 'ended', 'e
 export type PairingEvent = (typeof PAIRING_EVENTS)[number]
 
 export interface PairingMetrics {
-  countPairing(event: PairingEvent): void
-  /** Mailboxes that went by the clock, nobody having ended them. */
-  countExpired(count: number): void
+  /** `expired`: went by the clock, nobody having ended it. */
+  countPairing(event: PairingEvent, count?: number): void
   /** Where to read, at each scrape, the requests that wait for a message. */
   watchWaits(read: () => number): void
 }
@@ -19,8 +18,7 @@ export function createPairingMetrics({ counter, watchedGauge }: MetricKinds): Pa
   })
   const waits = watchedGauge('valise_mailbox_waits', 'Requests that wait for a message in a mailbox')
   return {
-    countPairing: (event) => pairings.inc({ event }),
-    countExpired: (count) => pairings.inc({ event: 'expired' }, count),
+    countPairing: (event, count) => pairings.inc({ event }, count),
     watchWaits: waits.watch,
   }
 }
