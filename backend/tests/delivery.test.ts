@@ -46,6 +46,7 @@ function createScene(options: { head: number; pageSize?: number; allowance?: num
     delivery: createDelivery({
       deviceId: OWN,
       readPage: (after, max) => new Promise((resolve, reject) => reads.push({ after, resolve, reject, max })),
+      isEmptied: async () => false,
       allowance: () => bounds.allowance,
       send: (items, through) => {
         sent.push(...items.map((sentItem) => sentItem.userSeq))

@@ -23,6 +23,7 @@ async function createMember(options: { isBroken?: boolean } = {}) {
   const delivery = createDelivery({
     deviceId: new Uint8Array(16),
     readPage: async (after) => ({ items: [], through: after, prunedThrough: 0 }),
+    isEmptied: async () => false,
     allowance: () => 100,
     send: () => {},
     sendEncoded: ({ from, to }) => take(`events ${from}–${to}`),

@@ -5,6 +5,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
+import { addAccount } from './commands/account.ts'
 import { addApprove } from './commands/approve.ts'
 import { addDevices } from './commands/devices.ts'
 import { addInit } from './commands/init.ts'
@@ -97,6 +98,7 @@ const COMMANDS: readonly AddCommand[] = [
   addTop,
   addDoctor,
   addConfig,
+  addAccount,
 ]
 
 function createProgram(run: Run, output: Output): Command {

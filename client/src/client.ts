@@ -96,6 +96,11 @@ export interface Client {
   /** Events that the application may have applied and that a revocation made void: those known at once, then new ones. */
   onVoided(listener: (events: readonly VoidedEvent[]) => void): () => void
   /**
+   * Signs the end of the account, once a session is up, and resolves when the server has none of it any more; goes on
+   * asking while the server is away. This device's own store stays as it is.
+   */
+  closeAccount(signal?: AbortSignal): Promise<void>
+  /**
    * The machine woke up, or its network changed: asks the server at once whether it is still there, with a deadline of
    * five seconds, and comes back at once if the client waits to do so.
    */

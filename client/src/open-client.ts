@@ -4,6 +4,7 @@ import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import type { AppendParts } from './account/append-entry.ts'
+import { closeAccount } from './account/close-account.ts'
 import { createEpochWatch } from './account/epoch-age.ts'
 import { forgetRevoked } from './account/forget-account.ts'
 import { changeRole, replaceRecovery, revokeDevices, rotateEpoch } from './account/manage-devices.ts'
@@ -299,6 +300,12 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       if (answer?.type !== 'pairing_opened') throw new SessionLostError('the session ended')
       return { nameplate: answer.nameplate, lifetimeMs: answer.lifetime_ms }
     },
+    closeAccount: (signal) =>
+      manage(isUp, closeAccount, signal).catch((error: unknown) => {
+        // Its own answer may be lost, and the server says of a new session that there is no such account.
+        const cause = stopCause()
+        if (cause?.type !== 'refused' || cause.code !== 'account_deleted') throw error
+      }),
     checkLiveness: connector.checkLiveness,
     publishProfile: (profile = identity) => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(profile)),
     close: async () => {

@@ -18,7 +18,7 @@ import {
   type SealedBox,
   type UserId,
 } from '@valise/protocol'
-import type { Database } from '../db/postgres.ts'
+import type { Database, TransactionOptions } from '../db/database.ts'
 import { appendDeviceLogEntry, insertGenesis, readDeviceLog } from '../db/queries/device-log.ts'
 import { findUser } from '../db/queries/users.ts'
 import { describeChange, revokedBetween } from './log-change.ts'
@@ -67,6 +67,15 @@ export interface Accounts {
 const MAX_KEPT_WEIGHT = 20_000
 /** When a log is full, whoever lost a device can still cut it off. */
 const RESERVED_ENTRIES = 100
+
+/**
+ * Of each statement that ends an account: one deletes all of its events, and a million of them may take longer than any
+ * other statement is given.
+ */
+const CLOSE_TIMEOUT_MS = 10 * 60_000
+
+const transactionOf = (after: DeviceLogState): TransactionOptions =>
+  after.isClosed ? { name: 'close_account', timeoutMs: CLOSE_TIMEOUT_MS } : { name: 'append_device_log' }
 
 export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsParts): Accounts {
   const logs = createVerifiedLogs({
@@ -142,7 +151,7 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       if (state.seq >= maxEntriesFor(applied.entry.operation.type)) return { type: 'refused', rule: 'too_many_entries' }
       if (!holdsEnvelopes(state, message.boxes, message.prev_box)) return { type: 'envelope_mismatch' }
       const change = describeChange({ crypto, before, after: state, ...message })
-      const outcome = await db.transaction({ name: 'append_device_log' }, (tx) => appendDeviceLogEntry(tx, change))
+      const outcome = await db.transaction(transactionOf(state), (tx) => appendDeviceLogEntry(tx, change))
       if (outcome === 'head_moved') return { type: 'log_head_moved' }
       if (outcome === 'key_taken') return { type: 'refused', rule: 'key_reused' }
       logs.keep(state)

@@ -100,6 +100,11 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     const delivery = createDelivery({
       deviceId,
       readPage: (after, maxEvents) => parts.readPage(session, after, Math.min(maxEvents, parts.limits.max_page_events)),
+      isEmptied: async () => {
+        const isDeleted = (await parts.findDevice(deviceId, userId))?.user.isDeleted === true
+        if (isDeleted) connection.close('account_deleted')
+        return isDeleted
+      },
       allowance: connection.allowance,
       send: (items, through) => {
         connection.countDelivered(items.length)

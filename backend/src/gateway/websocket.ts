@@ -35,7 +35,6 @@ export interface WebSocketGatewayParts {
   now(): number
   /** Milliseconds until the requester may begin a handshake; undefined: now (LIM-2). */
   refuseHandshake(request: IncomingMessage): number | undefined
-  /** The key that the limits of a requester's address are kept by. */
   addressOf(request: IncomingMessage): string
   createHandshake(): GatewayHandshake
   readonly service: ConnectionService
@@ -84,8 +83,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
   const ticking = setInterval(() => {
     for (const peer of [...sockets.values()]) peer.tick()
-  }, TICK_MS)
-  ticking.unref()
+  }, TICK_MS).unref()
   watchSockets(metrics, sockets)
 
   const accept = (socket: WebSocket, transport: Duplex, address: string): void => {

@@ -26,6 +26,8 @@ export interface Page {
 export interface DeliveryParts {
   readonly deviceId: Uint8Array
   readPage(afterUserSeq: number, maxEvents: number): Promise<Page>
+  /** Asked when the log ends before a head that was known. True: the account is gone, and its session is being closed. */
+  isEmptied(): Promise<boolean>
   /** Events that may be sent now: 0 while the socket's buffer is full or the session keys are used up. */
   allowance(): number
   send(items: readonly LogItem[], through: number): void
@@ -95,6 +97,12 @@ export function createDelivery(parts: DeliveryParts): Delivery {
         const startedIn = generation
         const page = await parts.readPage(state.cursor, allowance)
         if (startedIn !== generation || state.type !== 'catching_up') continue
+        if (page.through === state.cursor && state.cursor < knownHead) {
+          // Rows go only with their account: nothing is complete up to here, and nobody shall be told that it is.
+          const isEmptied = await parts.isEmptied()
+          if (isEmptied) return close()
+          if (startedIn !== generation || state.type !== 'catching_up') continue
+        }
         applyPage(page, state.cursor, state.isReplay)
       }
     } catch (error) {
@@ -127,6 +135,11 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     parts.onCatchUp()
     setState({ type: 'catching_up', cursor, isReplay: false, isBehind })
     void catchUp()
+  }
+
+  const close = (): void => {
+    generation++
+    setState({ type: 'closed' })
   }
 
   return {
@@ -170,9 +183,6 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     resume: () => {
       if (state.type === 'catching_up') void catchUp()
     },
-    close: () => {
-      generation++
-      setState({ type: 'closed' })
-    },
+    close,
   }
 }

@@ -138,6 +138,7 @@ export async function attachDevice(
   const delivery = createDelivery({
     deviceId: READER_ID,
     readPage: async (after, maxEvents) => memoryLog.readPage(user, after, maxEvents),
+    isEmptied: async () => false,
     allowance: () => 100,
     send: receive,
     sendEncoded: ({ items }) => {

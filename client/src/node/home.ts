@@ -65,6 +65,8 @@ export async function openHome(dir: string, { log, checkpointEvery }: HomeOption
             await destroyKeyFile(join(dir, KEY_FILE))
           },
         }).catch(toHomeError),
+      /** What the store held opens no more. */
+      destroyKey: () => destroyKeyFile(join(dir, KEY_FILE)),
       close: () => store.close(),
     }
   } catch (error) {

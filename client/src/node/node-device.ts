@@ -120,6 +120,11 @@ export interface NodeDevice extends AccountActions, Omit<PairingActions, 'pairNe
   recover(options: RecoverOptions): Promise<Account | undefined>
   /** What is left of a device that was revoked; `undefined` on any other. */
   revoked(): Promise<RevokedDevice | undefined>
+  /**
+   * Ends the account: on the server at once and for all devices, and here, where keys and events are erased after it. The
+   * other devices are told, and keep what they hold. Rejects with a `SetupError`, and as the client does.
+   */
+  deleteAccount(signal?: AbortSignal): Promise<void>
   /** The one client of this home. Throws a `SetupError` before there is an account. */
   client(): Client
   devices(): Promise<DeviceSummary[]>
@@ -284,6 +289,19 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       if (device === undefined) throw new SetupError('link_failed', 'The new device is missing in the device log.')
       const { name, platform } = approved
       return { device: { ...device, name, platform }, logSeq: approved.seq }
+    },
+    deleteAccount: async (signal) => {
+      const current = requireSetUp()
+      if (current.account.role !== 'manager') {
+        throw new SetupError('not_a_manager', 'Only a manager can delete the account; do it on your first device.')
+      }
+      current.client.start()
+      await current.client.closeAccount(signal)
+      await current.client.close()
+      identity = undefined
+      client = undefined
+      await forgetAccount(store)
+      await home.destroyKey()
     },
     client: () => requireSetUp().client,
     devices: () => {

@@ -70,25 +70,35 @@ export type SessionEnding =
 const findEnded: Statement = {
   name: 'find_ended_sessions',
   text: `
-    select held.device_id, d.session_number, d.revoked_at is not null as is_revoked
+    select
+      held.device_id,
+      d.session_number,
+      d.revoked_at is not null as is_revoked,
+      u.deleted_at is not null as is_deleted
     from unnest($1::bytea[], $2::bytea[], $3::bigint[]) as held (user_id, device_id, session_number)
     left join devices as d on d.user_id = held.user_id and d.device_id = held.device_id
+    left join users as u on u.user_id = d.user_id
     where d.device_id is null or d.revoked_at is not null or d.session_number > held.session_number`,
+}
+
+interface EndedRow {
+  readonly device_id: Uint8Array
+  readonly session_number: number | null
+  readonly is_revoked: boolean
+  readonly is_deleted: boolean
 }
 
 /** Of the given sessions those that must end; of a superseded one with the newest number. */
 export async function findEndedSessions(db: Queryable, held: readonly NumberedSession[]): Promise<SessionEnding[]> {
   if (held.length === 0) return []
-  const rows = await db.query<{ device_id: Uint8Array; session_number: number | null; is_revoked: boolean }>(
-    findEnded,
-    [
-      formatByteaArray(held.map((session) => session.userId)),
-      formatByteaArray(held.map((session) => session.deviceId)),
-      formatIntegers(held.map((session) => session.number)),
-    ],
-  )
-  return rows.map(({ device_id: deviceId, session_number: number, is_revoked }) => {
-    if (number === null) return { type: 'deleted', deviceId }
+  const rows = await db.query<EndedRow>(findEnded, [
+    formatByteaArray(held.map((session) => session.userId)),
+    formatByteaArray(held.map((session) => session.deviceId)),
+    formatIntegers(held.map((session) => session.number)),
+  ])
+  return rows.map(({ device_id: deviceId, session_number: number, is_revoked, is_deleted }) => {
+    // The devices of a deleted account are revoked, too.
+    if (number === null || is_deleted) return { type: 'deleted', deviceId }
     return is_revoked ? { type: 'revoked', deviceId } : { type: 'superseded', deviceId, number }
   })
 }

@@ -1,0 +1,88 @@
+// `valise account delete`: the end of the account, for all its devices. Asked twice: yes, and the account's short id typed,
+// for what it removes comes back from nowhere.
+
+import type { NodeDevice } from '@valise/client/node'
+import { toHex } from '@valise/protocol'
+import { EXIT, MisuseError } from '../failure.ts'
+import { withHome } from '../home.ts'
+import { watchInterruption } from '../interruption.ts'
+import type { AddCommand, Invocation } from '../invocation.ts'
+
+/** Hexadecimal digits of the user id that are typed. */
+const SHORT_ID_LENGTH = 10
+
+interface DeleteOptions {
+  readonly confirm?: string
+}
+
+export const addAccount: AddCommand = (program, run) => {
+  const account = program.command('account').description('what concerns the account as a whole')
+  account
+    .command('delete')
+    .description('delete the account: on the server, for all devices and for good, and on this device')
+    .option('--confirm <id>', `the first ${SHORT_ID_LENGTH} characters of the user id, instead of typing them`)
+    .action(
+      run((invocation, options: DeleteOptions) =>
+        withHome(invocation.homeDir, (device) => deleteAccount(invocation, device, options)),
+      ),
+    )
+}
+
+async function deleteAccount(
+  { output, prompt, homeDir }: Invocation,
+  device: NodeDevice,
+  { confirm }: DeleteOptions,
+): Promise<number> {
+  const shortId = toHex(device.account()?.userId ?? new Uint8Array(0)).slice(0, SHORT_ID_LENGTH)
+  if (confirm !== undefined && confirm !== shortId) throw wrongId()
+  prompt.requireSomeone()
+  if (confirm === undefined && !prompt.canAsk) {
+    throw new MisuseError(
+      'nobody_to_ask',
+      `Nobody is here to type the account's id. Give it with --confirm ${shortId}.`,
+    )
+  }
+  const signal = watchInterruption(output)
+  const { heldEvents, outboxEvents } = await device.status()
+  const others = (await device.devices()).filter(
+    ({ isThisDevice, role, status }) => !isThisDevice && role !== 'recovery' && status === 'active',
+  )
+  output.notice(
+    'to_be_deleted',
+    [
+      'This deletes the account from its server, at once and for good: every event, the devices, the keys. Neither a device nor',
+      'the recovery phrase brings it back.',
+      `This device erases its keys and the ${heldEvents} events it holds, and ${outboxEvents} that were not sent yet.`,
+      `${others.length} other devices are told. What they hold stays there.`,
+    ].join('\n'),
+    { held_events: heldEvents, outbox_events: outboxEvents, other_devices: others.length },
+  )
+  if (!(await prompt.confirm('Delete the account?', signal))) return keep()
+  if (confirm === undefined) {
+    const typed = await prompt.ask(`Type its short id, ${shortId}: `, signal)
+    if (typed === '') return keep()
+    if (typed.toLowerCase() !== shortId) throw wrongId()
+  }
+  output.notice('deleting', 'Deleting; Ctrl-C gives up while the server has not answered.')
+  await device.deleteAccount(signal)
+  output.result(
+    `The account is deleted. The server holds nothing of it any more, and ${homeDir} no keys and no events.`,
+    {
+      type: 'account_deleted',
+      user: shortId,
+      home: homeDir,
+    },
+  )
+  return EXIT.success
+
+  function keep(): number {
+    output.notice('kept', 'Nothing was deleted.')
+    return EXIT.failure
+  }
+}
+
+const wrongId = (): MisuseError =>
+  new MisuseError(
+    'wrong_account',
+    `That is not this account's short id, and nothing was deleted. Expected the first ${SHORT_ID_LENGTH} characters of the user id in \`valise status\`.`,
+  )
