@@ -2,7 +2,7 @@
 // with its message only; nothing is swallowed.
 
 import { AccountError, ClientStoppedError, describeStop, PublishError } from '@valise/client'
-import { DeviceHomeError, SetupError } from '@valise/client/node'
+import { DeviceHomeError, ExportFileError, SetupError } from '@valise/client/node'
 
 export const EXIT = {
   success: 0,
@@ -68,6 +68,7 @@ export function describeFailure(error: unknown): Failure {
     const code = cause.type === 'alarm' ? cause.alarm.code : cause.type === 'refused' ? cause.code : cause.type
     return { exitCode: EXIT.alarm, code, text: describeStop(cause) }
   }
+  if (error instanceof ExportFileError) return { exitCode: EXIT.alarm, code: 'bad_export', text: error.message }
   if (error instanceof SetupError) return describeSetup(error)
   if (error instanceof AccountError) {
     const exitCode = ACCOUNT_MISUSES.has(error.code) ? EXIT.misuse : EXIT.failure

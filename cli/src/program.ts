@@ -8,6 +8,8 @@ import { Command, CommanderError } from 'commander'
 import { addAccount } from './commands/account.ts'
 import { addApprove } from './commands/approve.ts'
 import { addDevices } from './commands/devices.ts'
+import { addExport } from './commands/export.ts'
+import { addImport } from './commands/import.ts'
 import { addInit } from './commands/init.ts'
 import { addLink } from './commands/link.ts'
 import { addPair } from './commands/pair.ts'
@@ -98,6 +100,8 @@ const COMMANDS: readonly AddCommand[] = [
   addTop,
   addDoctor,
   addConfig,
+  addExport,
+  addImport,
   addAccount,
 ]
 

@@ -98,7 +98,7 @@ const REFUSAL_REMEDIES: Partial<Record<RefusalCode, string>> = {
     'Nothing was erased. Look at `valise devices` on another device: if this one is active there, the server does not tell the truth.',
   session_superseded: 'Another program uses the same device. End one of the two, then start again.',
   account_deleted:
-    'The account is gone from the server, for all devices and for good. What this device holds is kept; remove its home folder to erase it.',
+    'The account is gone from the server, for all devices and for good. What this device holds is kept, and `valise export FILE --offline` writes it out; remove its home folder to erase it.',
 }
 
 const OWN_TEXTS: Readonly<Record<Exclude<RefusalCode, ErrorCode>, string>> = {

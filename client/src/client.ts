@@ -31,6 +31,10 @@ export type ClientState =
 export interface PublishOptions {
   /** Seconds from storing to expiry; 0 = none. */
   readonly ttlS?: number
+  /** The application's time, Unix milliseconds; default: now. */
+  readonly atMs?: number
+  /** Stored together with the event, so that whoever reads from elsewhere goes on after it: a position by its name. */
+  readonly position?: { readonly name: string; readonly userSeq: number }
   readonly signal?: AbortSignal
 }
 

@@ -1,4 +1,5 @@
-// Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
+// Builds the client of a device over a store that already holds an account: device, engine and connector, wired. More than
+// 300 lines: it is the one place where the parts of a client meet.
 
 import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
@@ -25,8 +26,8 @@ import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
 import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
 import { createListeners, createPulse } from './signal.ts'
-import { storeKeys } from './store/layout.ts'
-import { put } from './store/store.ts'
+import { savePosition } from './store/positions.ts'
+import { createNameKeeper } from './store/stream-names.ts'
 
 export const DEFAULT_CHECKPOINT_EVERY = 200
 const RECONNECT_BASE_MS = 250
@@ -45,7 +46,6 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const changed = createPulse()
   let phase: { type: 'replaying'; head: number } | { type: 'live' } | undefined
   let isCheckpointQueued = false
-  const rememberedNames = new Set<string>()
 
   const device: DeviceParts = await openDeviceParts({
     store,
@@ -115,13 +115,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       isCheckpointQueued = false
     }
   }
-  const rememberName = async (streamName: string): Promise<void> => {
-    const streamId = rememberedNames.has(streamName) ? undefined : epochKeys.streamId(streamName)
-    if (streamId === undefined) return
-    const key = storeKeys.streamName(streamId)
-    await store.batch([put(key, sealer.seal(key, new TextEncoder().encode(streamName)))])
-    rememberedNames.add(streamName)
-  }
+  const rememberName = createNameKeeper({ store, sealer, epochKeys })
 
   /** The verified log says that this device is one no more: it stops, and keeps nothing that opens or proves anything. */
   const forget = (): void => {
@@ -237,17 +231,18 @@ export async function openClient(parts: ClientParts): Promise<Client> {
 
   return {
     start: connector.start,
-    publish: async (streamName, { type, body }, { ttlS = 0, signal } = {}) => {
+    publish: async (streamName, { type, body }, { ttlS = 0, atMs, position, signal } = {}) => {
       checkStreamName(streamName)
       const item = composeItem(
         { crypto, clock, maxPayload: device.limits.maxPayload },
-        { streamName, type, body, ttlS },
+        { streamName, type, body, ttlS, atMs },
       )
+      const also = position === undefined ? [] : [savePosition(position.name, position.userSeq)]
       const cause = stopCause()
       if (cause !== undefined) throw new PublishError('stopped', new ClientStoppedError(cause).message)
       try {
         // Admitted in the order of the calls: nothing is waited for before the outbox has the item.
-        await Promise.all([outbox.add(item, signal), rememberName(streamName)])
+        await Promise.all([outbox.add(item, signal, also), rememberName(streamName)])
       } catch (error) {
         if (signal?.aborted !== true) throw error
         throw new PublishError('aborted', 'Publishing was given up before the outbox had room.', { cause: error })
@@ -300,12 +295,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       if (answer?.type !== 'pairing_opened') throw new SessionLostError('the session ended')
       return { nameplate: answer.nameplate, lifetimeMs: answer.lifetime_ms }
     },
-    closeAccount: (signal) =>
-      manage(isUp, closeAccount, signal).catch((error: unknown) => {
-        // Its own answer may be lost, and the server says of a new session that there is no such account.
-        const cause = stopCause()
-        if (cause?.type !== 'refused' || cause.code !== 'account_deleted') throw error
-      }),
+    closeAccount: (signal) => manage(isUp, closeAccount, signal),
     checkLiveness: connector.checkLiveness,
     publishProfile: (profile = identity) => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(profile)),
     close: async () => {

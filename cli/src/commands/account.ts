@@ -54,6 +54,7 @@ async function deleteAccount(
       'the recovery phrase brings it back.',
       `This device erases its keys and the ${heldEvents} events it holds, and ${outboxEvents} that were not sent yet.`,
       `${others.length} other devices are told. What they hold stays there.`,
+      'To keep a copy: valise export FILE, before.',
     ].join('\n'),
     { held_events: heldEvents, outbox_events: outboxEvents, other_devices: others.length },
   )

@@ -1,8 +1,9 @@
 // A device whose home is a folder: sets it up, links others, and answers what it knows. One process at a time.
 // More than 300 lines: it is the list of what such a device can be asked.
 
-import { createByteReader, createByteWriter, type DeviceId, toHex, type UserId } from '@valise/protocol'
+import { type DeviceId, toHex, type UserId } from '@valise/protocol'
 import { createAccount } from '../account/create-account.ts'
+import { checkDeviceName } from '../account/device-name.ts'
 import {
   countHeldEvents,
   type DeviceSummary,
@@ -13,7 +14,7 @@ import {
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
 import { checkServerUrl, contactServer } from '../account/first-contact.ts'
 import { forgetAccount, loadRevoked, type RevokedDevice } from '../account/forget-account.ts'
-import { type Identity, loadIdentity, MAX_DEVICE_NAME_LENGTH } from '../account/identity.ts'
+import { type Identity, loadIdentity } from '../account/identity.ts'
 import { invitationRequired, parseInvitation } from '../account/invitation.ts'
 import { joinAccount } from '../account/join-account.ts'
 import { findPairing } from '../account/pair-account.ts'
@@ -26,10 +27,10 @@ import { approveRequest, type NewDevice } from '../link/link.ts'
 import { createMailbox } from '../link/mailbox.ts'
 import { isForServer, parseLinkRequest } from '../link/request.ts'
 import { DEFAULT_CHECKPOINT_EVERY } from '../open-client.ts'
-import { storeKeys } from '../store/layout.ts'
-import { put } from '../store/store.ts'
+import { readPosition, savePosition } from '../store/positions.ts'
 import { type VerifyReport, verifyDevice } from '../verify.ts'
 import { type AccountActions, createAccountActions } from './account-actions.ts'
+import { createDataActions, type DataActions } from './data-actions.ts'
 import { fetchHttp } from './fetch-http.ts'
 import { describePlatform, openHome, toHomeError } from './home.ts'
 import { createPairingActions, type PairingActions, type PairNewOptions } from './pairing-actions.ts'
@@ -99,7 +100,7 @@ export interface RecoverOptions extends ServerOptions {
   confirm(account: RecoverableAccount): Promise<boolean>
 }
 
-export interface NodeDevice extends AccountActions, Omit<PairingActions, 'pairNew'> {
+export interface NodeDevice extends AccountActions, DataActions, Omit<PairingActions, 'pairNew'> {
   readonly homeDir: string
   /** `undefined` before `initialise` or `link`. */
   account(): Account | undefined
@@ -120,11 +121,6 @@ export interface NodeDevice extends AccountActions, Omit<PairingActions, 'pairNe
   recover(options: RecoverOptions): Promise<Account | undefined>
   /** What is left of a device that was revoked; `undefined` on any other. */
   revoked(): Promise<RevokedDevice | undefined>
-  /**
-   * Ends the account: on the server at once and for all devices, and here, where keys and events are erased after it. The
-   * other devices are told, and keep what they hold. Rejects with a `SetupError`, and as the client does.
-   */
-  deleteAccount(signal?: AbortSignal): Promise<void>
   /** The one client of this home. Throws a `SetupError` before there is an account. */
   client(): Client
   devices(): Promise<DeviceSummary[]>
@@ -192,7 +188,15 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     adopt: (renamed) => {
       identity = renamed
     },
-    checkName,
+    checkName: checkDeviceName,
+  })
+  const data = createDataActions({
+    ...home,
+    require: requireSetUp,
+    forget: () => {
+      identity = undefined
+      client = undefined
+    },
   })
   const refuseSetUp = (): void => {
     if (identity !== undefined) throw new SetupError('already_set_up', 'This home belongs to an account already.')
@@ -208,6 +212,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
 
   return {
     ...actions,
+    ...data,
     homeDir,
     account,
     initialise: async ({ serverUrl, fingerprint, name, invitation: invitationText, confirmPhrase, signal }) => {
@@ -216,7 +221,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       const { server, registration } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
       if (registration === 'invite' && invitation === undefined) throw invitationRequired()
       await forgetAccount(store)
-      const profile = { server, name: checkName(name), platform: describePlatform(), invitation, signal }
+      const profile = { server, name: checkDeviceName(name), platform: describePlatform(), invitation, signal }
       const created = await createAccount(home, confirmPhrase === undefined ? profile : { ...profile, confirmPhrase })
       const opened = await adopt(created.identity)
       await opened.publishProfile()
@@ -227,7 +232,14 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       // A phrase that is none is told before anybody is asked.
       const recovery = await toRecoveryKeys(crypto, phrase)
       const { server } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
-      const recovering = { server, recovery, name: checkName(name), platform: describePlatform(), confirm, signal }
+      const recovering = {
+        server,
+        recovery,
+        name: checkDeviceName(name),
+        platform: describePlatform(),
+        confirm,
+        signal,
+      }
       const recovered = await recoverAccount(home, recovering)
       if (recovered === undefined) return undefined
       const opened = await adopt(recovered)
@@ -238,14 +250,14 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     link: async ({ serverUrl, fingerprint, name, onRequest, signal }) => {
       refuseSetUp()
       const { server } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
-      const joining = { server, name: checkName(name), platform: describePlatform(), onRequest, signal }
+      const joining = { server, name: checkDeviceName(name), platform: describePlatform(), onRequest, signal }
       await adopt(await joinAccount({ ...home, http: fetchHttp }, joining))
       return requireSetUp().account
     },
     pairExisting: pairing.pairExisting,
     pairNew: async (options) => {
       refuseSetUp()
-      const joined = await pairing.pairNew({ ...options, name: checkName(options.name) })
+      const joined = await pairing.pairNew({ ...options, name: checkDeviceName(options.name) })
       if (joined === undefined) return undefined
       await adopt(joined)
       return requireSetUp().account
@@ -290,19 +302,6 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       const { name, platform } = approved
       return { device: { ...device, name, platform }, logSeq: approved.seq }
     },
-    deleteAccount: async (signal) => {
-      const current = requireSetUp()
-      if (current.account.role !== 'manager') {
-        throw new SetupError('not_a_manager', 'Only a manager can delete the account; do it on your first device.')
-      }
-      current.client.start()
-      await current.client.closeAccount(signal)
-      await current.client.close()
-      identity = undefined
-      client = undefined
-      await forgetAccount(store)
-      await home.destroyKey()
-    },
     client: () => requireSetUp().client,
     devices: () => {
       const current = requireSetUp()
@@ -326,20 +325,11 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       }
     },
     verify: () => verifyDevice(crypto, requireSetUp().client.device),
-    position: async (name) => {
-      const value = await store.get(storeKeys.position(name))
-      return value === undefined ? 0 : createByteReader(value).u64()
-    },
-    setPosition: (name, userSeq) =>
-      store.batch([put(storeKeys.position(name), createByteWriter().u64(userSeq).finish())]),
+    position: (name) => readPosition(store, name),
+    setPosition: (name, userSeq) => store.batch([savePosition(name, userSeq)]),
     close: async () => {
       await client?.close()
       await home.close()
     },
   }
-}
-
-function checkName(name: string): string {
-  if (name.length > 0 && name.length <= MAX_DEVICE_NAME_LENGTH && !/\p{C}/u.test(name)) return name
-  throw new SetupError('bad_name', `A device's name has 1 to ${MAX_DEVICE_NAME_LENGTH} visible characters.`)
 }

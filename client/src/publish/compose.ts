@@ -14,6 +14,8 @@ export interface Composition {
   readonly type: string
   readonly body: Uint8Array
   readonly ttlS: number
+  /** The application's time; default: now. */
+  readonly atMs?: number | undefined
 }
 
 export interface ComposeParts {
@@ -36,7 +38,7 @@ export function checkStreamName(streamName: string): void {
 /** Throws a `PublishError`. */
 export function composeItem(
   { crypto, clock, maxPayload }: ComposeParts,
-  { streamName, type, body, ttlS }: Composition,
+  { streamName, type, body, ttlS, atMs }: Composition,
 ): OutboxItem {
   if (!Number.isInteger(ttlS) || ttlS < 0 || ttlS > MAX_TTL_S) {
     throw new PublishError('bad_ttl', `A lifetime is a whole number of seconds from 0 (none) to ${MAX_TTL_S}.`)
@@ -46,8 +48,11 @@ export function composeItem(
   }
   // A program without types could pass anything, and what no device can read would stop them all.
   if (!(body instanceof Uint8Array)) throw new PublishError('bad_content', "A content's body is a Uint8Array.")
+  if (atMs !== undefined && !(Number.isSafeInteger(atMs) && atMs >= 0)) {
+    throw new PublishError('bad_content', "A content's time is a whole number of milliseconds since 1970.")
+  }
   const now = clock.now()
-  const content = encodeContent({ type, atMs: now, body })
+  const content = encodeContent({ type, atMs: atMs ?? now, body })
   if (content.length > maxPayload) {
     const room = Math.max(0, maxPayload - (content.length - body.length))
     throw new PublishError('payload_too_large', `The content has ${body.length} bytes; the server takes ${room}.`)

@@ -29,8 +29,11 @@ export interface OutboxLimits {
 export const DEFAULT_OUTBOX_LIMITS: OutboxLimits = { maxEvents: 10_000, maxBytes: 64 * 1024 * 1024 }
 
 export interface Outbox {
-  /** Resolves when the item is durable; waits while the outbox is full; rejects with the signal's reason. */
-  add(item: OutboxItem, signal?: AbortSignal): Promise<void>
+  /**
+   * Resolves when the item is durable, and `also` in the same batch; waits while the outbox is full; rejects with the
+   * signal's reason.
+   */
+  add(item: OutboxItem, signal?: AbortSignal, also?: readonly StoreOperation[]): Promise<void>
   /** For the few items that the client publishes by itself: never waits for room. */
   addAtOnce(item: OutboxItem): Promise<void>
   /** Items after a position, in order, at most so many and so many bytes of content but at least one if there is one. */
@@ -73,7 +76,7 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
   // Items added while a batch is on its way to the disk share the next one.
   let pending: {
     readonly position: number
-    readonly operation: StoreOperation
+    readonly operations: readonly StoreOperation[]
     readonly resolve: () => void
     readonly reject: (error: unknown) => void
   }[] = []
@@ -84,7 +87,7 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
       const batch = pending
       pending = []
       try {
-        await store.batch(batch.map(({ operation }) => operation))
+        await store.batch(batch.flatMap(({ operations }) => operations))
         for (const { resolve } of batch) resolve()
       } catch (error) {
         for (const { position, reject } of batch) {
@@ -96,13 +99,13 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
     isWriting = false
   }
 
-  const append = (plaintext: Uint8Array): Promise<void> => {
+  const append = (plaintext: Uint8Array, also: readonly StoreOperation[] = []): Promise<void> => {
     const position = last + 1
     const key = storeKeys.outboxItem(position)
     const sealed = sealer.seal(key, plaintext)
     note(position, sealed.length)
     return new Promise((resolve, reject) => {
-      pending.push({ position, operation: put(key, sealed), resolve, reject })
+      pending.push({ position, operations: [put(key, sealed), ...also], resolve, reject })
       if (!isWriting) void write()
     })
   }
@@ -113,7 +116,7 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
   }
 
   return {
-    add: async (item, signal) => {
+    add: async (item, signal, also) => {
       const plaintext = encodeItem(item)
       const hasRoom = (): boolean =>
         sizeByPosition.size === 0 ||
@@ -123,7 +126,7 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
         while (!hasRoom()) await freed.next(signal)
         signal?.throwIfAborted()
         isAdmitted = true
-        return { written: append(plaintext) }
+        return { written: append(plaintext, also) }
       })
       // Whoever gives up need not wait for those before him to be admitted.
       const { written } = await orAbort(admitted, signal, () => isAdmitted)

@@ -4,20 +4,18 @@
 import {
   assembleEvent,
   type Crypto,
-  createByteReader,
   EVENT_NONCE_BYTES,
   type EventHeader,
   encodeEventHeader,
   encodeLeafInput,
-  isAllZero,
   leafHash,
   nextChain,
   type ParsedEvent,
-  paddedLength,
   type Signer,
   signChain,
 } from '@valise/protocol'
 import { openContentBytes, sealContentBytes } from './content-cipher.ts'
+import { pad, unpad } from './padding.ts'
 
 export interface SealedEvent {
   /** What is sent, and sent again unchanged after a reconnect. */
@@ -25,24 +23,6 @@ export interface SealedEvent {
   readonly leaf: Uint8Array
   /** The chain after this event: `chainPrev` of the device's next one. */
   readonly chain: Uint8Array
-}
-
-const LENGTH_BYTES = 4
-
-function pad(data: Uint8Array): Uint8Array {
-  const padded = new Uint8Array(paddedLength(data.length))
-  new DataView(padded.buffer).setUint32(0, data.length)
-  padded.set(data, LENGTH_BYTES)
-  return padded
-}
-
-/** The data, copied; `undefined` unless the length is exactly the padded one and the rest is zeros. */
-function unpad(padded: Uint8Array): Uint8Array | undefined {
-  const reader = createByteReader(padded)
-  const data = reader.prefixed(padded.length)
-  const zeros = reader.bytes(padded.length - LENGTH_BYTES - data.length)
-  if (!reader.finish() || padded.length !== paddedLength(data.length) || !isAllZero(zeros)) return undefined
-  return data.slice()
 }
 
 /** `contentKey` is `eventKey` of the epoch that the header names; `data` is empty exactly in a tombstone. */

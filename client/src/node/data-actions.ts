@@ -1,0 +1,84 @@
+// What a person does with all that his account holds: write it to a file, read such a file, and delete the account.
+
+import type { Crypto } from '@valise/protocol'
+import { AccountError } from '../account/account-error.ts'
+import { forgetAccount } from '../account/forget-account.ts'
+import { ClientStoppedError } from '../alarm.ts'
+import type { Client } from '../client.ts'
+import type { Clock } from '../clock.ts'
+import type { ExportSummary } from '../export/check-export.ts'
+import { type ImportCounts, importEvents, importPositionName } from '../export/import-events.ts'
+import { writeExport } from '../export/write-export.ts'
+import type { AtRestSealer } from '../store/at-rest.ts'
+import { readPosition } from '../store/positions.ts'
+import type { Store } from '../store/store.ts'
+
+export interface DataActions {
+  /**
+   * The lines of an export (docs/EXPORT.md), without their ends, of all this device holds; `streamNames` names streams that
+   * it never used. Ends this device's client first, so that nothing changes meanwhile.
+   */
+  exportLines(streamNames: readonly string[]): AsyncIterable<string>
+  /**
+   * Queues the events of an export that `checkExport` found sound, in order, and goes on where an import of the same file
+   * was interrupted. Rejects with an `ExportFileError`, and as `publish` does.
+   */
+  importLines(summary: ExportSummary, lines: AsyncIterable<string>, signal: AbortSignal): Promise<ImportCounts>
+  /**
+   * Ends the account: on the server at once and for all devices, and here, where keys and events are erased after it. The
+   * other devices are told, and keep what they hold. Waits for a server that is away.
+   */
+  deleteAccount(signal?: AbortSignal): Promise<void>
+}
+
+export interface DataActionsParts {
+  readonly store: Store
+  readonly sealer: AtRestSealer
+  readonly crypto: Crypto
+  readonly clock: Clock
+  /** Throws a `SetupError` before there is an account. */
+  require(): { readonly client: Client; readonly account: { readonly role: 'manager' | 'member' } }
+  /** This home belongs to no account any more. */
+  forget(): void
+  destroyKey(): Promise<void>
+}
+
+export function createDataActions(parts: DataActionsParts): DataActions {
+  const { store, sealer, crypto, clock } = parts
+
+  async function* exportLines(streamNames: readonly string[]): AsyncGenerator<string> {
+    const { client } = parts.require()
+    await client.close()
+    yield* writeExport({ store, sealer, crypto, clock, device: client.device, streamNames })
+  }
+
+  return {
+    exportLines,
+    importLines: async ({ exportId }, lines, signal) => {
+      const { client } = parts.require()
+      const positionName = importPositionName(exportId)
+      const done = await readPosition(store, positionName)
+      return importEvents({ client, clock, positionName, done, signal }, lines)
+    },
+    deleteAccount: async (signal) => {
+      const { client, account } = parts.require()
+      if (account.role !== 'manager') {
+        throw new AccountError('not_a_manager', 'Only a manager can delete the account; do it on a device that is one.')
+      }
+      client.start()
+      await client.closeAccount(signal).catch((error: unknown) => {
+        if (!saysDeleted(error)) throw error
+      })
+      await client.close()
+      parts.forget()
+      await forgetAccount(store)
+      await parts.destroyKey()
+    },
+  }
+}
+
+/** The answer to the entry was lost, and the server says of a new session that there is no such account. */
+const saysDeleted = (error: unknown): boolean =>
+  error instanceof ClientStoppedError &&
+  error.stopCause.type === 'refused' &&
+  error.stopCause.code === 'account_deleted'
