@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { root } from './command.mjs'
 
 const form = /^[a-z]+\.[a-z_]+\.[a-z_]+$/
-const inSource = /\bevent: '([^']*)'/g
+const inSource = /\b\w*[lL]og(?:ger)?\.(?:debug|info|warn|error)\(\s*\{\s*event: '([^']*)'/g
 const inTable = /^\| `([^`]*)` \|/gm
 
 /** One sentence for each fault. */

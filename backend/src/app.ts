@@ -304,7 +304,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         addressOf: (request) => clientAddressOf(request, config.trustedProxies),
       }),
       polls,
-      onFailure,
+      newRequestId: () => toHex(nodeCrypto.randomBytes(8)),
+      onFailure: (err, request) => log.error({ event: 'http.request.fail', request, err }, 'An HTTP request failed'),
     })
     const publicServer = createBoundedServer({
       handler: limitMailboxRequests({

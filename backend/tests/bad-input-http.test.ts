@@ -52,6 +52,12 @@ describe('F: mailboxes', () => {
     expect(Buffer.from(await (await get(`${mailbox}/0`)).arrayBuffer())).toEqual(whole)
   })
 
+  test('SEE-5: every answer names its request, each another', async () => {
+    const ids = await Promise.all(['/', '/v1'].map(async (path) => (await get(path)).headers.get('x-request-id')))
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{16}$/)
+    expect(new Set(ids).size).toBe(2)
+  })
+
   test('F: a slot is written once', async () => {
     const mailbox = newMailbox()
     expect(await outcome(put(`${mailbox}/3`, Buffer.from('first')))).toBe('201')

@@ -10,7 +10,7 @@ import { createDelivery, type Page } from '../log/delivery.ts'
 import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
 import type { Intake } from '../log/intake.ts'
 import type { Presence } from '../presence/presence.ts'
-import type { Log } from '../telemetry/log.ts'
+import { hashForLog, type Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { Connection } from './connection.ts'
@@ -93,8 +93,9 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
 
   const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
     const { userId, deviceId, deviceHash } = session
+    const sessionLog = log.child({ device: deviceHash, session: hashForLog(session.sessionId) })
     const onFailure = (error: unknown): void => {
-      log.error({ event: 'gateway.session.fail', device: deviceHash, err: error }, 'A request of a device failed')
+      sessionLog.error({ event: 'gateway.session.fail', err: error }, 'A request of a device failed')
     }
 
     const delivery = createDelivery({
@@ -152,7 +153,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       opening.end()
       try {
         await Promise.all([handler?.saveCursor(), presence?.end(), detach()])
-        log.debug({ event: 'gateway.session.end', device: deviceHash }, 'A session ended and left nothing behind')
+        sessionLog.debug({ event: 'gateway.session.end' }, 'A session ended and left nothing behind')
       } catch (error) {
         onFailure(error)
       }

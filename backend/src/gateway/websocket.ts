@@ -7,7 +7,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { createSessionChannel, ERRORS, type ErrorCode, errorEntry } from '@valise/protocol'
 import { type WebSocket, WebSocketServer } from 'ws'
-import type { Log } from '../telemetry/log.ts'
+import { hashForLog, type Log } from '../telemetry/log.ts'
 import type { GatewayMetrics } from '../telemetry/metrics.ts'
 import { type Connection, createConnection } from './connection.ts'
 import { SessionRefused } from './device-session.ts'
@@ -76,6 +76,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
   })
   const sockets = new Map<WebSocket, DrainingPeer & ObservedPeer & { tick(): void; updatePaused(): void }>()
   const turns = createHandshakeTurns(TURNS)
+  let acceptedCount = 0
   let pausedCount = 0
   let isPaused = false
   let isClosing = false
@@ -87,6 +88,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
   watchSockets(metrics, sockets)
 
   const accept = (socket: WebSocket, transport: Duplex, address: string): void => {
+    const socketLog = log.child({ connection: ++acceptedCount })
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
     /** While its session is being opened: it must learn that its socket is gone. */
     let opening: Connection | undefined
@@ -137,7 +139,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       const reason = dueRotation(connection)
       if (reason === undefined) return
       const sessionAge = now() - connection.keyState.establishedAtMs
-      log.info(
+      socketLog.info(
         {
           event: 'gateway.session.rotate',
           deviceId: deviceHash,
@@ -180,6 +182,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       }
       metrics.countHandshake(result.type === 'revoked' ? 'device_revoked' : 'ok')
       stage = { type: 'established', connection, service }
+      const names = { device: service.deviceHash, session: hashForLog(secrets.sessionId) }
+      socketLog.debug({ event: 'gateway.session.begin', ...names }, 'A session began')
       endTurn()
       updatePaused()
     }
@@ -219,7 +223,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       if (isBinary || stage.type === 'busy' || bytes.length > MAX_HANDSHAKE_BYTES) return refuse('handshake_failed')
       receiveHandshake(stage, bytes.toString('utf8')).catch((error: unknown) => {
         if (error instanceof SessionRefused) return refuse(error.code)
-        log.error({ event: 'gateway.handshake.fail', err: error }, 'A handshake could not be finished')
+        socketLog.error({ event: 'gateway.handshake.fail', err: error }, 'A handshake could not be finished')
         refuse('server_overloaded')
       })
     })
@@ -231,7 +235,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     })
 
     socket.on('error', (error) => {
-      log.debug({ event: 'gateway.socket.fail', err: error }, 'A socket failed')
+      socketLog.debug({ event: 'gateway.socket.fail', err: error }, 'A socket failed')
     })
     socket.on('close', () => {
       leave()

@@ -22,7 +22,9 @@ export interface PublicHttpParts {
   /** Answers what is about pairing; false for all else. */
   readonly routePairing: PairingRoute
   readonly polls: LongPolls
-  onFailure(error: unknown): void
+  /** Names a request in its answer (X-Request-Id) and, should it fail, in the log. */
+  newRequestId(): string
+  onFailure(error: unknown, requestId: string): void
 }
 
 export const MAX_MAILBOX_BODY_BYTES = 8192
@@ -89,8 +91,10 @@ export function createPublicHttp(parts: PublicHttpParts) {
   }
 
   return (request: IncomingMessage, response: ServerResponse): void => {
+    const requestId = parts.newRequestId()
+    response.setHeader('X-Request-Id', requestId)
     route(request, response).catch((error: unknown) => {
-      parts.onFailure(error)
+      parts.onFailure(error, requestId)
       refuse(response, 503, 'unavailable', 'try again')
     })
   }
