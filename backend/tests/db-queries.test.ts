@@ -128,7 +128,7 @@ describe.each(DATABASE_KINDS)('queries on %s', (kind) => {
       deviceId: device.deviceId,
       edPub: genesis.added[0]!.edPub,
       role: 2,
-      status: 'active',
+      revokedSeq: undefined,
       lastDeviceSeq: 2,
       lastChain: device.chain,
       cursor: 2,
@@ -194,8 +194,8 @@ describe.each(DATABASE_KINDS)('queries on %s', (kind) => {
     for (const entry of [add, promote, revoke]) await inTransaction((tx) => appendDeviceLogEntry(tx, entry))
 
     const find = (deviceId: Uint8Array) => findDeviceForSession(opened.db, deviceId, genesis.userId)
-    expect(await find(joiner.deviceId)).toMatchObject({ role: 2, status: 'active', lastChain: joiner.chain })
-    expect(await find(leaver.deviceId)).toMatchObject({ status: 'revoked' })
+    expect(await find(joiner.deviceId)).toMatchObject({ role: 2, revokedSeq: undefined, lastChain: joiner.chain })
+    expect(await find(leaver.deviceId)).toMatchObject({ revokedSeq: 3 })
     expect(await find(keeper.deviceId)).toMatchObject({ user: { logSeq: 3, logHead: revoke.head, keyEpoch: 2 } })
     expect(await findUser(opened.db, genesis.userId)).toMatchObject({ keyEpoch: 2, epochLogSeq: 3 })
     expect(await readEnvelopes(opened.db, genesis.userId, joiner.deviceId, 0)).toEqual({
