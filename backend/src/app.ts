@@ -28,10 +28,10 @@ import { deleteExpiredPairings } from './db/queries/pairing-mailboxes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
   beginSession,
+  confirmSessions,
   findEndedSessions,
   noteDeviceSeen,
   readSeenDevices,
-  renounceSession,
 } from './db/queries/sessions.ts'
 import { findUser, readLogSeqs } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
@@ -226,7 +226,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         if (begun !== undefined) logSeqGuard.note(userId, begun.device.user.logSeq)
         return begun
       },
-      renounceSession: (userId, deviceId, number) => renounceSession(db, userId, deviceId, number),
+      confirmSessions: (begun) => confirmSessions(db, begun),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
       findEnded: (sessions) => findEndedSessions(db, sessions),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>

@@ -26,6 +26,7 @@ import {
 import { createAccount, type TestAccount, type TestDevice } from './support/account.ts'
 import { createTestDatabase } from './support/database.ts'
 import { startTestServer, type TestServer, type TestServerOptions } from './support/server.ts'
+import { countWaitingForNumbers, readSessionNumbers, untilSwept } from './support/session-numbers.ts'
 
 const undo: (() => Promise<unknown>)[] = []
 afterEach(async () => {
@@ -113,6 +114,26 @@ describe('P3: PostgreSQL is out of reach', () => {
     expect(await countEvents()).toBe(100)
     await expectStoredOnce(server, [publisher], reader)
     registration.drop()
+  })
+
+  test('SES-3: a number whose answer is lost with the connection ends no session that lives', async () => {
+    const { server, proxy, publisher, reader, sql } = await createScene()
+    const before = await readSessionNumbers(sql, publisher.device)
+    await sql.query('begin')
+    await sql.query('select 1 from devices for update')
+    const dying = publisher.device.connect(server).catch((error: Error) => error)
+    await until(async () => expect(await countWaitingForNumbers(sql)).toBe(1))
+    proxy.holdAnswers()
+    await sql.query('commit')
+    await until(async () => expect((await readSessionNumbers(sql, publisher.device)).given).toBe(before.given + 1))
+    proxy.cut()
+    expect(await dying).toMatchObject({ message: expect.stringContaining('1013') })
+    proxy.pass()
+    await untilSwept(server, sql, reader)
+    await publisher.publish(10)
+    await publisher.untilAcknowledged()
+    expect(publisher.session.closeFrame).toBeUndefined()
+    expect((await readSessionNumbers(sql, publisher.device)).begun).toBe(before.given)
   })
 
   test('ORD-5: a replay that breaks off goes on by itself', async () => {

@@ -8,6 +8,7 @@ import { createAccount } from './support/account.ts'
 import { waitFor } from './support/open-database.ts'
 import { dial, type RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
+import { countWaitingForNumbers, readSessionNumbers, untilSwept } from './support/session-numbers.ts'
 
 /** A bus whose subscriptions stand only when they are let through, so that sessions stay half open. */
 function createGatedBus() {
@@ -64,39 +65,36 @@ describe('sessions of a device and the end of a node', () => {
     expect(newer.closeFrame).toBeUndefined()
   })
 
-  test('SES-3: a session whose socket goes while the database numbers it ends no session that lives', async () => {
-    const device = (await createAccount(server)).devices[0]!
-    const living = await follow(server, device)
+  test('SES-3: sessions whose sockets go while the database numbers them end no session that lives', async () => {
+    const [device, other] = (await createAccount(server, { devices: 2 })).devices
+    const living = await follow(server, device!)
     const holder = new pg.Client({ connectionString: server.databaseUrl })
     await holder.connect()
     try {
-      const numberOf = async (): Promise<string> =>
-        (await holder.query('select session_number from devices')).rows[0].session_number
-      const before = await numberOf()
+      const before = await readSessionNumbers(holder, device!)
       await holder.query('begin')
       await holder.query('select 1 from devices for update')
       const cut = new AbortController()
-      const dying = device.connect(server, { signal: cut.signal }).catch((error: Error) => error)
-      const waiting = `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+      const dials = [0, 1].map(() => device!.connect(server, { signal: cut.signal }).catch((error: Error) => error))
       await waitFor(
-        'the wait for a number',
-        () => holder.query(waiting),
-        ({ rowCount }) => (rowCount ?? 0) > 0,
+        'both to wait for a number',
+        () => countWaitingForNumbers(holder),
+        (waiting) => waiting === 2,
       )
       cut.abort()
-      expect(await dying).toBeInstanceOf(Error)
+      for (const dying of dials) expect(await dying).toBeInstanceOf(Error)
       const countOpen = (): Promise<number> => server.app.metrics.read('valise_connections')
-      await waitFor('the end of the socket', countOpen, (open) => open === 1)
+      await waitFor('the end of the sockets', countOpen, (open) => open === 1)
       await holder.query('commit')
-      const begun = `select 1 from pg_stat_activity where datname = current_database() and state = 'active' and pid <> pg_backend_pid()`
       await waitFor(
-        'the database at rest',
-        () => holder.query(begun),
-        ({ rowCount }) => rowCount === 0,
+        'both numbers',
+        () => readSessionNumbers(holder, device!),
+        ({ given }) => given === before.given + 2,
       )
-      await waitFor('the number of the living session', numberOf, (number) => number === before)
+      await untilSwept(server, holder, other!)
       await roundTrip(living)
       expect(living.closeFrame).toBeUndefined()
+      expect((await readSessionNumbers(holder, device!)).begun).toBe(before.given)
     } finally {
       await holder.end()
     }

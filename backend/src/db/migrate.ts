@@ -10,6 +10,7 @@ import { appendRunFunction } from './migrations/0005-append-run.ts'
 import { auditLogIsAppendOnly } from './migrations/0006-audit-log.ts'
 import { userStorage } from './migrations/0007-user-storage.ts'
 import { pairing } from './migrations/0008-pairing.ts'
+import { confirmedSessions } from './migrations/0009-confirmed-sessions.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -22,6 +23,7 @@ const MIGRATIONS: readonly Migration[] = [
   auditLogIsAppendOnly,
   userStorage,
   pairing,
+  confirmedSessions,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -36,6 +36,7 @@ create table devices (
   cursor bigint not null default 0,
   last_seen_at timestamp with time zone,
   session_number bigint not null default 0,
+  begun_session_number bigint not null default 0,
   constraint devices_pkey PRIMARY KEY (user_id, device_id),
   constraint devices_device_id_length CHECK ((octet_length(device_id) = 16)),
   constraint devices_ed_pub_length CHECK ((octet_length(ed_pub) = 32)),

@@ -32,8 +32,8 @@ export interface DeviceSessionParts {
   readonly store: SessionStore
   /** Numbers the session; undefined when the device may have none. */
   beginSession(userId: Uint8Array, deviceId: Uint8Array): Promise<BegunSession | undefined>
-  /** Gives back the number of a session that ended before it began. */
-  renounceSession(userId: Uint8Array, deviceId: Uint8Array, number: number): Promise<void>
+  /** From now on their numbers end older sessions that compare themselves with the database. */
+  confirmSessions(begun: readonly NumberedSession[]): Promise<void>
   findDevice(deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession | undefined>
   /** Of these, those that must end. */
   findEnded(sessions: readonly NumberedSession[]): Promise<readonly SessionEnding[]>
@@ -85,10 +85,13 @@ export class SessionRefused extends Error {
 
 /** Acknowledged cursors are saved this often, in ticks of a second, and at the end. */
 const SAVE_CURSOR_TICKS = 5
+/** As many rows of devices one statement locks. */
+const CONFIRMED_AT_ONCE = 500
 
 export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions {
   const { hubs, metrics, log } = parts
   const leaving = new Set<Promise<void>>()
+  const confirmed = new WeakSet<NumberedSession>()
   let behindCount = 0
 
   const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
@@ -161,14 +164,10 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
 
     let begun: BegunSession
     try {
-      // Its socket is gone already: a number for it would end a session that lives.
       if (connection.isClosed) throw new SessionRefused('session_superseded')
       begun = await admit(deviceId, userId)
-      if (connection.isClosed) {
-        // Its socket went while the database numbered it: the session before it, if it lives, stays the newest.
-        await parts.renounceSession(userId, deviceId, begun.number)
-        throw new SessionRefused('session_superseded')
-      }
+      // Its socket went while the database numbered it: the number is never confirmed, and ends nothing.
+      if (connection.isClosed) throw new SessionRefused('session_superseded')
       const isNewest = opening.begin(begun.number, connection.close)
       if (!isNewest) throw new SessionRefused('session_superseded')
     } catch (error) {
@@ -242,6 +241,14 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     throw new SessionRefused(device?.user.isDeleted === false ? 'device_revoked' : 'account_deleted')
   }
 
+  const confirm = async (begun: readonly NumberedSession[]): Promise<void> => {
+    for (let at = 0; at < begun.length; at += CONFIRMED_AT_ONCE) {
+      const some = begun.slice(at, at + CONFIRMED_AT_ONCE)
+      await parts.confirmSessions(some)
+      for (const session of some) confirmed.add(session)
+    }
+  }
+
   return {
     open,
     whenLeft: async () => {
@@ -249,7 +256,9 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     },
     sweep: async () => {
       try {
-        for (const ending of await parts.findEnded(parts.registry.sessions())) {
+        const held = parts.registry.sessions()
+        await confirm(held.filter((session) => !confirmed.has(session)))
+        for (const ending of await parts.findEnded(held)) {
           const deviceKey = toHex(ending.deviceId)
           if (ending.type === 'superseded') parts.registry.supersedeOlder(deviceKey, ending.number)
           else parts.registry.end(deviceKey, ending.type === 'revoked' ? 'device_revoked' : 'account_deleted')

@@ -7,7 +7,7 @@ import { saveCursor } from '../../src/db/queries/devices.ts'
 import { appendRuns, readEventsAfter, readHeads } from '../../src/db/queries/events.ts'
 import { expireEvents } from '../../src/db/queries/expiry.ts'
 import { postMailboxMessage, readMailboxMessage } from '../../src/db/queries/mailboxes.ts'
-import { beginSession } from '../../src/db/queries/sessions.ts'
+import { beginSession, confirmSessions } from '../../src/db/queries/sessions.ts'
 import { addUser, continueRun, id, makeEvents } from '../support/open-database.ts'
 import {
   asItIs,
@@ -67,6 +67,26 @@ export function describeOtherPaths(): void {
       const read = '(select x.session_number from devices as x where x.user_id = $1 and x.device_id = $2) + 1'
       const wrap: Wrap = (tx) => rewriting(tx, 'begin_session', 'd.session_number + 1', read)
       expect(await beginTwoSessions(wrap)).toEqual({ met: 'waits', numbers: [1, 1] })
+    })
+
+    /** The newer session's node confirms its number when the older one's does. */
+    const confirmTwo = async (wrap = asItIs) => {
+      const { userId, deviceId } = (await addUser(scene.db)).devices[0]!
+      const confirm = (number: number) => (tx: Queryable) => confirmSessions(wrap(tx), [{ userId, deviceId, number }])
+      const { met } = await interleave(scene, { first: confirm(2), second: confirm(1) })
+      const sql = 'select begun_session_number from devices where device_id = $1'
+      const [row] = await scene.run<{ begun_session_number: number }>(sql, [deviceId])
+      return { met, number: row?.begun_session_number }
+    }
+
+    test('ISO-33, SES-3: of two numbers confirmed at once the greater stays', async () => {
+      expect(await confirmTwo()).toEqual({ met: 'waits', number: 2 })
+    })
+
+    test('ISO-33: a number compared before the update goes back', async () => {
+      const greatest = 'greatest(d.begun_session_number, begun.session_number)'
+      const wrap: Wrap = (tx) => rewriting(tx, 'confirm_sessions', greatest, 'begun.session_number')
+      expect(await confirmTwo(wrap)).toEqual({ met: 'waits', number: 1 })
     })
 
     const postTwice = async (where: Scene, wrap = asItIs) => {

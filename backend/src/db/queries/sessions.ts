@@ -1,5 +1,6 @@
 // The order of a device's sessions (SES-3): each begins with the next number of the device's row, which every node sees
-// alike, whoever was heard first. And when a device was last seen, for its user's other devices.
+// alike, whoever was heard first; a number ends older sessions once its own is known to stand. And when a device was
+// last seen, for its user's other devices.
 
 import type { Queryable, Statement } from '../postgres.ts'
 import { formatByteaArray, formatIntegers } from '../values.ts'
@@ -37,28 +38,37 @@ export async function beginSession(
   return row === undefined ? undefined : { device: toDeviceForSession(row), number: row.session_number }
 }
 
-const renounce: Statement = {
-  name: 'renounce_session',
-  text: `
-    update devices as d
-    set session_number = d.session_number - 1
-    where d.user_id = $1 and d.device_id = $2 and d.session_number = $3`,
-}
-
-/** The session ended before it began: unless another followed, the one before it is the newest again. */
-export async function renounceSession(
-  db: Queryable,
-  userId: Uint8Array,
-  deviceId: Uint8Array,
-  number: number,
-): Promise<void> {
-  await db.query(renounce, [userId, deviceId, number])
-}
-
 export interface NumberedSession {
   readonly userId: Uint8Array
   readonly deviceId: Uint8Array
   readonly number: number
+}
+
+const formatSessions = (sessions: readonly NumberedSession[]): string[] => [
+  formatByteaArray(sessions.map(({ userId }) => userId)),
+  formatByteaArray(sessions.map(({ deviceId }) => deviceId)),
+  formatIntegers(sessions.map(({ number }) => number)),
+]
+
+const confirm: Statement = {
+  name: 'confirm_sessions',
+  text: `
+    with begun as (
+      select d.user_id, d.device_id, given.session_number
+      from unnest($1::bytea[], $2::bytea[], $3::bigint[]) as given (user_id, device_id, session_number)
+      join devices as d on d.user_id = given.user_id and d.device_id = given.device_id
+      order by d.user_id, d.device_id
+      for no key update of d
+    )
+    update devices as d
+    set begun_session_number = greatest(d.begun_session_number, begun.session_number)
+    from begun
+    where d.user_id = begun.user_id and d.device_id = begun.device_id`,
+}
+
+/** These sessions stand: of each device, those with lower numbers are superseded. */
+export async function confirmSessions(db: Queryable, begun: readonly NumberedSession[]): Promise<void> {
+  if (begun.length > 0) await db.query(confirm, formatSessions(begun))
 }
 
 /** Why a session that is held must end: a newer one, a device that is one no more, an account that is gone. */
@@ -72,31 +82,27 @@ const findEnded: Statement = {
   text: `
     select
       held.device_id,
-      d.session_number,
+      d.begun_session_number,
       d.revoked_at is not null as is_revoked,
       u.deleted_at is not null as is_deleted
     from unnest($1::bytea[], $2::bytea[], $3::bigint[]) as held (user_id, device_id, session_number)
     left join devices as d on d.user_id = held.user_id and d.device_id = held.device_id
     left join users as u on u.user_id = d.user_id
-    where d.device_id is null or d.revoked_at is not null or d.session_number > held.session_number`,
+    where d.device_id is null or d.revoked_at is not null or d.begun_session_number > held.session_number`,
 }
 
 interface EndedRow {
   readonly device_id: Uint8Array
-  readonly session_number: number | null
+  readonly begun_session_number: number | null
   readonly is_revoked: boolean
   readonly is_deleted: boolean
 }
 
-/** Of the given sessions those that must end; of a superseded one with the newest number. */
+/** Of the given sessions those that must end; of a superseded one with the newest number that is confirmed. */
 export async function findEndedSessions(db: Queryable, held: readonly NumberedSession[]): Promise<SessionEnding[]> {
   if (held.length === 0) return []
-  const rows = await db.query<EndedRow>(findEnded, [
-    formatByteaArray(held.map((session) => session.userId)),
-    formatByteaArray(held.map((session) => session.deviceId)),
-    formatIntegers(held.map((session) => session.number)),
-  ])
-  return rows.map(({ device_id: deviceId, session_number: number, is_revoked, is_deleted }) => {
+  const rows = await db.query<EndedRow>(findEnded, formatSessions(held))
+  return rows.map(({ device_id: deviceId, begun_session_number: number, is_revoked, is_deleted }) => {
     // The devices of a deleted account are revoked, too.
     if (number === null || is_deleted) return { type: 'deleted', deviceId }
     return is_revoked ? { type: 'revoked', deviceId } : { type: 'superseded', deviceId, number }
