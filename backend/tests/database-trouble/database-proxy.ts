@@ -26,7 +26,11 @@ interface Pair {
 
 type Mode = 'pass' | 'refuse' | 'hold_all' | 'hold_answers'
 
-export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseProxy> {
+/** `listen` is asked for each connection, and told every chunk that the server's side sends. */
+export async function startDatabaseProxy(
+  databaseUrl: string,
+  listen: () => (chunk: Buffer) => void = () => () => {},
+): Promise<DatabaseProxy> {
   const target = new URL(databaseUrl)
   const pairs = new Set<Pair>()
   let mode: Mode = 'pass'
@@ -56,7 +60,11 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
     const pair = { downstream, upstream }
     pairs.add(pair)
     upstream.on('error', () => {})
-    downstream.on('data', (chunk) => upstream.write(chunk))
+    const hear = listen()
+    downstream.on('data', (chunk: Buffer) => {
+      hear(chunk)
+      upstream.write(chunk)
+    })
     upstream.on('data', (chunk) => downstream.write(chunk))
     for (const socket of [downstream, upstream]) {
       socket.on('close', () => {
