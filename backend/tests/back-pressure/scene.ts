@@ -34,12 +34,26 @@ export function forget(...keepers: readonly (RawSession | TestDevice)[]): void {
   }
 }
 
-/** Heap and buffers of the process after a full collection. */
-export function measureMemory(): number {
+/**
+ * Heap and buffers of the process after full collections, in bytes; `external` has the array buffers. Buffers and
+ * native handles go with their finalizers, which run between collections.
+ */
+export async function measureMemory(): Promise<number> {
   setFlagsFromString('--expose-gc')
-  runInNewContext('gc')()
+  const collect: () => void = runInNewContext('gc')
+  for (let i = 0; i < 3; i++) {
+    collect()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
   const { heapUsed, external } = process.memoryUsage()
   return heapUsed + external
+}
+
+/** What each round adds to memory, in bytes: from the least of the first rounds to the least of the last. */
+export function growthPerRound(bytesByRound: readonly number[]): number {
+  const atEachEnd = Math.floor(bytesByRound.length / 4)
+  const [first, last] = [bytesByRound.slice(0, atEachEnd), bytesByRound.slice(-atEachEnd)]
+  return (Math.min(...last) - Math.min(...first)) / (bytesByRound.length - atEachEnd)
 }
 
 export const readMetric = (server: TestServer, name: string, labels?: Readonly<Record<string, string>>) =>
