@@ -18,7 +18,7 @@ import { readMigrationState, runMigrations } from './db/migrate.ts'
 import { openPglite } from './db/pglite.ts'
 import { type Database, isRefusedData, openPostgres } from './db/postgres.ts'
 import { readDeviceLog } from './db/queries/device-log.ts'
-import { findDeviceForSession, saveCursor } from './db/queries/devices.ts'
+import { deviceKeyText, findDeviceForSession, findDevicesForSessions, saveCursor } from './db/queries/devices.ts'
 import { readEnvelopes } from './db/queries/envelopes.ts'
 import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredInvitations } from './db/queries/invitations.ts'
@@ -27,11 +27,11 @@ import { deleteOldUses } from './db/queries/pairing-limits.ts'
 import { deleteExpiredPairings } from './db/queries/pairing-mailboxes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
+  beginFreeSessions,
   beginSession,
   confirmSessions,
   findEndedSessions,
   noteDeviceSeen,
-  readSeenDevices,
 } from './db/queries/sessions.ts'
 import { findUser, readLogSeqs } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
@@ -39,6 +39,7 @@ import { createPairings } from './devices/pairing.ts'
 import { createRegistration } from './devices/registration.ts'
 import { clientAddressOf } from './gateway/client-address.ts'
 import { createDeviceSessions } from './gateway/device-session.ts'
+import { createGathering } from './gateway/gathering.ts'
 import { createGatewayHandshake } from './gateway/handshake.ts'
 import { createRateLimits } from './gateway/rate-limits.ts'
 import { createConnectionService } from './gateway/service.ts'
@@ -91,6 +92,9 @@ export interface AppOverrides {
 }
 
 const MAX_BATCHES_IN_FLIGHT = 2
+/** Of devices that arrive, and of sessions that begin: one of each, so that what comes meanwhile is asked together. */
+const LOOKUPS_IN_FLIGHT = 1
+const MAX_LOOKUPS_TOGETHER = 64
 const RETRY_AFTER_MS = 1000
 /** About 150 bytes each. */
 const MAX_REMEMBERED_HEADS = 100_000
@@ -153,7 +157,6 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       leaseMs: config.presenceLeaseMs,
       log,
       now,
-      readDevices: (userId) => readSeenDevices(db, userId),
       noteSeen: (userId, deviceId, atMs) => noteDeviceSeen(db, userId, deviceId, atMs),
       announce: hubs.announce,
     })
@@ -205,6 +208,9 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const pairings = createPairings({ crypto, db, count: metrics.pairing.countPairing })
     const polls = createLongPolls()
     metrics.pairing.watchWaits(() => polls.waiting)
+    const gathering = { keyOf: deviceKeyText, maxInFlight: LOOKUPS_IN_FLIGHT, maxTogether: MAX_LOOKUPS_TOGETHER }
+    const findTogether = createGathering({ ...gathering, ask: (keys) => findDevicesForSessions(db, keys) })
+    const beginTogether = createGathering({ ...gathering, ask: (keys) => beginFreeSessions(db, keys) })
     const deviceSessions = createDeviceSessions({
       crypto,
       accounts,
@@ -222,7 +228,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         readEnvelopes: (userId, deviceId, afterEpoch) => readEnvelopes(db, userId, deviceId, afterEpoch, ENVELOPE_PAGE),
       },
       beginSession: async (userId, deviceId) => {
-        const begun = await beginSession(db, userId, deviceId)
+        const key = { userId, deviceId }
+        const begun = (await beginTogether(key)) ?? (await beginSession(db, userId, deviceId))
         if (begun !== undefined) logSeqGuard.note(userId, begun.device.user.logSeq)
         return begun
       },
@@ -265,7 +272,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
             maxAgeS: Math.floor(rotationLimits.maxAgeMs / 1000),
             maxFrame: config.limits.max_frame,
           }),
-          findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
+          findDevice: (deviceId, userId) =>
+            userId === undefined ? findDeviceForSession(db, deviceId, userId) : findTogether({ userId, deviceId }),
         }),
       service: createConnectionService({
         crypto,

@@ -2,6 +2,7 @@
 // at the log once more, so that neither an event nor a revocation falls between, and leaves all of it when it ends.
 
 import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
+import type { PresenceAnnouncement } from '../bus/bus.ts'
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
@@ -140,12 +141,15 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         case 'session_superseded':
           return parts.registry.supersedeOlder(toHex(announcement.deviceId), announcement.sessionNumber)
         case 'presence':
-          return presence?.hear(announcement)
+          if (presence === undefined) return void earlyPresence.push(announcement)
+          return presence.hear(announcement)
       }
     }
 
     let handler: ReturnType<typeof createMessageHandler> | undefined
     let presence: ReturnType<Presence['join']> | undefined
+    /** Heard while the session was being numbered; the database may have been read before it happened. */
+    const earlyPresence: PresenceAnnouncement[] = []
     const opening = parts.registry.open(session)
     const detach = await hubs.attach(userId, { delivery, onControl }, { deviceHash })
     let isEnded = false
@@ -175,8 +179,9 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       throw error
     }
     const { device, number } = begun
-    const present = parts.presence.join(session, number, connection.send)
+    const present = parts.presence.join(session, begun, connection.send)
     presence = present
+    earlyPresence.forEach(present.hear)
     hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
 
     const publishing = createPublishing({

@@ -3,11 +3,7 @@
 // neither takes nor ends a newer one's.
 
 import { toHex } from '@valise/protocol'
-
-export interface DeviceKey {
-  readonly userId: Uint8Array
-  readonly deviceId: Uint8Array
-}
+import type { DeviceKey } from '../db/queries/devices.ts'
 
 export interface Lease extends DeviceKey {
   readonly sessionNumber: number

@@ -4,9 +4,10 @@
 
 import { equalBytes, type Presence as PresenceMessage, toDeviceId } from '@valise/protocol'
 import type { PresenceAnnouncement } from '../bus/bus.ts'
+import type { DeviceKey } from '../db/queries/devices.ts'
 import type { SeenDevice } from '../db/queries/sessions.ts'
 import type { Session } from '../gateway/session.ts'
-import { type DeviceKey, type Lease, type Leases, leaseKey } from './leases.ts'
+import { type Lease, type Leases, leaseKey } from './leases.ts'
 import { createPicture, type DevicePicture, type Picture, toPresenceMessage } from './picture.ts'
 
 export interface PresenceParts {
@@ -15,7 +16,6 @@ export interface PresenceParts {
   readonly staleAfterMs: number
   /** Unix milliseconds. */
   now(): number
-  readDevices(userId: Uint8Array): Promise<readonly SeenDevice[]>
   noteSeen(userId: Uint8Array, deviceId: Uint8Array, atMs: number): Promise<void>
   announce(announcement: PresenceAnnouncement): void
   onFailure(error: unknown): void
@@ -24,19 +24,27 @@ export interface PresenceParts {
 export interface PresenceSession {
   /** The client was greeted: the device is online, and its session is told of the others. */
   start(): void
+  /** What is heard before the snapshot is told in it. */
   hear(announcement: PresenceAnnouncement): void
   /** Resolves when the device is offline, unless a newer session holds it. */
   end(): Promise<void>
 }
 
+export interface BegunPresence {
+  readonly number: number
+  readonly others: readonly SeenDevice[]
+}
+
 export interface Presence {
-  join(session: Session, sessionNumber: number, send: (message: PresenceMessage) => void): PresenceSession
+  /** `others` as the session's beginning found them: word of what changed since is heard, or was already. */
+  join(session: Session, begun: BegunPresence, send: (message: PresenceMessage) => void): PresenceSession
   /** Renews the leases of this node, and compares what its sessions were told with all leases. */
   compare(): Promise<void>
 }
 
 interface Watcher {
   readonly lease: Lease
+  readonly others: readonly SeenDevice[]
   /** Undefined until the snapshot was sent. */
   picture: Picture | undefined
   readonly early: PresenceAnnouncement[]
@@ -79,13 +87,13 @@ export function createPresence(parts: PresenceParts): Presence {
   }
 
   const tellSnapshot = async (watcher: Watcher): Promise<void> => {
-    const { userId, deviceId: ownId } = watcher.lease
-    const seen = (await parts.readDevices(userId)).filter(({ deviceId }) => !equalBytes(deviceId, ownId))
-    const numbers = await leases.read(seen.map(({ deviceId }) => ({ userId, deviceId })))
+    const { others, lease } = watcher
+    const { userId } = lease
+    const numbers = await leases.read(others.map(({ deviceId }) => ({ userId, deviceId })))
     if (!watchers.has(watcher) || watcher.picture !== undefined) return
     const picture = createPicture()
     const atMs = now()
-    for (const [i, { deviceId: bytes, lastSeenAtMs }] of seen.entries()) {
+    for (const [i, { deviceId: bytes, lastSeenAtMs }] of others.entries()) {
       const deviceId = toDeviceId(bytes)
       const number = ownNumber(leaseKey({ userId, deviceId: bytes })) ?? numbers?.[i]
       if (deviceId === undefined) continue
@@ -153,9 +161,9 @@ export function createPresence(parts: PresenceParts): Presence {
 
   return {
     compare,
-    join: ({ userId, deviceId }, sessionNumber, send) => {
+    join: ({ userId, deviceId }, { number: sessionNumber, others }, send) => {
       const lease: Lease = { userId, deviceId, sessionNumber }
-      const watcher: Watcher = { lease, picture: undefined, early: [], send }
+      const watcher: Watcher = { lease, others, picture: undefined, early: [], send }
       const change = (isOnline: boolean): PresenceAnnouncement => ({
         type: 'presence',
         ...lease,
@@ -163,10 +171,11 @@ export function createPresence(parts: PresenceParts): Presence {
         atMs: now(),
       })
       let starting: Promise<void> | undefined
+      let isEnded = false
       const start = async (): Promise<void> => {
-        await leases.hold([lease])
-        parts.announce(change(true))
-        await tellSnapshot(watcher)
+        // Asked one after the other without waiting between: the leases see the own one first, then look for others.
+        const held = leases.hold([lease]).then(() => parts.announce(change(true)))
+        await Promise.all([held, tellSnapshot(watcher)])
       }
       return {
         start: () => {
@@ -174,12 +183,13 @@ export function createPresence(parts: PresenceParts): Presence {
           starting = start().catch(onFailure)
         },
         hear: (announcement) => {
-          if (!watchers.has(watcher) || equalBytes(announcement.deviceId, deviceId)) return
+          if (isEnded || equalBytes(announcement.deviceId, deviceId)) return
           if (watcher.picture === undefined) return void watcher.early.push(announcement)
           const changed = watcher.picture.apply(announcement, now())
           if (changed !== undefined) send(toPresenceMessage(false, [changed]))
         },
         end: async () => {
+          isEnded = true
           remove(watcher)
           if (starting === undefined) return
           await starting

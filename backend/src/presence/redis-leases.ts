@@ -2,8 +2,9 @@
 // writing are one script, so a late renewal of an older session changes nothing. Redis may be away at any time.
 
 import { createRedisLink, DEFAULT_REDIS_TIMINGS, type RedisClient } from '../bus/redis-link.ts'
+import type { DeviceKey } from '../db/queries/devices.ts'
 import type { Log } from '../telemetry/log.ts'
-import { type DeviceKey, type Lease, type Leases, leaseKey } from './leases.ts'
+import { type Lease, type Leases, leaseKey } from './leases.ts'
 
 export interface RedisLeasesParts {
   readonly url: string

@@ -7,7 +7,7 @@ import { saveCursor } from '../../src/db/queries/devices.ts'
 import { appendRuns, readEventsAfter, readHeads } from '../../src/db/queries/events.ts'
 import { expireEvents } from '../../src/db/queries/expiry.ts'
 import { postMailboxMessage, readMailboxMessage } from '../../src/db/queries/mailboxes.ts'
-import { beginSession, confirmSessions } from '../../src/db/queries/sessions.ts'
+import { beginFreeSessions, beginSession, confirmSessions } from '../../src/db/queries/sessions.ts'
 import { addUser, continueRun, id, makeEvents } from '../support/open-database.ts'
 import {
   asItIs,
@@ -87,6 +87,25 @@ export function describeOtherPaths(): void {
       const greatest = 'greatest(d.begun_session_number, begun.session_number)'
       const wrap: Wrap = (tx) => rewriting(tx, 'confirm_sessions', greatest, 'begun.session_number')
       expect(await confirmTwo(wrap)).toEqual({ met: 'waits', number: 1 })
+    })
+
+    /** Sessions of two devices begin in one batch while the row of one of them is locked. */
+    const beginBesideHeld = async (wrap = asItIs) => {
+      const [held, free] = [(await addUser(scene.db)).devices[0]!, (await addUser(scene.db)).devices[0]!]
+      const { second, met } = await interleave(scene, {
+        first: (tx) => beginSession(tx, held.userId, held.deviceId),
+        second: (tx) => beginFreeSessions(wrap(tx), [held, free]),
+      })
+      return { met, numbers: Array.isArray(second) ? second.map((begun) => begun?.number) : second }
+    }
+
+    test('ISO-19, SES-3: sessions that begin together wait for no row, so one device holds up no other', async () => {
+      expect(await beginBesideHeld()).toEqual({ met: 'done', numbers: [undefined, 1] })
+    })
+
+    test('ISO-19: a batch that waits for a row holds up its neighbours', async () => {
+      const wrap: Wrap = (tx) => rewriting(tx, 'begin_sessions', 'skip locked', '')
+      expect(await beginBesideHeld(wrap)).toEqual({ met: 'waits', numbers: [2, 1] })
     })
 
     const postTwice = async (where: Scene, wrap = asItIs) => {

@@ -1,6 +1,8 @@
 // Devices as a session needs them: who it is, whether it may come in, where its own sequence and its cursor stand.
 
+import { toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
+import { formatByteaArray } from '../values.ts'
 
 export interface DeviceForSession {
   readonly userId: Uint8Array
@@ -52,6 +54,15 @@ const findOfUser: Statement = {
     where d.user_id = $1 and d.device_id = $2`,
 }
 
+const findSeveral: Statement = {
+  name: 'find_devices',
+  text: `
+    select${SESSION_COLUMNS}
+    from unnest($1::bytea[], $2::bytea[]) as asked (user_id, device_id)
+    join devices as d on d.user_id = asked.user_id and d.device_id = asked.device_id
+    join users as u on u.user_id = d.user_id`,
+}
+
 // The one statement without a user: a recovery device knows nothing but its keys. Should a database of earlier versions
 // have two accounts made with one phrase at the same moment, the newer one that lives is meant.
 const findRecovery: Statement = {
@@ -91,6 +102,31 @@ export async function findDeviceForSession(
       : await db.query<DeviceRow>(findOfUser, [userId, deviceId])
   return row === undefined ? undefined : toDeviceForSession(row)
 }
+
+export interface DeviceKey {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+}
+
+export const deviceKeyText = ({ userId, deviceId }: DeviceKey): string => toHex(userId) + toHex(deviceId)
+
+/** As `findDeviceForSession` for each of them, in one round trip. */
+export async function findDevicesForSessions(
+  db: Queryable,
+  keys: readonly DeviceKey[],
+): Promise<(DeviceForSession | undefined)[]> {
+  const [key] = keys
+  if (key !== undefined && keys.length === 1) return [await findDeviceForSession(db, key.deviceId, key.userId)]
+  const rows = await db.query<DeviceRow>(findSeveral, packKeys(keys))
+  const byKey = new Map(rows.map(toDeviceForSession).map((device) => [deviceKeyText(device), device]))
+  return keys.map((wanted) => byKey.get(deviceKeyText(wanted)))
+}
+
+/** Two parallel arrays. */
+export const packKeys = (keys: readonly DeviceKey[]): string[] => [
+  formatByteaArray(keys.map(({ userId }) => userId)),
+  formatByteaArray(keys.map(({ deviceId }) => deviceId)),
+]
 
 export function toDeviceForSession(row: DeviceRow): DeviceForSession {
   return {

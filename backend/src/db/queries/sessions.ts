@@ -4,28 +4,99 @@
 
 import type { Queryable, Statement } from '../postgres.ts'
 import { formatByteaArray, formatIntegers } from '../values.ts'
-import { type DeviceForSession, type DeviceRow, SESSION_COLUMNS, toDeviceForSession } from './devices.ts'
+import {
+  type DeviceForSession,
+  type DeviceKey,
+  type DeviceRow,
+  deviceKeyText,
+  packKeys,
+  SESSION_COLUMNS,
+  toDeviceForSession,
+} from './devices.ts'
+
+/** Of the user and the device that `asked` names, its other devices that are not revoked: one row. */
+const othersOf = (asked: { readonly userId: string; readonly deviceId: string }): string => `
+      (
+        select
+          string_agg(other.device_id, ''::bytea order by other.device_id) as device_ids,
+          array_agg(
+            coalesce((date_part('epoch', other.last_seen_at) * 1000)::bigint, 0) order by other.device_id
+          ) as last_seen_at_ms
+        from devices as other
+        where
+          other.user_id = ${asked.userId}
+          and other.device_id <> ${asked.deviceId}
+          and other.revoked_at is null
+      ) as others`
+
+const RETURNING = `
+    returning${SESSION_COLUMNS},
+      d.session_number,
+      others.device_ids as other_device_ids,
+      others.last_seen_at_ms as other_last_seen_at_ms`
 
 const begin: Statement = {
   name: 'begin_session',
   text: `
     update devices as d
     set session_number = d.session_number + 1, last_seen_at = now()
-    from users as u
+    from
+      users as u,${othersOf({ userId: '$1', deviceId: '$2' })}
     where
       d.user_id = $1
       and d.device_id = $2
       and d.revoked_at is null
       and u.user_id = d.user_id
-      and u.deleted_at is null
-    returning${SESSION_COLUMNS},
-      d.session_number`,
+      and u.deleted_at is null${RETURNING}`,
+}
+
+// Of several rows a batch locks none that it would have to wait for: so it neither holds up its neighbours nor can it
+// be part of a deadlock, in whatever order it comes to them.
+const beginSeveral: Statement = {
+  name: 'begin_sessions',
+  operation: 'update',
+  text: `
+    with
+    free as (
+      select d.user_id, d.device_id
+      from unnest($1::bytea[], $2::bytea[]) as asked (user_id, device_id)
+      join devices as d on d.user_id = asked.user_id and d.device_id = asked.device_id
+      where d.revoked_at is null
+      for no key update of d skip locked
+    )
+    update devices as d
+    set session_number = d.session_number + 1, last_seen_at = now()
+    from
+      free as f
+      join users as u on u.user_id = f.user_id
+      cross join lateral${othersOf({ userId: 'f.user_id', deviceId: 'f.device_id' })}
+    where
+      d.user_id = f.user_id
+      and d.device_id = f.device_id
+      and d.revoked_at is null
+      and u.deleted_at is null${RETURNING}`,
+}
+
+export interface SeenDevice {
+  readonly deviceId: Uint8Array
+  /** Undefined when it never had a session. */
+  readonly lastSeenAtMs: number | undefined
 }
 
 export interface BegunSession {
   readonly device: DeviceForSession
   /** Higher than that of every earlier session of the device, on any node. */
   readonly number: number
+  /** The user's other devices that are not revoked, read in the same round trip. */
+  readonly others: readonly SeenDevice[]
+}
+
+interface BegunRow extends DeviceRow {
+  readonly session_number: number
+  /** 16 bytes a device; null as the times when there is no other. */
+  readonly other_device_ids: Uint8Array | null
+  /** 0 when never seen. */
+  readonly other_last_seen_at_ms: number[] | null
 }
 
 /** Undefined when the device is unknown, revoked, or of a deleted account. */
@@ -34,8 +105,35 @@ export async function beginSession(
   userId: Uint8Array,
   deviceId: Uint8Array,
 ): Promise<BegunSession | undefined> {
-  const [row] = await db.query<DeviceRow & { readonly session_number: number }>(begin, [userId, deviceId])
-  return row === undefined ? undefined : { device: toDeviceForSession(row), number: row.session_number }
+  const [row] = await db.query<BegunRow>(begin, [userId, deviceId])
+  return row && toBegunSession(row)
+}
+
+/**
+ * As `beginSession` for each of them, which are different devices, in one round trip. Undefined also where the device's
+ * row is locked by another transaction: then `beginSession` waits for it, and says what is so.
+ */
+export async function beginFreeSessions(
+  db: Queryable,
+  keys: readonly DeviceKey[],
+): Promise<(BegunSession | undefined)[]> {
+  const rows = await db.query<BegunRow>(beginSeveral, packKeys(keys))
+  const byKey = new Map(rows.map(toBegunSession).map((begun) => [deviceKeyText(begun.device), begun]))
+  return keys.map((key) => byKey.get(deviceKeyText(key)))
+}
+
+const toBegunSession = (row: BegunRow): BegunSession => ({
+  device: toDeviceForSession(row),
+  number: row.session_number,
+  others: readOthers(row),
+})
+
+function readOthers({ other_device_ids: ids, other_last_seen_at_ms: times }: BegunRow): SeenDevice[] {
+  if (ids === null || times === null) return []
+  return times.map((lastSeenAtMs, i) => ({
+    deviceId: new Uint8Array(ids.subarray(16 * i, 16 * i + 16)),
+    lastSeenAtMs: lastSeenAtMs || undefined,
+  }))
 }
 
 export interface NumberedSession {
@@ -107,27 +205,6 @@ export async function findEndedSessions(db: Queryable, held: readonly NumberedSe
     if (number === null || is_deleted) return { type: 'deleted', deviceId }
     return is_revoked ? { type: 'revoked', deviceId } : { type: 'superseded', deviceId, number }
   })
-}
-
-export interface SeenDevice {
-  readonly deviceId: Uint8Array
-  /** Undefined when it never had a session. */
-  readonly lastSeenAtMs: number | undefined
-}
-
-const readSeen: Statement = {
-  name: 'read_seen_devices',
-  text: `
-    select d.device_id, (date_part('epoch', d.last_seen_at) * 1000)::bigint as last_seen_at_ms
-    from devices as d
-    where d.user_id = $1 and d.revoked_at is null
-    order by d.device_id`,
-}
-
-/** The user's devices that are not revoked. */
-export async function readSeenDevices(db: Queryable, userId: Uint8Array): Promise<SeenDevice[]> {
-  const rows = await db.query<{ device_id: Uint8Array; last_seen_at_ms: number | null }>(readSeen, [userId])
-  return rows.map((row) => ({ deviceId: row.device_id, lastSeenAtMs: row.last_seen_at_ms ?? undefined }))
 }
 
 const noteSeen: Statement = {
