@@ -11,6 +11,7 @@ import { readRecoveryPhrase } from '../../client/src/sealing/recovery.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { dataFolderOf, dumpTables, readFolder } from './blindness/remains.ts'
 import { findSecrets, formsOf } from './blindness/search.ts'
+import { startOtlpReceiver } from './support/otlp-receiver.ts'
 import { type RedisProxy, startRedisProxy } from './support/redis-proxy.ts'
 import { startTestServer, type TestServer, testRedisUrl } from './support/server.ts'
 
@@ -125,7 +126,11 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       redis = await startRedisProxy(Number(new URL(testRedisUrl()).port))
       undo.push(redis.close)
     }
-    const server = await startTestServer({ database, log, ...(redis === undefined ? {} : { redisUrl: redis.url }) })
+    const collector = await startOtlpReceiver()
+    undo.push(collector.close)
+    const flags = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint }
+    const redisUrl = redis === undefined ? {} : { redisUrl: redis.url }
+    const server = await startTestServer({ database, log, flags, ...redisUrl })
     undo.push(server.close)
     const { secrets, known } = await liveThrough(server)
 
@@ -138,12 +143,18 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
     }
 
     const metrics = await server.app.metrics.render()
+    const seen = await Promise.all(
+      ['/', '/status.json', '/ready'].map((path) => fetch(`${server.app.adminUrl}${path}`)),
+    )
+    const status = await Promise.all(seen.map((response) => response.text()))
     await server.stop()
     const tables = await dumpTables(server)
     const remains = new Map<string, readonly Uint8Array[]>([
       ...tables,
       ['the log', lines.map((line) => Buffer.from(line))],
       ['the metrics', [Buffer.from(metrics)]],
+      ['the status page', status.map((text) => Buffer.from(text))],
+      ['the traces', collector.bodies.map((text) => Buffer.from(text))],
       ['the data folder', await readFolder(dataFolderOf(server))],
       ['the bus', (redis?.commands ?? []).flatMap(({ args }) => args.map((arg) => Buffer.from(arg, 'latin1')))],
     ])
@@ -163,6 +174,8 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
     }
     if (database === 'pglite') expect(found).toContain('the user in the data folder')
     if (redis !== undefined) expect(found).toContain('a stream in the bus')
+    expect(status.join('')).toContain('valise')
+    expect(collector.bodies.join('')).toContain('event.publish')
     expect(lines.join('')).toContain('gateway.')
     expect(metrics).toContain('valise_events_stored_total')
   })

@@ -1,7 +1,7 @@
 // The lines of an export file (docs/EXPORT.md): one JSON object a line, each with its type, in this order: header, the
 // entries of the device log, the events, the end. Parsed strictly; a fault says which line and what was expected there.
 
-import { fromBase64Url, fromHex, parseUuid, toBase64Url } from '@valise/protocol'
+import { fromBase64Url, fromHex, parseUuid } from '@valise/protocol'
 import { z } from 'zod'
 
 /** Longer than any line that `writeExport` makes: an event of the largest payload, sealed and open. */
@@ -105,7 +105,6 @@ export class ExportFileError extends Error {
 }
 
 export const formatExportLine = (written: WrittenLine): string => JSON.stringify(written)
-export const formatKey = toBase64Url
 
 /** Throws an ExportFileError. */
 export function parseExportLine(text: string, lineNumber: number): ExportLine {
