@@ -20,7 +20,7 @@ import { type Database, isRefusedData, openPostgres } from './db/postgres.ts'
 import { readDeviceLog } from './db/queries/device-log.ts'
 import { deviceKeyText, findDeviceForSession, findDevicesForSessions, saveCursor } from './db/queries/devices.ts'
 import { readEnvelopes } from './db/queries/envelopes.ts'
-import { appendRuns, readEventsAfter, readHeads } from './db/queries/events.ts'
+import { appendRuns, findStoredEvent, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredInvitations } from './db/queries/invitations.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
 import { deleteOldUses } from './db/queries/pairing-limits.ts'
@@ -60,6 +60,7 @@ import { readStatusPage } from './http/status-page.ts'
 import { openIdentity } from './identity.ts'
 import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
+import { openLogEpoch } from './log/log-epoch.ts'
 import { createLogSeqGuard } from './log/log-seq-guard.ts'
 import { openRetention } from './log/open-retention.ts'
 import { openPresence } from './presence/open-presence.ts'
@@ -129,7 +130,6 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const db = await openDatabase(config, log, metrics)
     closers.push(() => db.close())
     await runMigrations(db)
-    const logEpoch = await readLogEpoch(db)
     const audit = createServerAudit({ db, log, retentionDays: config.auditRetentionDays })
     closers.push(audit.close)
     await audit.note('server.start', describeStart(config, db.kind))
@@ -144,6 +144,15 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
     const onFailure = (error: unknown): void =>
       log.error({ event: 'log.request.fail', err: error }, 'The database failed')
+    const logEpoch = await openLogEpoch({
+      read: () => readLogEpoch(db),
+      onChange: () => {
+        log.warn({ event: 'log.epoch.change' }, 'A backup was put back: every session ends, and begins anew')
+        logSeqGuard.forgetAll()
+        deviceSessions.endAll()
+      },
+      onFailure,
+    })
     const hubs = createHubs({
       bus,
       readHeads: (userIds) => readHeads(db, userIds),
@@ -162,7 +171,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     })
     closers.push(presence.close)
     const sweep = async (): Promise<void> => {
-      await Promise.all([hubs.sweep(), deviceSessions.sweep()])
+      await Promise.all([hubs.sweep(), deviceSessions.sweep(), logEpoch.check()])
     }
     const stopListening = bus.onGap(() => void sweep())
     const retention = openRetention({ db, rules: config.retention, metrics: metrics.retention, onFailure, ...clock })
@@ -236,13 +245,14 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       confirmSessions: (begun) => confirmSessions(db, begun),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
       findEnded: (sessions) => findEndedSessions(db, sessions),
+      findStored: ({ userId, deviceId }, deviceSeq) => findStoredEvent(db, { userId, deviceId, deviceSeq }),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
         readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),
       metrics,
       tracing,
       log,
       limits: config.limits,
-      logEpoch,
+      logEpoch: () => logEpoch.current,
       retryAfterMs: RETRY_AFTER_MS,
       ...clock,
     })
@@ -285,7 +295,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
           now: () => performance.now(),
         }),
         limits: config.limits,
-        logEpoch,
+        logEpoch: () => logEpoch.current,
         maxAgeMs: config.rotateAfterMs,
         registrationTimeoutMs: config.registrationTimeoutMs,
         retryAfterMs: RETRY_AFTER_MS,

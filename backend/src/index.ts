@@ -4,6 +4,7 @@ export { AdminAccessError } from './admin/access.ts'
 export { auditCommand, auditVerifyCommand, MAX_AUDIT_RECORDS } from './admin/audit-commands.ts'
 export { inviteCommand, MAX_INVITATION_MS, MAX_INVITATIONS, MIN_INVITATION_MS } from './admin/commands.ts'
 export { operate } from './admin/operator.ts'
+export { restoredCommand } from './admin/restored-command.ts'
 export { type App, type AppOverrides, startApp } from './app.ts'
 export {
   adminUrlOf,

@@ -16,6 +16,7 @@ import { addPair } from './commands/pair.ts'
 import { addRecover } from './commands/recover.ts'
 import { addRecovery } from './commands/recovery.ts'
 import { addRename } from './commands/rename.ts'
+import { addRepublish } from './commands/republish.ts'
 import { addRevoke } from './commands/revoke.ts'
 import { addRole } from './commands/role.ts'
 import { addRotate } from './commands/rotate.ts'
@@ -91,6 +92,7 @@ const COMMANDS: readonly AddCommand[] = [
   addStatus,
   addDevices,
   addRename,
+  addRepublish,
   addRole,
   addRevoke,
   addRotate,

@@ -8,7 +8,7 @@ import { cleanUp, makeFolder, runValise, startValise } from './support/valise.ts
 
 const serverUrl = 'ws://127.0.0.1:9'
 const commands =
-  'serve, admin, init, link, approve, send, watch, status, devices, rename, role, revoke, rotate, recovery, recover, verify, top, doctor, config, export, import, account'
+  'serve, admin, init, link, approve, send, watch, status, devices, rename, republish, role, revoke, rotate, recovery, recover, verify, top, doctor, config, export, import, account'
 
 let folder: string
 
@@ -32,6 +32,12 @@ const misuses: readonly [readonly string[], string][] = [
   [['send', 'notes', '--file', 'not-there'], 'Expected --file with a readable file'],
   [['send', 'notes', '--file', 'a-folder'], 'Expected --file with a readable file'],
   [['send', 'notes', '--file', 'large'], 'one event carries at most'],
+  [['send', 'notes', '--ttl', 'soon'], 'Expected a number and s, m, h or d'],
+  [['send', 'notes', '--ttl', '0s'], 'Expected a number and s, m, h or d'],
+  [['send', 'notes', '--ttl', '4000d'], 'up to 3650 days'],
+  [['republish'], 'give --yes'],
+  [['republish', '--yes'], 'valise init'],
+  [['admin', 'restored'], 'give --yes'],
   [['watch'], "missing required argument 'stream'"],
   [['watch', 'notes', '--count', '0'], 'Expected a whole number of at least 1'],
   [['watch', 'notes', '--count', 'many'], 'Expected a whole number of at least 1'],

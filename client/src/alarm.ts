@@ -41,11 +41,15 @@ export type AlarmCode = keyof typeof ALARMS
 const REMEDY_SERVER =
   'Stop using this server until its operator has explained it, and compare with your other devices: run `valise verify` on each.'
 
+const REMEDY_RESTORED =
+  'Ask the operator whether a backup was restored. What this device holds is kept. If you trust what is there now, run `valise republish` on each of your devices: it publishes again what the server lost.'
+
 const REMEDIES: Partial<Record<AlarmCode, string>> = {
-  log_epoch_changed:
-    'Ask the operator whether a backup was restored. What this device holds is kept; link it anew once you trust the server again.',
-  cursor_beyond_head:
-    'Ask the operator whether a backup was restored. What this device holds is kept; link it anew once you trust the server again.',
+  log_epoch_changed: REMEDY_RESTORED,
+  cursor_beyond_head: REMEDY_RESTORED,
+  receipts_withdrawn: REMEDY_RESTORED,
+  device_log_shorter:
+    'Ask the operator whether a backup was restored that is older than your last change of devices. What this device holds is kept.',
   device_cloned:
     'This home folder was restored from an older copy or is used twice. Link this device anew into an empty home folder.',
   store_damaged: 'Keep a copy of the home folder, then link this device anew into an empty one.',

@@ -53,6 +53,8 @@ export type CheckpointBody = z.infer<typeof checkpointBody>
 interface CheckpointPlace {
   readonly userSeq: number
   readonly deviceId: DeviceId
+  /** Unix milliseconds, by the clock of its device. */
+  readonly writtenAtMs: number
 }
 
 /** What the batch that holds the checkpoint brought before it. */
@@ -151,6 +153,7 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
     if (device === undefined) throw new AlarmError('checkpoint_contradiction', where)
     // One device may have seen what another did not: it is void for both.
     if (isBeyondCut(device, deviceSeq)) return
+    if (await isOfLostLog(place, deviceId, deviceSeq)) return
     const own = await chainAt(deviceId, deviceSeq, batch)
     if (own !== undefined) {
       if (!equalBytes(own, chain)) throw new AlarmError('checkpoint_contradiction', where)
@@ -160,6 +163,14 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
     // What the other had seen stood in the log before its checkpoint, so it must stand here too.
     const seen = seenSeq(deviceId, place, batch)
     if (deviceSeq > seen) throw new AlarmError('events_withheld', { ...where, seen })
+  }
+
+  /** Written before the log was restored, and about what it lost: it came again in another order, or not yet. */
+  const isOfLostLog = async (place: CheckpointPlace, deviceId: DeviceId, deviceSeq: number): Promise<boolean> => {
+    const { restored } = log.progress
+    if (restored === undefined || place.writtenAtMs > restored.acceptedAtMs) return false
+    const userSeq = await log.placeOf(deviceId, deviceSeq)
+    return userSeq === undefined || userSeq > restored.through
   }
 
   const chainsSeen = (): CheckpointBody['devices'] => {
@@ -224,7 +235,8 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
       if (inviter === undefined || body === undefined) {
         throw new AlarmError('store_damaged', { record: storeKeys.invitedView })
       }
-      await compareBody({ userSeq: log.progress.cursor, deviceId: inviter }, body, { events: [] })
+      const place = { userSeq: log.progress.cursor, deviceId: inviter, writtenAtMs: clock.now() }
+      await compareBody(place, body, { events: [] })
       await store.batch([del(storeKeys.invitedView)])
     },
   }

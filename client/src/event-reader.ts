@@ -34,6 +34,8 @@ export interface ReadOptions {
   readonly after?: number
   /** Also what this device published, in its place in the log. */
   readonly includeOwn?: boolean
+  /** How far the reader had read of a log that the server lost: what of it comes again is left out. */
+  readonly readBefore?: number
   readonly signal?: AbortSignal
 }
 
@@ -89,7 +91,7 @@ export function createEventReader(parts: EventReaderParts): EventReader {
   }
 
   async function* follow(streamName: string | undefined, options: ReadOptions): AsyncGenerator<ReceivedEvent> {
-    const { after = 0, includeOwn = false, signal } = options
+    const { after = 0, includeOwn = false, readBefore = 0, signal } = options
     let position = after
     while (signal?.aborted !== true) {
       const changesBefore = log.changed.count
@@ -101,6 +103,7 @@ export function createEventReader(parts: EventReaderParts): EventReader {
       const hidden = new Set(streamName === undefined ? parts.ownStreams.map(toStreamHex) : [])
       for (const candidate of settled) {
         position = candidate.userSeq
+        if (candidate.earlierUserSeq !== undefined && candidate.earlierUserSeq <= readBefore) continue
         const event = open(candidate)
         if (event === undefined || (event.isOwn && !includeOwn) || hidden.has(toHex(event.streamId))) continue
         yield event

@@ -1,5 +1,5 @@
-// Builds the client of a device over a store that already holds an account: device, engine and connector, wired. More than
-// 300 lines: it is the one place where the parts of a client meet.
+// Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
+// More than 300 lines: it is the one place where the parts of a client meet.
 
 import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
@@ -25,6 +25,7 @@ import { checkStreamName, composeItem } from './publish/compose.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
 import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
+import { rememberLostLog } from './restore/lost-log.ts'
 import { createListeners, createPulse } from './signal.ts'
 import { savePosition } from './store/positions.ts'
 import { createNameKeeper } from './store/stream-names.ts'
@@ -46,6 +47,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const changed = createPulse()
   let phase: { type: 'replaying'; head: number } | { type: 'live' } | undefined
   let isCheckpointQueued = false
+  let remembering = Promise.resolve()
 
   const device: DeviceParts = await openDeviceParts({
     store,
@@ -85,6 +87,11 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   }
   const stopCause = (): StopCause | undefined =>
     connector.state.type === 'stopped' ? connector.state.cause : undefined
+  const rememberAlarm = async (): Promise<void> => {
+    const cause = stopCause()
+    const operation = cause?.type === 'alarm' ? rememberLostLog(cause.alarm, clock.now()) : undefined
+    if (operation !== undefined) await store.batch([operation])
+  }
   const noteState = (): void => {
     stateListeners.emit(state())
     changed.fire()
@@ -222,7 +229,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       presence.forget()
       engine.onGone()
     },
-    onState: noteState,
+    onState: (next) => {
+      if (next.type === 'stopped') remembering = rememberAlarm().catch(failing)
+      noteState()
+    },
   })
 
   const own = device.book.state?.devices.get(toHex(identity.deviceId))
@@ -301,6 +311,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     close: async () => {
       connector.stop({ type: 'closed' })
       await engine.lane.idle()
+      await remembering
     },
     device,
   }

@@ -9,6 +9,7 @@ import { insertInvitations } from '../db/queries/invitations.ts'
 import { invitationHash } from '../devices/registration.ts'
 import { auditCommand, auditVerifyCommand } from './audit-commands.ts'
 import type { AdminCommand } from './command.ts'
+import { restoredCommand } from './restored-command.ts'
 
 export const MAX_INVITATIONS = 1000
 const DAY_MS = 86_400_000
@@ -58,6 +59,7 @@ export const ADMIN_COMMANDS: ReadonlyMap<string, AnswerAdminCommand> = new Map([
   [inviteCommand.name, answering(inviteCommand)],
   [auditCommand.name, answering(auditCommand)],
   [auditVerifyCommand.name, answering(auditVerifyCommand)],
+  [restoredCommand.name, answering(restoredCommand)],
 ])
 
 const formatInvitation = (secret: Uint8Array): string => toHex(secret).replace(/(....)(?=.)/g, '$1-')

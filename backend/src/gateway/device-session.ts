@@ -4,6 +4,7 @@
 import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
 import type { PresenceAnnouncement } from '../bus/bus.ts'
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
+import type { StoredPlace } from '../db/queries/events.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
@@ -38,13 +39,14 @@ export interface DeviceSessionParts {
   findDevice(deviceId: Uint8Array, userId: Uint8Array): Promise<DeviceForSession | undefined>
   /** Of these, those that must end. */
   findEnded(sessions: readonly NumberedSession[]): Promise<readonly SessionEnding[]>
+  findStored(session: Session, deviceSeq: number): Promise<StoredPlace | undefined>
   /** Leaves out the device's own events. */
   readPage(session: Session, afterUserSeq: number, maxEvents: number): Promise<Page>
   readonly metrics: Pick<Metrics, 'log' | 'delivery'>
   readonly tracing: Tracing | undefined
   readonly log: Log
   readonly limits: Limits
-  readonly logEpoch: Uint8Array
+  logEpoch(): Uint8Array
   readonly retryAfterMs: number
   /** Unix milliseconds. */
   now(): number
@@ -72,6 +74,8 @@ export interface DeviceSessions {
   whenLeft(): Promise<void>
   /** Ends sessions that were superseded, revoked or deleted elsewhere, should word of it have been lost (SES-3, DEV-6). */
   sweep(): Promise<void>
+  /** Every session ends, and its device comes back. */
+  endAll(): void
 }
 
 export class SessionRefused extends Error {
@@ -195,6 +199,8 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       maxPayload: parts.limits.max_payload,
       mayPublish: device.role !== RECOVERY_ROLE,
       retryAfterMs: parts.retryAfterMs,
+      findStored: (deviceSeq) => parts.findStored(session, deviceSeq),
+      onFailure,
       now: parts.now,
       monotonicMs: parts.monotonicMs,
     })
@@ -258,6 +264,9 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     open,
     whenLeft: async () => {
       await Promise.all(leaving)
+    },
+    endAll: () => {
+      for (const { deviceId } of parts.registry.sessions()) parts.registry.end(toHex(deviceId), 'server_draining')
     },
     sweep: async () => {
       try {

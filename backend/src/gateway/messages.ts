@@ -41,7 +41,7 @@ export interface MessageParts {
   readonly accounts: Pick<Accounts, 'append'>
   readonly pairings: Pick<Pairings, 'open'>
   readonly store: SessionStore
-  readonly logEpoch: Uint8Array
+  logEpoch(): Uint8Array
   /** The user's head when the session began. */
   readonly head: number
   readonly retryAfterMs: number
@@ -97,7 +97,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   const resume = async (message: Resume): Promise<void> => {
     parts.onReplay()
     const head = message.cursor > parts.head ? await store.readHead(session.userId) : parts.head
-    if (message.log_epoch !== null && !equalBytes(message.log_epoch, parts.logEpoch)) {
+    if (message.log_epoch !== null && !equalBytes(message.log_epoch, parts.logEpoch())) {
       return connection.send({
         type: 'resync_required',
         reason: 'log_epoch_changed',

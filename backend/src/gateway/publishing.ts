@@ -1,7 +1,17 @@
 // From a publish message to receipts (DESIGN 5.2 to 5.5): checks each event, hands runs to the intake, and answers each
 // event after the commit. An event that is refused never stops the ones the device sends later (ORD-6).
 
-import { type Crypto, type ErrorCode, type Publish, parseEvent, type Receipt, type Refused } from '@valise/protocol'
+import {
+  type Crypto,
+  type ErrorCode,
+  equalBytes,
+  leafHash,
+  type Publish,
+  parseEvent,
+  type Receipt,
+  type Refused,
+} from '@valise/protocol'
+import type { StoredPlace } from '../db/queries/events.ts'
 import { type SubmittedEvent, splitRuns } from '../log/batch.ts'
 import { checkEvent } from '../log/check-event.ts'
 import type { Intake, IntakeVerdict } from '../log/intake.ts'
@@ -23,6 +33,9 @@ export interface PublishingParts {
   /** False for a recovery device. */
   readonly mayPublish: boolean
   readonly retryAfterMs: number
+  /** Where an event of the session's device stands. */
+  findStored(deviceSeq: number): Promise<StoredPlace | undefined>
+  onFailure(error: unknown): void
   /** Unix milliseconds. */
   now(): number
   /** Milliseconds of a clock that never goes back. */
@@ -106,6 +119,32 @@ export function createPublishing(parts: PublishingParts): Publishing {
     connection.send({ type: 'unavailable', retry_after_ms: parts.retryAfterMs })
   }
 
+  /** Its lifetime ended before it came, or before it came again: then it has its receipt, whatever became of its bytes. */
+  const answerExpired = async (deviceSeq: number, wire: Uint8Array): Promise<void> => {
+    const event = parseEvent(wire)
+    try {
+      const stored = await parts.findStored(deviceSeq)
+      if (connection.isClosed) return
+      if (
+        stored !== undefined &&
+        event !== undefined &&
+        equalBytes(stored.leaf, leafHash(parts.crypto, event.leafInput))
+      ) {
+        metrics.countDuplicates(1)
+        return queueReceipt([deviceSeq, stored.streamSeq, stored.userSeq, stored.storedAtMs, true])
+      }
+      refuse({ device_seq: deviceSeq, code: 'event_expired' })
+    } catch (error) {
+      parts.onFailure(error)
+      connection.send({ type: 'unavailable', retry_after_ms: parts.retryAfterMs })
+    }
+  }
+
+  const track = (answering: Promise<void>): void => {
+    const flight = answering.finally(() => inFlight.delete(flight))
+    inFlight.add(flight)
+  }
+
   /** Answers what is over the limit; the events that may pass. */
   const admit = (events: readonly Uint8Array[]): readonly Uint8Array[] => {
     const isHeld = heldFromSeq !== undefined && deviceSeqOf(events[0]) > heldFromSeq
@@ -128,12 +167,10 @@ export function createPublishing(parts: PublishingParts): Publishing {
       for (const wire of admit(events)) {
         const checked = checkEvent(parts.crypto, rules, wire, parts.now())
         if (checked.ok) accepted.push(checked.event)
+        else if (checked.code === 'event_expired') track(answerExpired(checked.deviceSeq, wire))
         else refuse({ device_seq: checked.deviceSeq, code: checked.code })
       }
-      for (const run of splitRuns(accepted)) {
-        const flight = submitRun(run, arrivedAtMs).finally(() => inFlight.delete(flight))
-        inFlight.add(flight)
-      }
+      for (const run of splitRuns(accepted)) track(submitRun(run, arrivedAtMs))
     },
     whenAnswered: async () => {
       await Promise.all(inFlight)

@@ -24,7 +24,7 @@ export interface ConnectionServiceParts {
   readonly registration: Registration
   readonly deviceSessions: DeviceSessions
   readonly limits: Limits
-  readonly logEpoch: Uint8Array
+  logEpoch(): Uint8Array
   readonly maxAgeMs: number
   readonly registrationTimeoutMs: number
   readonly retryAfterMs: number
@@ -58,7 +58,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       server_time: parts.now(),
       expires_at: session.establishedAtMs + parts.maxAgeMs,
       limits: parts.limits,
-      log_epoch: parts.logEpoch,
+      log_epoch: parts.logEpoch(),
       ...facts,
     })
   }

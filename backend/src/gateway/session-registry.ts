@@ -8,7 +8,7 @@ export interface NumberedSession extends Pick<Session, 'userId' | 'deviceId'> {
   readonly number: number
 }
 
-export type SessionEndCode = 'session_superseded' | 'device_revoked' | 'account_deleted'
+export type SessionEndCode = 'session_superseded' | 'device_revoked' | 'account_deleted' | 'server_draining'
 
 export interface SessionOpening {
   /**
@@ -25,7 +25,7 @@ export interface SessionRegistry {
   open(session: Session): SessionOpening
   /** A session of the device with this number began somewhere: earlier ones here end. */
   supersedeOlder(deviceKey: string, number: number): void
-  /** The device may have no session any more: the one here ends. */
+  /** The device may have no session any more, or has to begin another: the one here ends. */
   end(deviceKey: string, code: Exclude<SessionEndCode, 'session_superseded'>): void
   /** Those that have begun and not ended. */
   sessions(): NumberedSession[]

@@ -16,6 +16,8 @@ export interface LogSeqGuardParts {
 export interface LogSeqGuard {
   /** The log of the user has, or had, this head. */
   note(userId: Uint8Array, logSeq: number): void
+  /** A backup was put back: what was known of heads is worth nothing. */
+  forgetAll(): void
   /** As the append it guards; the first event of a run above the head is `log_seq_ahead`, those after it are a gap. */
   appendRuns(runs: readonly AppendRun[]): Promise<AppendVerdict[]>
 }
@@ -37,6 +39,7 @@ export function createLogSeqGuard(parts: LogSeqGuardParts): LogSeqGuard {
 
   return {
     note: (userId, logSeq) => noteKey(toHex(userId), logSeq),
+    forgetAll: () => headByUser.clear(),
     appendRuns: async (runs) => {
       const unproved = runs.filter((run) => !isProved(run))
       if (unproved.length === 0) return parts.appendRuns(runs)

@@ -6,9 +6,11 @@ import { readFile, stat } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { type Client, ClientStoppedError, type PublishReceipt } from '@valise/client'
 import type { NodeDevice } from '@valise/client/node'
-import { DEFAULT_LIMITS, formatUuid } from '@valise/protocol'
+import { DEFAULT_LIMITS, formatUuid, MAX_TTL_S } from '@valise/protocol'
+import { InvalidArgumentError } from 'commander'
 import { tellAddedDevices } from '../added-devices.ts'
 import { tellConnection } from '../connection-notices.ts'
+import { parseDurationMs } from '../duration.ts'
 import { EXIT, MisuseError } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
@@ -29,6 +31,8 @@ const SETTLE_MS = 1000
 
 interface SendOptions {
   readonly file?: string
+  /** Seconds; 0: none. */
+  readonly ttl: number
 }
 
 export const addSend: AddCommand = (program, run) => {
@@ -37,10 +41,16 @@ export const addSend: AddCommand = (program, run) => {
     .description('publish each line of standard input as an event')
     .argument('<stream>', 'name of the stream', parseStreamName)
     .option('--file <file>', 'publish this file, whole, as one event instead')
+    .option(
+      '--ttl <time>',
+      'how long the server keeps each event, and delivers it: 30s, 10m, 12h, 7d (default: no end)',
+      parseLifetime,
+      0,
+    )
     .action(
-      run(async (invocation, streamName: string, { file }: SendOptions) => {
+      run(async (invocation, streamName: string, { file, ttl }: SendOptions) => {
         const whole = file === undefined ? undefined : await readWhole(file)
-        return withHome(invocation.homeDir, (device) => send(invocation, device, streamName, whole))
+        return withHome(invocation.homeDir, (device) => send(invocation, device, { streamName, ttlS: ttl, whole }))
       }),
     )
 }
@@ -48,8 +58,7 @@ export const addSend: AddCommand = (program, run) => {
 async function send(
   { output, stdin, homeDir }: Invocation,
   device: NodeDevice,
-  streamName: string,
-  whole: Piece | undefined,
+  { streamName, ttlS, whole }: { streamName: string; ttlS: number; whole: Piece | undefined },
 ): Promise<number> {
   const interrupted = watchInterruption(output)
   const client = device.client()
@@ -79,7 +88,7 @@ async function send(
     }),
   ]
   const window = createPublishWindow({
-    publish: (piece) => client.publish(streamName, piece, { signal: gaveUp.signal }),
+    publish: (piece) => client.publish(streamName, piece, { ttlS, signal: gaveUp.signal }),
     onRefused: (position, { code, message }) =>
       tellRefused(code, `${message} (event ${position} of this run)`, { stream: streamName, position }),
   })
@@ -163,4 +172,12 @@ async function readWhole(file: string): Promise<Piece> {
     throw new MisuseError('bad_file', `${file} cannot be read (${reason}). ${expected}`, { cause: error })
   })
   return { type: 'file', body }
+}
+
+/** In seconds. */
+function parseLifetime(text: string): number {
+  const seconds = (parseDurationMs(text) ?? 0) / 1000
+  if (seconds >= 1 && seconds <= MAX_TTL_S) return seconds
+  const days = MAX_TTL_S / 86_400
+  throw new InvalidArgumentError(`Expected a number and s, m, h or d, such as 30s, 10m or 7d, up to ${days} days.`)
 }

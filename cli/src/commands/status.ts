@@ -1,11 +1,12 @@
 // `valise status`: what this device holds, and whether its server answers.
 
+import type { DeviceStatus } from '@valise/client/node'
 import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { describeAccount } from '../account-fields.ts'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
+import { formatTime, printable } from '../output.ts'
 import { describeServerAnswer, probeServer } from '../server-probe.ts'
 
 export const addStatus: AddCommand = (program, run) => {
@@ -31,6 +32,7 @@ export const addStatus: AddCommand = (program, run) => {
             `outbox       ${facts.outboxEvents} events, ${facts.outboxBytes} bytes without a receipt`,
             ...describeVoid(facts.voidEvents),
             `device log   entry ${facts.logSeq}, key epoch ${facts.epoch}`,
+            ...describeLostLog(facts),
             ...streams.map(({ name, streamId, events }) => `stream       ${nameOf(name, streamId)}  ${events} events`),
           ]
           output.result(text.join('\n'), {
@@ -45,6 +47,8 @@ export const addStatus: AddCommand = (program, run) => {
             log_head: toHex(facts.logHead),
             epoch: facts.epoch,
             device_seq: facts.lastDeviceSeq,
+            lost_log: facts.lostLog?.code ?? null,
+            missing_events: facts.missingEvents,
             streams: streams.map(({ name, streamId, events }) => ({ name, stream_id: toHex(streamId), events })),
           })
           return EXIT.success
@@ -55,6 +59,20 @@ export const addStatus: AddCommand = (program, run) => {
 
 const describeVoid = (count: number): string[] =>
   count === 0 ? [] : [`void         ${count} events, written by revoked devices beyond their cuts; not shown`]
+
+function describeLostLog({ lostLog, missingEvents }: Pick<DeviceStatus, 'lostLog' | 'missingEvents'>): string[] {
+  const lines: string[] = []
+  if (lostLog !== undefined) {
+    lines.push(
+      `attention    the server's log went backwards (${lostLog.code}, ${formatTime(lostLog.noticedAtMs)}); once its`,
+      '             operator has confirmed that a backup was restored, run `valise republish` on each device',
+    )
+  }
+  if (missingEvents > 0) {
+    lines.push(`missing      ${missingEvents} events of your other devices, until \`valise republish\` was run on them`)
+  }
+  return lines
+}
 
 const nameOf = (name: string | undefined, streamId: Uint8Array): string =>
   name === undefined ? toHex(streamId) : printable(name)

@@ -48,6 +48,7 @@ async function watch(
   const signal = watchInterruption(output)
   const positionName = `watch ${streamName}`
   const saved = await device.position(positionName)
+  const readBefore = await device.readBefore(positionName)
   const keeper = createPositionKeeper(saved, (userSeq) => device.setPosition(positionName, userSeq))
   const client = device.client()
   const stopListening = [
@@ -55,7 +56,7 @@ async function watch(
     tellVoided(client, output),
     tellAddedDevices(client, output),
     client.onResync(({ from: first, to }) => {
-      output.notice('resync', `The server no longer keeps events ${first} to ${to}; they are left out.`, {
+      output.notice('resync', `The server no longer keeps what stood in events ${first} to ${to}; it is left out.`, {
         from: first,
         to,
       })
@@ -64,7 +65,8 @@ async function watch(
   try {
     client.start()
     let printed = 0
-    for await (const event of client.events(streamName, { after: from === 'start' ? 0 : saved, signal })) {
+    const options = from === 'start' ? { signal } : { after: saved, readBefore, signal }
+    for await (const event of client.events(streamName, options)) {
       const bytes = output.isJson ? encodeUtf8(`${toJson(streamName, event)}\n`) : payloadOf(event.content)
       if (!(await output.write(bytes))) break
       keeper.note(event.userSeq)

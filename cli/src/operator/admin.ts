@@ -2,16 +2,21 @@
 // `serve` say which.
 
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { parseDurationMs } from '../duration.ts'
 import { EXIT, MisuseError } from '../failure.ts'
 import type { AddCommand, Run } from '../invocation.ts'
 import { formatTime } from '../output.ts'
 import { addAudit } from './audit.ts'
 import { addDatabaseOptions, type DatabaseOptions, readConfig } from './database-options.ts'
+import { addRestored } from './restored.ts'
 
 export const addAdmin: AddCommand = (program, run) => {
-  const admin = program.command('admin').description("work on a server's database: invitations, audit log")
+  const admin = program
+    .command('admin')
+    .description("work on a server's database: invitations, audit log, backups put back")
   addInvite(admin, run)
   addAudit(admin, run)
+  addRestored(admin, run)
 }
 
 interface InviteOptions extends DatabaseOptions {
@@ -65,17 +70,8 @@ function parseCount(text: string): number {
   return count
 }
 
-const UNIT_MS: ReadonlyMap<string, number> = new Map([
-  ['m', 60_000],
-  ['h', 3_600_000],
-  ['d', DAY_MS],
-])
-
 function parseDuration(text: string): number {
-  const [, count, unit = ''] = /^(\d{1,6})([mhd])$/.exec(text) ?? []
-  const unitMs = UNIT_MS.get(unit)
-  if (count === undefined || unitMs === undefined) {
-    throw new InvalidArgumentError('Expected a number and m, h or d: 30m, 12h, 7d.')
-  }
-  return Number(count) * unitMs
+  const durationMs = parseDurationMs(text)
+  if (durationMs === undefined) throw new InvalidArgumentError('Expected a number and m, h or d: 30m, 12h, 7d.')
+  return durationMs
 }

@@ -13,6 +13,8 @@ export { ExportFileError, MAX_EXPORT_LINE_BYTES } from '../export/export-lines.t
 export type { ImportCounts } from '../export/import-events.ts'
 export type { NewDevice } from '../link/link.ts'
 export type { PairingStep } from '../pairing/run-pairing.ts'
+export type { LostLog, LostLogCode } from '../restore/lost-log.ts'
+export type { Rebased } from '../restore/rebase.ts'
 export type { VerifyProblem, VerifyReport } from '../verify.ts'
 export { DeviceHomeError, type DeviceHomeErrorCode } from './device-home-error.ts'
 export { openFileStore } from './file-store.ts'

@@ -27,7 +27,10 @@ import { approveRequest, type NewDevice } from '../link/link.ts'
 import { createMailbox } from '../link/mailbox.ts'
 import { isForServer, parseLinkRequest } from '../link/request.ts'
 import { DEFAULT_CHECKPOINT_EVERY } from '../open-client.ts'
-import { readPosition, savePosition } from '../store/positions.ts'
+import { acceptLog } from '../restore/accept-log.ts'
+import { type LostLog, readLostLog } from '../restore/lost-log.ts'
+import type { Rebased } from '../restore/rebase.ts'
+import { readBefore, readPosition, savePosition } from '../store/positions.ts'
 import { type VerifyReport, verifyDevice } from '../verify.ts'
 import { type AccountActions, createAccountActions } from './account-actions.ts'
 import { createDataActions, type DataActions } from './data-actions.ts'
@@ -92,6 +95,10 @@ export interface DeviceStatus {
   readonly logHead: Uint8Array
   readonly epoch: number
   readonly lastDeviceSeq: number
+  /** The server's log went backwards, and the user has not accepted the one that is there now. */
+  readonly lostLog: LostLog | undefined
+  /** Events of other devices that the server lost and that have not come again. */
+  readonly missingEvents: number
 }
 
 export interface RecoverOptions extends ServerOptions {
@@ -126,11 +133,18 @@ export interface NodeDevice extends AccountActions, DataActions, Omit<PairingAct
   devices(): Promise<DeviceSummary[]>
   streams(): Promise<StreamSummary[]>
   status(): Promise<DeviceStatus>
+  /**
+   * Accepts the log that the server has after a backup was put back. The client that is opened after it sends again what
+   * the server lost. Rejects with a `SetupError` or a `ClientStoppedError`, and has then changed nothing.
+   */
+  acceptLog(signal?: AbortSignal): Promise<Rebased>
   /** Checks everything this device holds, offline. */
   verify(): Promise<VerifyReport>
   /** How far an application has read, by a name of its own; 0 when never set. */
   position(name: string): Promise<number>
   setPosition(name: string, userSeq: number): Promise<void>
+  /** How far it had read of a log that the server lost, for `ReadOptions.readBefore`; 0 when it lost none. */
+  readBefore(name: string): Promise<number>
   close(): Promise<void>
 }
 
@@ -322,11 +336,25 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
         logHead: state?.head ?? new Uint8Array(32),
         epoch: state?.epoch.n ?? 0,
         lastDeviceSeq: device?.chain.end.deviceSeq ?? 0,
+        lostLog: await readLostLog(store),
+        missingEvents: device?.localLog.lostCount ?? 0,
+      }
+    },
+    acceptLog: async (signal) => {
+      const current = requireSetUp()
+      await current.client.close()
+      const deadline = signal ?? new AbortController().signal
+      const { device } = current.client
+      try {
+        return await acceptLog({ ...home, identity: current.identity, device, signal: deadline })
+      } finally {
+        await adopt(current.identity)
       }
     },
     verify: () => verifyDevice(crypto, requireSetUp().client.device),
     position: (name) => readPosition(store, name),
     setPosition: (name, userSeq) => store.batch([savePosition(name, userSeq)]),
+    readBefore: (name) => readBefore(store, name),
     close: async () => {
       await client?.close()
       await home.close()

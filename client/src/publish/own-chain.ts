@@ -19,7 +19,7 @@ import { del, put, type Store, type StoreOperation } from '../store/store.ts'
 
 export interface SealedItem {
   readonly deviceSeq: number
-  /** Of its plaintext in the outbox; a tombstone has none left. */
+  /** Of its plaintext in the outbox; a tombstone has none left, and neither has what had its receipt once. */
   readonly position: number | undefined
   readonly streamName: string
   readonly eventId: EventId
@@ -51,7 +51,12 @@ export interface OwnChainParts {
 /** Positions in the outbox begin at 1. */
 const NO_POSITION = 0
 
-const encodeItem = ({ position, streamName, wire }: SealedItem): Uint8Array =>
+/** As it is kept until its receipt. */
+export const encodeSealedEvent = ({
+  position,
+  streamName,
+  wire,
+}: Pick<SealedItem, 'position' | 'streamName' | 'wire'>): Uint8Array =>
   createByteWriter()
     .u64(position ?? NO_POSITION)
     .prefixed(new TextEncoder().encode(streamName))
@@ -102,7 +107,7 @@ export async function openOwnChain({ store, crypto, identity }: OwnChainParts): 
       if (first === undefined || last === undefined) return
       const newEnd = { deviceSeq: last.deviceSeq, chain: last.chain }
       await store.batch([
-        ...items.map((item) => put(storeKeys.sealedEvent(item.deviceSeq), encodeItem(item))),
+        ...items.map((item) => put(storeKeys.sealedEvent(item.deviceSeq), encodeSealedEvent(item))),
         put(storeKeys.ownChain, createByteWriter().u64(newEnd.deviceSeq).bytes(newEnd.chain).finish()),
         ...also,
       ])

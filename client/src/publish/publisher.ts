@@ -2,15 +2,7 @@
 // keeps a bounded window in flight, repairs what is refused, and turns receipts into events of the local log.
 // Its methods run in the client's lane.
 
-import {
-  type ErrorCode,
-  type EventId,
-  errorEntry,
-  formatUuid,
-  type Receipts,
-  type Refused,
-  toStreamId,
-} from '@valise/protocol'
+import { type ErrorCode, type EventId, errorEntry, formatUuid, type Receipts, type Refused } from '@valise/protocol'
 import type { LogBook } from '../account/log-book.ts'
 import { AlarmError } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
@@ -19,6 +11,7 @@ import type { StoreOperation } from '../store/store.ts'
 import type { Outbox } from './outbox.ts'
 import type { OwnChain, SealedItem } from './own-chain.ts'
 import { type AnnouncedRates, createPace } from './pace.ts'
+import { draftTombstone, hasOutlivedToo, redraft } from './redraft.ts'
 import { type Draft, type SealingParts, sealRun } from './sealing-run.ts'
 import { createSendWindow, type Repair, type WindowItem, type WindowLimits } from './send-window.ts'
 
@@ -133,25 +126,6 @@ export function createPublisher(parts: PublisherParts): Publisher {
     return true
   }
 
-  /** The same event, to be sealed again. */
-  const redraft = async ({ position, streamName, eventId, event }: SealedItem): Promise<Draft> => {
-    const kept = { position, streamName, streamId: event.streamId, eventId, ttlS: event.ttlS }
-    if (position === undefined) return { ...kept, content: undefined }
-    const item = await outbox.get(position)
-    if (item === undefined) throw new AlarmError('store_damaged', { outbox: position })
-    return { ...kept, content: item.content }
-  }
-
-  const tombstone = (item: SealedItem, code: ErrorCode): Draft => {
-    if (item.position === undefined) throw new AlarmError('tombstone_refused', { device_seq: item.deviceSeq, code })
-    // A stream that may not begin cannot hold the tombstone either.
-    const known = code === 'stream_limit_reached' ? log.anyStream() : undefined
-    const { streamId } = item.event
-    const where = known === undefined ? streamId : (toStreamId(known) ?? streamId)
-    const { streamName, eventId } = item
-    return { position: undefined, streamName, streamId: where, eventId, ttlS: 0, content: undefined }
-  }
-
   const repairFrom = async (repair: Exclude<Repair, { type: 'send_again' }>): Promise<void> => {
     const first = chain.find(repair.deviceSeq)
     if (first === undefined) throw new Error('a repair of an event that is not in the window')
@@ -165,20 +139,23 @@ export function createPublisher(parts: PublisherParts): Publisher {
     }
     const later = chain.unreceipted.filter((item) => item.deviceSeq >= repair.deviceSeq)
     const drafts: Draft[] = []
+    const buried = new Set<SealedItem>()
     for (const item of later) {
-      const isBuried = repair.type === 'bury' && item === first
-      drafts.push(isBuried ? tombstone(item, repair.code) : await redraft(item))
+      const isBuried = repair.type === 'bury' && (item === first || hasOutlivedToo(repair.code, item, clock.now()))
+      if (isBuried) buried.add(item)
+      drafts.push(isBuried ? draftTombstone(parts, item, repair.code) : await redraft(parts, item))
     }
     const end = { deviceSeq: first.deviceSeq - 1, chain: first.event.chainPrev }
     const sealed = await sealRun(parts, book.require(), end, drafts)
-    const { position } = first
-    const isBuried = repair.type === 'bury' && position !== undefined
-    await chain.save(sealed, isBuried ? [outbox.removal(position)] : [])
+    const positions = [...buried].flatMap(({ position }) => (position === undefined ? [] : [position]))
+    await chain.save(sealed, positions.map(outbox.removal))
     window.replace(sealed.map(toWindowItem))
-    if (!isBuried) return
-    outbox.settled(position)
-    const { eventId, streamName } = first
-    parts.onRefusal({ eventId, streamName, code: repair.code, text: errorEntry(repair.code).text })
+    if (repair.type !== 'bury') return
+    for (const position of positions) outbox.settled(position)
+    const { code } = repair
+    for (const { eventId, streamName } of buried) {
+      parts.onRefusal({ eventId, streamName, code, text: errorEntry(code).text })
+    }
     parts.onSettled()
   }
 
@@ -257,7 +234,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
         })
       }
       if (stored.length === 0) return
-      const ordinary = stored.filter(({ item }) => item.position !== undefined && !isOwnStream(item.streamName))
+      const ordinary = stored.filter(({ item }) => !item.event.isTombstone && !isOwnStream(item.streamName))
       await log.commit({
         events: stored.map(({ event }) => event),
         progress: log.progress,
@@ -275,7 +252,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
         if (item.position !== undefined) outbox.settled(item.position)
       }
       watchAnswers()
-      for (const { item, receipt } of stored) if (item.position !== undefined) parts.onReceipt(receipt)
+      for (const { item, receipt } of stored) if (!item.event.isTombstone) parts.onReceipt(receipt)
       parts.onSettled()
     },
     refused: ({ device_seq, code, expected, retry_after_ms }) => {

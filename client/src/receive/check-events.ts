@@ -127,7 +127,8 @@ interface Item {
   readonly body: LogEvent['body']
 }
 
-function readItem(crypto: Crypto, item: StoredEvent | ExpiredEvent): Item {
+/** What an event of a message says of itself. Throws a `Finding`. */
+export function readItem(crypto: Crypto, item: StoredEvent | ExpiredEvent): Item {
   if (item.length === 6) {
     const [userSeq, , , idBytes, deviceSeq, leaf] = item
     const deviceId = toDeviceId(idBytes)

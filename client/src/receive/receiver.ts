@@ -7,6 +7,7 @@ import {
   type DeviceId,
   type Events,
   equalBytes,
+  eventIdTimeMs,
   formatUuid,
   type ResyncRequired,
 } from '@valise/protocol'
@@ -89,7 +90,9 @@ export function createReceiver(parts: ReceiverParts): Receiver {
       const content = openChecked(epochKeys, event)
       if (content === undefined) continue
       if (event.body.type === 'stored' && checkpoints.isCheckpoint(event.body.event)) {
-        await checkpoints.compare(event, content, batch)
+        const { userSeq, deviceId } = event
+        const writtenAtMs = eventIdTimeMs(event.body.event.eventId)
+        await checkpoints.compare({ userSeq, deviceId, writtenAtMs }, content, batch)
       } else ordinary += 1
     }
     const also = checkpoints.countEvents(ordinary)

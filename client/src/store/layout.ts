@@ -44,6 +44,12 @@ export const storeKeys = {
   streamHead: (streamId: Uint8Array) => `stream/${toHex(streamId)}`,
   /** ! The name of a stream that this device has used. */
   streamName: (streamId: Uint8Array) => `name/${toHex(streamId)}`,
+  /** An event that the server lost and that has not come again: where it stood and, of another device, what it was. */
+  lostEvent: (eventId: Uint8Array) => `lost/${toHex(eventId)}`,
+  /** Where an event that came again stood before. */
+  earlierPlace: (userSeq: number) => `earlier/${counter(userSeq)}`,
+  /** That the server's log went backwards, until its user accepts the one that is there now. */
+  lostLog: 'lost-log',
   /** When the last checkpoint was published, and events since. */
   checkpoint: 'checkpoint',
   /** What the device that let this one in had seen: to be compared once the log is read. */
@@ -52,6 +58,8 @@ export const storeKeys = {
   toldOfDevices: 'told-of-devices',
   /** How far an application has read, by a name of its own. */
   position: (name: string) => `position/${name}`,
+  /** How far it had read of the log that the server lost. */
+  readBefore: (name: string) => `read-before/${name}`,
 } as const
 
 /** All keys that begin with `prefix`, which ends in `/`. */

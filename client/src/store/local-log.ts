@@ -8,21 +8,25 @@ import { counterOf, keysUnder, storeKeys } from './layout.ts'
 import {
   type DeviceHead,
   type EventRecord,
+  encodeCounter,
   encodeDeviceEventEntry,
   encodeDeviceHead,
   encodeEventRecord,
   encodeProgress,
   encodeStreamHead,
+  type LostEvent,
   NO_PROGRESS,
   type Progress,
+  parseCounter,
   parseDeviceEventEntry,
   parseDeviceHead,
   parseEventRecord,
+  parseLostEvent,
   parseProgress,
   parseStreamHead,
   type StreamHead,
 } from './records.ts'
-import { put, type Store, type StoreOperation } from './store.ts'
+import { del, put, type Store, type StoreOperation } from './store.ts'
 
 /** An event to be stored, with the chain of its device after it. */
 export interface LogEvent {
@@ -48,6 +52,8 @@ export interface LogChange {
 
 export interface HeldEvent {
   readonly userSeq: number
+  /** Where it stood before the server lost it and it came again. */
+  readonly earlierUserSeq: number | undefined
   readonly record: EventRecord
 }
 
@@ -68,6 +74,10 @@ export interface LocalLog {
   /** Own events beyond the cursor, in order. */
   ownAhead(): readonly AheadEvent[]
   commit(change: LogChange): Promise<void>
+  /** The user_seq of a device's event, if this device holds it. */
+  placeOf(deviceId: Uint8Array, deviceSeq: number): Promise<number | undefined>
+  /** Events of other devices that the server lost and that have not come again. */
+  readonly lostCount: number
   /** The chain of a device after one of its events, if this device holds that event. */
   chainAt(deviceId: Uint8Array, deviceSeq: number): Promise<Uint8Array | undefined>
   /** The user_seqs of what a device wrote after one of its events. */
@@ -97,11 +107,33 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
     noteAhead(key, counterOf(key), parseEventRecord(key, value))
   }
 
+  const lostByEvent = new Map<string, LostEvent>()
+  const earlierByUserSeq = new Map<number, number>()
+  for await (const [key, value] of store.range(keysUnder('lost/'))) {
+    const { userSeq, record } = parseLostEvent(key, value)
+    // Only that there is one: its bytes stay in the store.
+    lostByEvent.set(key.slice('lost/'.length), { userSeq, record: record && new Uint8Array(0) })
+  }
+  for await (const [key, value] of store.range(keysUnder('earlier/'))) {
+    earlierByUserSeq.set(counterOf(key), parseCounter(key, value))
+  }
+
   function noteAhead(key: string, userSeq: number, { streamSeq, body }: EventRecord): void {
     const event = body.type === 'stored' ? parseEvent(body.wire) : undefined
     if (event === undefined) throw new AlarmError('store_damaged', { record: key })
     aheadByUserSeq.set(userSeq, { userSeq, streamSeq, streamId: event.streamId })
   }
+
+  /** The events of a change that had been lost, with the places where they stood. */
+  const findAgain = (events: readonly LogEvent[]) =>
+    lostByEvent.size === 0
+      ? []
+      : events.flatMap(({ userSeq, body }) => {
+          if (body.type !== 'stored') return []
+          const hex = toHex(body.event.eventId)
+          const lost = lostByEvent.get(hex)
+          return lost === undefined ? [] : [{ userSeq, hex, eventId: body.event.eventId, earlier: lost.userSeq }]
+        })
 
   const eventOperations = (event: LogEvent): StoreOperation[] => {
     const { userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, chain, body } = event
@@ -116,6 +148,12 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
     return operations
   }
 
+  const toHeld = (userSeq: number, record: EventRecord): HeldEvent => ({
+    userSeq,
+    earlierUserSeq: earlierByUserSeq.get(userSeq),
+    record,
+  })
+
   return {
     get progress() {
       return progress
@@ -129,6 +167,10 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
     ownAhead: () => [...aheadByUserSeq.values()].sort((a, b) => a.userSeq - b.userSeq),
     commit: async (change) => {
       const operations = change.events.flatMap(eventOperations)
+      const again = findAgain(change.events)
+      for (const { userSeq, eventId, earlier } of again) {
+        operations.push(del(storeKeys.lostEvent(eventId)), put(storeKeys.earlierPlace(userSeq), encodeCounter(earlier)))
+      }
       const newDeviceHeads = [...change.deviceHeads]
       const newStreamHeads = [...change.streamHeads]
       for (const { deviceId, head } of newDeviceHeads) {
@@ -140,6 +182,10 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
       operations.push(put(storeKeys.progress, encodeProgress(change.progress)), ...change.also)
       await store.batch(operations)
       progress = change.progress
+      for (const { userSeq, hex, earlier } of again) {
+        lostByEvent.delete(hex)
+        earlierByUserSeq.set(userSeq, earlier)
+      }
       for (const { deviceId, head } of newDeviceHeads) deviceHeads.set(toHex(deviceId), head)
       for (const { streamId, head } of newStreamHeads) streamHeads.set(toHex(streamId), head)
       for (const { userSeq, streamSeq, deviceId, body } of change.events) {
@@ -148,6 +194,14 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
       }
       for (const userSeq of aheadByUserSeq.keys()) if (userSeq <= progress.cursor) aheadByUserSeq.delete(userSeq)
       changed.fire()
+    },
+    placeOf: async (deviceId, deviceSeq) => {
+      const key = storeKeys.deviceEvent(deviceId, deviceSeq)
+      const value = await store.get(key)
+      return value === undefined ? undefined : parseDeviceEventEntry(key, value).userSeq
+    },
+    get lostCount() {
+      return [...lostByEvent.values()].filter(({ record }) => record !== undefined).length
     },
     chainAt: async (deviceId, deviceSeq) => {
       const key = storeKeys.deviceEvent(deviceId, deviceSeq)
@@ -160,7 +214,7 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
       if (streamId === undefined) {
         const range = { ...keysUnder('event/'), gt: storeKeys.event(after), limit }
         for await (const [key, value] of store.range(range)) {
-          held.push({ userSeq: counterOf(key), record: parseEventRecord(key, value) })
+          held.push(toHeld(counterOf(key), parseEventRecord(key, value)))
         }
         return held
       }
@@ -171,7 +225,7 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
         const eventKey = storeKeys.event(userSeq)
         const value = await store.get(eventKey)
         if (value === undefined) throw new AlarmError('store_damaged', { record: eventKey })
-        held.push({ userSeq, record: parseEventRecord(eventKey, value) })
+        held.push(toHeld(userSeq, parseEventRecord(eventKey, value)))
       }
       return held
     },

@@ -102,15 +102,19 @@ export interface Progress {
   readonly logEpoch: Uint8Array | undefined
   /** The highest user_seq up to the cursor that this device holds nothing readable of. */
   readonly lastHole: number
+  /** The log was restored and its user accepted it: both agree up to `through`. */
+  readonly restored: { readonly through: number; readonly acceptedAtMs: number } | undefined
 }
 
-export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0 }
+export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, restored: undefined }
 
-export const encodeProgress = ({ cursor, logEpoch, lastHole }: Progress): Uint8Array =>
+export const encodeProgress = ({ cursor, logEpoch, lastHole, restored }: Progress): Uint8Array =>
   createByteWriter()
     .u64(cursor)
     .prefixed(logEpoch ?? new Uint8Array(0))
     .u64(lastHole)
+    .u64(restored?.through ?? 0)
+    .u64(restored?.acceptedAtMs ?? 0)
     .finish()
 
 export function parseProgress(key: string, bytes: Uint8Array): Progress {
@@ -118,8 +122,44 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const cursor = reader.u64()
   const logEpoch = reader.prefixed(16)
   const lastHole = reader.u64()
+  const through = reader.u64()
+  const acceptedAtMs = reader.u64()
   if (!reader.finish() || (logEpoch.length !== 0 && logEpoch.length !== 16)) {
     throw new AlarmError('store_damaged', { record: key })
   }
-  return { cursor, logEpoch: logEpoch.length === 0 ? undefined : logEpoch, lastHole }
+  return {
+    cursor,
+    logEpoch: logEpoch.length === 0 ? undefined : logEpoch,
+    lastHole,
+    restored: acceptedAtMs === 0 ? undefined : { through, acceptedAtMs },
+  }
+}
+
+/** An event that stood in the log the server lost; without its record it is one of this device's own. */
+export interface LostEvent {
+  readonly userSeq: number
+  readonly record: Uint8Array | undefined
+}
+
+export const encodeLostEvent = ({ userSeq, record }: LostEvent): Uint8Array =>
+  createByteWriter()
+    .u64(userSeq)
+    .prefixed(record ?? new Uint8Array(0))
+    .finish()
+
+export function parseLostEvent(key: string, bytes: Uint8Array): LostEvent {
+  const reader = createByteReader(bytes)
+  const userSeq = reader.u64()
+  const record = reader.prefixed(bytes.length)
+  if (!reader.finish()) throw new AlarmError('store_damaged', { record: key })
+  return { userSeq, record: record.length === 0 ? undefined : record }
+}
+
+export const encodeCounter = (value: number): Uint8Array => createByteWriter().u64(value).finish()
+
+export function parseCounter(key: string, bytes: Uint8Array): number {
+  const reader = createByteReader(bytes)
+  const value = reader.u64()
+  if (!reader.finish()) throw new AlarmError('store_damaged', { record: key })
+  return value
 }

@@ -187,6 +187,34 @@ function splitPage(row: PageRow): LogItem[] {
   })
 }
 
+const findStored: Statement = {
+  name: 'find_stored_event',
+  text: `
+    select e.leaf, e.user_seq, e.stream_seq, (date_part('epoch', e.stored_at) * 1000)::bigint as stored_at_ms
+    from events as e
+    where e.user_id = $1 and e.device_id = $2 and e.device_seq = $3`,
+}
+
+export interface StoredPlace {
+  readonly leaf: Uint8Array
+  readonly userSeq: number
+  readonly streamSeq: number
+  readonly storedAtMs: number
+}
+
+/** Where a device's event stands; `undefined` when it was never stored. */
+export async function findStoredEvent(
+  db: Queryable,
+  { userId, deviceId, deviceSeq }: { userId: Uint8Array; deviceId: Uint8Array; deviceSeq: number },
+): Promise<StoredPlace | undefined> {
+  const [row] = await db.query<{ leaf: Uint8Array; user_seq: number; stream_seq: number; stored_at_ms: number }>(
+    findStored,
+    [userId, deviceId, deviceSeq],
+  )
+  if (row === undefined) return undefined
+  return { leaf: row.leaf, userSeq: row.user_seq, streamSeq: row.stream_seq, storedAtMs: row.stored_at_ms }
+}
+
 const readHeadsStatement: Statement = {
   name: 'read_heads',
   text: `

@@ -1,5 +1,5 @@
 // What belongs to the database as a whole: the log epoch, 16 random bytes made with the schema. A client whose cursor
-// is of another log epoch (a database restored or made anew) starts over instead of missing events.
+// is of another log epoch (a backup was put back) stops and says so instead of missing events.
 
 import type { Queryable, Statement } from '../postgres.ts'
 
@@ -7,6 +7,22 @@ const read: Statement = { name: 'read_log_epoch', text: 'select s.log_epoch from
 
 export async function readLogEpoch(db: Queryable): Promise<Uint8Array> {
   const [row] = await db.query<{ log_epoch: Uint8Array }>(read, [])
+  if (row === undefined) throw new Error('the database has no log epoch: its migrations did not run')
+  return row.log_epoch
+}
+
+const change: Statement = {
+  name: 'change_log_epoch',
+  text: `
+    update server_state as s
+    set log_epoch = uuid_send(gen_random_uuid())
+    where s.is_only_row
+    returning s.log_epoch`,
+}
+
+/** The log is another one from now on. Resolves to its epoch. */
+export async function changeLogEpoch(db: Queryable): Promise<Uint8Array> {
+  const [row] = await db.query<{ log_epoch: Uint8Array }>(change, [])
   if (row === undefined) throw new Error('the database has no log epoch: its migrations did not run')
   return row.log_epoch
 }

@@ -1,0 +1,37 @@
+// The log epoch that this node tells its sessions, compared with the database's: an operator who puts a backup back
+// changes it, and every node then ends the sessions that began before.
+
+import { equalBytes } from '@valise/protocol'
+
+export interface LogEpochParts {
+  read(): Promise<Uint8Array>
+  /** The epoch is another than the one told so far. */
+  onChange(): void
+  onFailure(error: unknown): void
+}
+
+export interface LogEpoch {
+  readonly current: Uint8Array
+  /** Compares; never rejects. */
+  check(): Promise<void>
+}
+
+/** Rejects when the epoch cannot be read. */
+export async function openLogEpoch(parts: LogEpochParts): Promise<LogEpoch> {
+  let current = await parts.read()
+  return {
+    get current() {
+      return current
+    },
+    check: async () => {
+      try {
+        const next = await parts.read()
+        if (equalBytes(next, current)) return
+        current = next
+        parts.onChange()
+      } catch (error) {
+        parts.onFailure(error)
+      }
+    },
+  }
+}

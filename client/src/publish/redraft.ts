@@ -1,0 +1,53 @@
+// What is sealed once more in the place of a sealed event: the same content again, or a tombstone (ORD-6).
+
+import { type ErrorCode, eventIdTimeMs, toStreamId } from '@valise/protocol'
+import type { EpochKeys } from '../account/epoch-keys.ts'
+import { AlarmError } from '../alarm.ts'
+import { openEvent } from '../sealing/event-seal.ts'
+import type { LocalLog } from '../store/local-log.ts'
+import type { Outbox } from './outbox.ts'
+import type { SealedItem } from './own-chain.ts'
+import type { Draft } from './sealing-run.ts'
+
+export interface RedraftParts {
+  readonly outbox: Pick<Outbox, 'get'>
+  readonly log: Pick<LocalLog, 'anyStream'>
+  readonly epochKeys: Pick<EpochKeys, 'contentKey'>
+}
+
+/** The same event, to be sealed again. */
+export async function redraft(
+  { outbox, epochKeys }: RedraftParts,
+  { position, streamName, eventId, event }: SealedItem,
+): Promise<Draft> {
+  const kept = { position, streamName, streamId: event.streamId, eventId, ttlS: event.ttlS }
+  if (event.isTombstone) return { ...kept, content: undefined }
+  if (position === undefined) {
+    // It had its receipt once, and the server lost it: its content is in its own bytes.
+    const key = epochKeys.contentKey(event.epoch)
+    const content = key && openEvent(key, event)
+    if (content === undefined) throw new AlarmError('store_damaged', { device_seq: event.deviceSeq })
+    return { ...kept, content }
+  }
+  const item = await outbox.get(position)
+  if (item === undefined) throw new AlarmError('store_damaged', { outbox: position })
+  return { ...kept, content: item.content }
+}
+
+/** Throws the alarm for a tombstone that is refused itself. */
+export function draftTombstone({ log }: RedraftParts, item: SealedItem, code: ErrorCode): Draft {
+  if (item.event.isTombstone) throw new AlarmError('tombstone_refused', { device_seq: item.deviceSeq, code })
+  // A stream that may not begin cannot hold the tombstone either.
+  const known = code === 'stream_limit_reached' ? log.anyStream() : undefined
+  const { streamId } = item.event
+  const where = known === undefined ? streamId : (toStreamId(known) ?? streamId)
+  const { streamName, eventId } = item
+  return { position: undefined, streamName, streamId: where, eventId, ttlS: 0, content: undefined }
+}
+
+/** Where one lifetime ended before its event was stored, those of others may have: one repair is enough for all. */
+export const hasOutlivedToo = (code: ErrorCode, { event }: SealedItem, nowMs: number): boolean =>
+  code === 'event_expired' &&
+  !event.isTombstone &&
+  event.ttlS > 0 &&
+  eventIdTimeMs(event.eventId) + event.ttlS * 1000 <= nowMs
