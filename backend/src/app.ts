@@ -93,8 +93,9 @@ export interface AppOverrides {
 }
 
 const MAX_BATCHES_IN_FLIGHT = 2
-/** Of devices that arrive, and of sessions that begin: one of each, so that what comes meanwhile is asked together. */
-const LOOKUPS_IN_FLIGHT = 1
+/** Of devices that arrive, and of sessions that begin: few, so that what comes meanwhile is asked together; two, so that a
+ * connection the network swallowed does not hold up everybody. */
+const LOOKUPS_IN_FLIGHT = 2
 const MAX_LOOKUPS_TOGETHER = 64
 const RETRY_AFTER_MS = 1000
 /** About 150 bytes each. */
