@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Queryable } from '../src/db/postgres.ts'
 import { appendDeviceLogEntry } from '../src/db/queries/device-log.ts'
 import { appendRuns } from '../src/db/queries/events.ts'
+import { takeOpeningOfUser } from '../src/db/queries/pairing-limits.ts'
 import { authorOf, createKeys, offerEntry, sealAdd, sealClose } from './bad-input/entries.ts'
 import { createAccount, type TestAccount } from './support/account.ts'
 import { createDeafBus } from './support/deaf-bus.ts'
@@ -51,6 +52,7 @@ describe.each(DATABASE_KINDS)('P6: the rows of a user on %s', (kind) => {
   const fill = async (db: Queryable & Parameters<typeof addUser>[0]) => {
     const { devices, genesis } = await addUser(db, 2)
     await appendRuns(db, [continueRun(devices[0]!, makeEvents(3)), continueRun(devices[1]!, makeEvents(2))])
+    await takeOpeningOfUser(db, genesis.userId, { max: 5, windowMs: 60_000 })
     return genesis
   }
 
@@ -73,6 +75,9 @@ describe.each(DATABASE_KINDS)('P6: the rows of a user on %s', (kind) => {
       // The tombstone: that the account was there, and ids and public keys of its devices, so that each can be told.
       expect(Object.fromEntries(left)).toEqual({ users: 1, devices: 2 })
       expect(await countRows(db, staying.userId)).toEqual(others)
+      // A request that waited behind the deletion leaves no row either.
+      await takeOpeningOfUser(db, leaving.userId, { max: 5, windowMs: 60_000 })
+      expect(await countRows(db, leaving.userId)).toEqual(after)
       const kept = await read(
         db,
         `select d.cursor, d.last_seen_at, d.revoked_at is not null as is_revoked, u.stream_count

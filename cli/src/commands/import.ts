@@ -1,6 +1,7 @@
 // `valise import FILE`: publishes the events of an export in this account. The file is checked whole before anything of it
 // is published; an import that is interrupted goes on where it stopped.
 
+import { setMaxListeners } from 'node:events'
 import { checkExport, type NodeDevice } from '@valise/client/node'
 import { equalBytes, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
@@ -26,6 +27,8 @@ export const addImport: AddCommand = (program, run) => {
 async function importFrom({ output, prompt, stdin }: Invocation, device: NodeDevice, file: string): Promise<number> {
   if (file === '-') throw new MisuseError('bad_file', 'An import reads its file twice. Expected a file, not -.')
   const signal = watchInterruption(output)
+  // Every publish that waits for room in the outbox listens to it; the import bounds them.
+  setMaxListeners(0, signal)
   const summary = await checkExport(nodeCrypto, readLines(file, stdin))
   const account = device.account()
   if (account !== undefined && equalBytes(account.userId, summary.userId)) {

@@ -15,7 +15,10 @@ const takeOpening: Statement = {
   name: 'take_pairing_opening',
   text: `
     insert into pairing_openings as o (user_id, opened_at)
-    values ($1, array[clock_timestamp()])
+    select u.user_id, array[clock_timestamp()]
+    from users as u
+    where u.user_id = $1 and u.deleted_at is null
+    for share of u
     on conflict (user_id) do update
     set opened_at = array(
       select used.at
