@@ -1,5 +1,6 @@
 // The pairing of two devices as a pure state machine (PROTOCOL F): what it needs next, and what becomes of it with what
 // it gets. Whatever does not fit ends it; there is no second try of anything. A shell carries the messages.
+// More than 300 lines: it is one machine, both of whose sides must be read together.
 
 import {
   type Crypto,
