@@ -77,10 +77,9 @@ export function createAdminHttp(parts: AdminHttpParts) {
   const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     response.setHeader('Cache-Control', 'no-store')
     for (const [name, value] of Object.entries(PAGE_HEADERS)) response.setHeader(name, value)
-    if (isKnownHost(request.headers.host, parts.names)) {
-      const answered = parts.answerCommand?.(request, response, pathOf(request))
-      if (answered !== undefined) return answered
-    }
+    // A command looks at the Host by itself, and takes fewer.
+    const answered = parts.answerCommand?.(request, response, pathOf(request))
+    if (answered !== undefined) return answered
     const { status = 200, contentType, body } = await answer(request)
     response.statusCode = status
     response.setHeader('Content-Type', contentType)
