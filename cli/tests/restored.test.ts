@@ -22,7 +22,10 @@ describe('a backup that was put back', () => {
   const status = async (home: string) => lastJson((await runValise(['status', '--json'], { home })).stdout)
   const data = (): string => join(folder, 'server')
 
-  it('RET-5, RET-6, CLI-7: users are told what to do, do it, and nobody misses a line or reads one twice', async () => {
+  it('RET-5, RET-6, CLI-7: users are told what to do, do it, and nobody misses a line or reads one twice', {
+    // Three starts of a server and some fifteen commands, each a process of its own.
+    timeout: 240_000,
+  }, async () => {
     expect(await send(homes.laptop, 'kept\n')).toMatchObject({ exitCode: 0 })
     expect(String((await watch(homes.phone, 1)).stdout)).toBe('kept\n')
     await server.stop()
