@@ -1,107 +1,64 @@
 // Peers that take nothing, over real sockets (P5): what they cost, whom they harm, and what they find when they read
 // again.
 
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { forget, growthPerRound, measureMemory, readMetric, sealLarge, until } from './back-pressure/scene.ts'
-import { follow, haveEvents, haveReceipts, roundTrip, wiresOf } from './event-ordering/publishing.ts'
-import { createAccount, type TestDevice } from './support/account.ts'
-import type { RawSession } from './support/raw-device.ts'
+import { afterEach, describe, expect, test } from 'vitest'
+import { growthPerRound, measureMemory, readMetric, until } from './back-pressure/scene.ts'
+import {
+  createStoppedReader,
+  ONE_PAGE_BYTES,
+  ROUND_BYTES,
+  range,
+  SEND_BUFFER_BYTES,
+  type StoppedReader,
+  seqsOf,
+} from './back-pressure/stopped-reader.ts'
+import { follow, roundTrip } from './event-ordering/publishing.ts'
+import { createAccount } from './support/account.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 
-const SEND_BUFFER_BYTES = 64 * 1024
-/** A page or a batch, its frame, and a receipt or a ping. */
-const ONE_PAGE_BYTES = 1100 * 1024
-const EVENT_BYTES = 200 * 1024
-const ROUND_EVENTS = 8
-const ROUND_BYTES = ROUND_EVENTS * EVENT_BYTES
 const ROUNDS = 12
 
-let server: TestServer
-const bufferedBytes = (): Promise<number> => readMetric(server, 'valise_send_buffered_bytes')
-const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i)
-
 describe('a reader that stops', () => {
-  let writer: TestDevice
-  let sleeper: TestDevice
-  let publishing: RawSession
-  let awake: RawSession
-  let asleep: RawSession
-  let published = 0
-  let worstBytes = 0
-
-  const begin = async (flags: Record<string, string>): Promise<void> => {
-    server = await startTestServer({
-      database: 'postgres',
-      flags: { VALISE_SEND_BUFFER_BYTES: String(SEND_BUFFER_BYTES), ...flags },
-    })
-    const { devices } = await createAccount(server, { devices: 3 })
-    writer = devices[0]!
-    sleeper = devices[2]!
-    publishing = await follow(server, writer)
-    awake = await follow(server, devices[1]!)
-    asleep = await follow(server, sleeper)
-    asleep.socket.pause()
-  }
-  beforeEach(() => {
-    published = 0
-    worstBytes = 0
-  })
-  afterEach(() => server?.close())
-
-  /** Publishes, and waits until everybody who reads has it; the test keeps none of it. */
-  const publishRound = async (): Promise<void> => {
-    for (const { wire } of await sealLarge(writer, ROUND_EVENTS, EVENT_BYTES)) publishing.publish([wire])
-    await haveReceipts(publishing, ROUND_EVENTS)
-    published += ROUND_EVENTS
-    await awake.until('the events of the round', () => awake.through === published)
-    expect(awake.events.map(({ userSeq }) => userSeq)).toEqual(range(published - ROUND_EVENTS + 1, published))
-    forget(publishing, awake, writer)
-    worstBytes = Math.max(worstBytes, await bufferedBytes())
-  }
-  const publishUntilFull = async (): Promise<void> => {
-    while ((await bufferedBytes()) <= SEND_BUFFER_BYTES) await publishRound()
-  }
+  let scene: StoppedReader
+  afterEach(() => scene?.server.close())
 
   test('P5: costs its bound and one page however much comes, harms nobody, and gets all in order later', {
     timeout: 180_000,
   }, async () => {
-    await begin({})
-    const strangers = (await createAccount(server, { devices: 2 })).devices
-    const speaking = await follow(server, strangers[0]!)
-    const hearing = await follow(server, strangers[1]!)
-    await publishUntilFull()
+    scene = await createStoppedReader({})
+    const { server, asleep } = scene
+    await scene.publishUntilFull()
     const memoryByRound: number[] = []
     for (let round = 0; round < ROUNDS; round++) {
-      await publishRound()
+      await scene.publishRound()
       memoryByRound.push(await measureMemory())
-      speaking.publish(wiresOf([await strangers[0]!.seal('b')]))
-      await haveEvents(hearing, round + 1)
+      await scene.passBetweenStrangers()
     }
-    expect(worstBytes).toBeGreaterThan(SEND_BUFFER_BYTES)
-    expect(worstBytes).toBeLessThanOrEqual(SEND_BUFFER_BYTES + ONE_PAGE_BYTES)
+    expect(scene.worstBytes).toBeGreaterThan(SEND_BUFFER_BYTES)
+    expect(scene.worstBytes).toBeLessThanOrEqual(SEND_BUFFER_BYTES + ONE_PAGE_BYTES)
     // What does not wait in the send buffer waits nowhere else: of a round's bytes nothing stays.
     expect(growthPerRound(memoryByRound)).toBeLessThan(ROUND_BYTES / 8)
     expect(await readMetric(server, 'valise_connections_behind')).toBe(1)
 
     asleep.socket.resume()
-    await asleep.until('everything', () => asleep.through === published)
-    expect(asleep.events.map(({ userSeq }) => userSeq)).toEqual(range(1, published))
+    await asleep.until('everything', () => asleep.through === scene.published)
+    expect(seqsOf(asleep)).toEqual(range(1, scene.published))
     await roundTrip(asleep)
     await until('no connection to be behind', async () => (await readMetric(server, 'valise_connections_behind')) === 0)
-    expect(await bufferedBytes()).toBe(0)
+    expect(await scene.bufferedBytes()).toBe(0)
   })
 
   test('P5: is closed with 4420 when it takes nothing for too long, and finds all of it when it is back', async () => {
-    await begin({ VALISE_SLOW_CONSUMER_MS: '1000' })
-    await publishUntilFull()
+    scene = await createStoppedReader({ VALISE_SLOW_CONSUMER_MS: '1000' })
+    const { server, asleep } = scene
+    await scene.publishUntilFull()
     await until('the close', async () => (await readMetric(server, 'valise_closes_total', { code: '4420' })) === 1)
-    await publishRound()
+    await scene.publishRound()
     asleep.socket.resume()
     expect((await asleep.closed).code).toBe(4420)
-    const back = await follow(server, sleeper, asleep.through)
-    await back.until('the rest', () => back.through === published)
-    const seqs = [...asleep.events, ...back.events].map(({ userSeq }) => userSeq)
-    expect(seqs).toEqual(range(1, published))
+    const back = await follow(server, scene.sleeper, asleep.through)
+    await back.until('the rest', () => back.through === scene.published)
+    expect(seqsOf(asleep, back)).toEqual(range(1, scene.published))
     expect(await readMetric(server, 'valise_sockets_paused')).toBe(0)
   })
 })
@@ -111,6 +68,8 @@ describe('a peer that asks and never reads', () => {
   const DEVICES = 45
   const ASKED_AT_ONCE = 16
   const PINGS = 10_000
+  let server: TestServer
+  const bufferedBytes = (): Promise<number> => readMetric(server, 'valise_send_buffered_bytes')
   afterEach(() => server?.close())
 
   test('P5: is asked nothing more above its bound, and gets every answer when it reads', {
