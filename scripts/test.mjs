@@ -51,13 +51,14 @@ function vitestArguments(args, workspace) {
 }
 
 async function runVitest(args, env, interruption) {
-  const folder = mkdtempSync(join(tmpdir(), 'valise-results-'))
+  const folder = mkdtempSync(join(tmpdir(), 'valise-tests-'))
   const resultFile = join(folder, 'results.json')
   try {
     if (interruption.signal) return { passed: 0, failed: 1 }
     const flags = ['run', '--root', root, '--reporter=default', '--reporter=json', `--outputFile.json=${resultFile}`]
     const { child, ended } = runAttached(process.execPath, [programs.vitest, ...flags, ...args], {
-      env: { ...process.env, ...env },
+      // What tests share stands in the folder too, and goes with it.
+      env: { ...process.env, ...env, VALISE_TEST_FOLDER: folder },
     })
     interruption.onSignal = () => {
       child.kill('SIGTERM')

@@ -9,7 +9,7 @@ describe('the audit log on the command line', () => {
   let server: TestServer
   beforeAll(async () => {
     folder = makeFolder()
-    server = await startServer(folder, {})
+    server = await startServer(folder)
   })
   afterAll(cleanUp)
   const data = (): string[] => ['--data', join(folder, 'server')]

@@ -10,7 +10,7 @@ describe('DEV-4: a server that takes new users by invitation', () => {
   let server: TestServer
   beforeAll(async () => {
     folder = makeFolder()
-    server = await startServer(folder, { VALISE_REGISTRATION: 'invite' })
+    server = await startServer(folder, { environment: { VALISE_REGISTRATION: 'invite' } })
   })
   afterAll(cleanUp)
 

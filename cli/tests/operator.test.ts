@@ -129,7 +129,7 @@ describe('beside a running server', () => {
   beforeAll(async () => {
     folder = makeFolder()
     database = await createTestDatabase()
-    server = await startServer(folder, { DATABASE_URL: database.url })
+    server = await startServer(folder, { environment: { DATABASE_URL: database.url } })
     adminUrl = server.adminUrl
     ports = ['--port', new URL(server.url).port, '--admin-port', new URL(adminUrl).port, '--database-url', database.url]
   })

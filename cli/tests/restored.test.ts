@@ -12,7 +12,7 @@ describe('a backup that was put back', () => {
   let homes: TwoDevices
   beforeAll(async () => {
     folder = makeFolder()
-    server = await startServer(folder, { VALISE_HEAD_POLL_MS: '200' })
+    server = await startServer(folder, { environment: { VALISE_HEAD_POLL_MS: '200' } })
     homes = await makeTwoDevices(server, folder)
   })
   afterAll(cleanUp)

@@ -20,7 +20,7 @@ describe('a file on its way from the laptop to the phone', () => {
   }, async () => {
     expect(lines).toBeGreaterThan(3000)
     const folder = makeFolder()
-    const server = await startServer(folder)
+    const server = await startServer(folder, { isNew: true })
     const { laptop, phone } = await makeTwoDevices(server, folder)
     const quarter = (n: number): Uint8Array =>
       file.subarray(Math.floor((file.length * n) / 4), Math.floor((file.length * (n + 1)) / 4))

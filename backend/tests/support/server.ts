@@ -9,6 +9,7 @@ import type { Bus } from '../../src/bus/bus.ts'
 import { parseConfig, type RawConfig } from '../../src/config.ts'
 import type { Log } from '../../src/telemetry/log.ts'
 import { createTestDatabase } from './database.ts'
+import { provideEmptyCluster } from './empty-cluster.ts'
 
 export interface TestServerOptions {
   readonly database: 'postgres' | 'pglite'
@@ -54,6 +55,7 @@ export async function startTestServer(options: TestServerOptions): Promise<TestS
   const ownDatabase =
     options.database === 'postgres' && options.databaseUrl === undefined ? await createTestDatabase() : undefined
   const databaseUrl = options.databaseUrl ?? ownDatabase?.url
+  if (databaseUrl === undefined) await provideEmptyCluster(dataDir)
   let port = '0'
   let app: App | undefined
 

@@ -1,5 +1,6 @@
 // A server as a process of its own, on its embedded database: can be stopped, killed, and started again where it was.
 import { join } from 'node:path'
+import { provideEmptyCluster } from '../../../backend/tests/support/empty-cluster.ts'
 import { type Running, startValise } from './valise.ts'
 
 export interface TestServer {
@@ -14,7 +15,19 @@ export interface TestServer {
   startAgain(): Promise<void>
 }
 
-export async function startServer(folder: string, environment: Record<string, string> = {}): Promise<TestServer> {
+export interface ServerOptions {
+  /** Variables of the configuration. */
+  readonly environment?: Readonly<Record<string, string>>
+  /** It makes its database itself, as on a new user's machine. */
+  readonly isNew?: boolean
+}
+
+export async function startServer(
+  folder: string,
+  { environment = {}, isNew = false }: ServerOptions = {},
+): Promise<TestServer> {
+  const isEmbedded = environment['DATABASE_URL'] === undefined
+  if (isEmbedded && !isNew) await provideEmptyCluster(join(folder, 'server'))
   let port = '0'
   let process: Running
   let greeting: Record<string, unknown> = {}
