@@ -15,7 +15,8 @@ export function tellConnection(client: Client, output: Output, advice: () => str
   const close = client.onState((state) => {
     switch (state.type) {
       case 'offline':
-        if (state.retryAtMs === undefined || isAway) return
+        // A session that is made anew at once is nothing to wait for: new keys, or word that must be proved.
+        if (state.retryAtMs === undefined || state.retryAtMs <= Date.now() || isAway) return
         isAway = true
         output.notice('server_away', `The server is away (${state.text}); trying again until it answers. ${advice()}`)
         return

@@ -65,6 +65,7 @@ describe('a device that is lost', () => {
     const ended = await watching.ended()
     expect(ended.exitCode).toBe(3)
     expect(ended.stderr).toContain('erased')
+    expect(ended.stderr).not.toContain('away')
     for (const command of ['status', 'watch notes', 'send notes', 'verify']) {
       const after = await runValise([...command.split(' '), '--json'], { home: phone })
       expect([after.exitCode, JSON.parse(after.stderr).error]).toEqual([1, 'revoked'])
