@@ -10,9 +10,6 @@ import { cleanUp, jsonLines, lastJson, makeFolder, type Running, runValise, star
 const file = readFileSync(join(import.meta.dirname, '../../package-lock.json'))
 const lines = file.toString().split('\n').length - 1
 
-/** A person would not wait: two thousand lines go at once, and 200 a second of those after them. */
-const WITHOUT_RATES = { VALISE_DEVICE_EVENTS_PER_S: '0', VALISE_USER_EVENTS_PER_S: '0' }
-
 afterAll(cleanUp)
 
 const countReceipts = (printed: { stdout: Buffer }): number => printed.stdout.toString().split('\n').length - 1
@@ -23,7 +20,7 @@ describe('a file on its way from the laptop to the phone', () => {
   }, async () => {
     expect(lines).toBeGreaterThan(3000)
     const folder = makeFolder()
-    const server = await startServer(folder, { isNew: true, environment: WITHOUT_RATES })
+    const server = await startServer(folder, { isNew: true })
     const { laptop, phone } = await makeTwoDevices(server, folder)
     const quarter = (n: number): Uint8Array =>
       file.subarray(Math.floor((file.length * n) / 4), Math.floor((file.length * (n + 1)) / 4))

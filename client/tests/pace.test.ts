@@ -1,9 +1,14 @@
 // The announced rate, kept: no honest server ever has to refuse for it, and nothing waits longer than it must.
 
+import { setImmediate as turn } from 'node:timers/promises'
 import { DEFAULT_LIMITS } from '@valise/protocol'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { createPace } from '../src/publish/pace.ts'
+import { publishAll } from './support/device-pair.ts'
+import { createManualClock, type ManualClock } from './support/manual-clock.ts'
+import { createFirstDevice } from './support/test-device.ts'
+import { createTestServer } from './support/test-server.ts'
 
 const NOTHING = { device_events_per_s: 0, device_events_burst: 1, user_events_per_s: 0, user_events_burst: 1 }
 const paceOf = (rates: Partial<typeof NOTHING>) => {
@@ -83,5 +88,42 @@ describe('the pace of publishing', () => {
     const pace = createPace()
     pace.announced(DEFAULT_LIMITS)
     expect(pace.room(1, 0)).toBe(1800)
+  })
+})
+
+/** Time goes on between two looks at it, and a timer may come before its time by it: so do those of a machine. */
+function createRestlessClock(earlyMs: number): ManualClock {
+  const clock = createManualClock()
+  return {
+    ...clock,
+    now: () => {
+      clock.advance(1)
+      return clock.now()
+    },
+    after: (delayMs, task) => clock.after(delayMs - earlyMs, () => queueMicrotask(task)),
+  }
+}
+
+describe('a client that keeps the pace', () => {
+  test('LIM-1: what it holds back is sent, at whatever moment it looks at the time', async () => {
+    const rates = { ...NOTHING, device_events_per_s: 125, device_events_burst: 100 }
+    const names = Array.from({ length: 150 }, (_, i) => `event ${i}`)
+    for (let earlyMs = 0; earlyMs < 8; earlyMs++) {
+      const server = createTestServer()
+      server.distort = (message) => [
+        message.type === 'session_established' ? { ...message, limits: { ...message.limits, ...rates } } : message,
+      ]
+      const clock = createRestlessClock(earlyMs)
+      const { client } = await createFirstDevice(server, { clock })
+      await publishAll(client, names)
+      client.start()
+      // Twice the second that sixty events take at most, in steps that a timer can fall between.
+      for (let ms = 0; ms < 2000 && server.events.length < names.length; ms++) {
+        clock.advance(1)
+        await turn()
+      }
+      expect(server.events.length, `timers ${earlyMs} ms early`).toBe(names.length)
+      await client.close()
+    }
   })
 })

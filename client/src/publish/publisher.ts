@@ -170,9 +170,8 @@ export function createPublisher(parts: PublisherParts): Publisher {
   }
 
   /** What the keys hold back goes on with the new ones, what the pace holds back with time. */
-  const waitForPace = (): void => {
-    const waitMs = window.unsent === 0 ? 0 : pace.waitMs(window.unsent, clock.now())
-    if (waitMs > 0) retryAfter(waitMs)
+  const retryForPace = (delayMs: number): void => {
+    if (delayMs > 0) retryAfter(delayMs)
   }
 
   return {
@@ -195,22 +194,26 @@ export function createPublisher(parts: PublisherParts): Publisher {
     },
     pump: async () => {
       while (session !== undefined) {
-        const step = window.next(clock.now(), Math.min(session.allowance(), pace.room(window.unsent, clock.now())))
+        const nowMs = clock.now()
+        const room = pace.room(window.unsent, nowMs)
+        // Of the same moment as the room: a later one may find room, and nobody would come back to use it.
+        const paceMs = window.unsent === 0 ? 0 : pace.waitMs(window.unsent, nowMs)
+        const step = window.next(nowMs, Math.min(session.allowance(), room))
         switch (step.type) {
           case 'send':
             pace.take(step.deviceSeqs.length, clock.now())
             send(session, step.deviceSeqs)
             break
           case 'seal':
-            if (!(await sealMore(step.maxEvents, step.maxBytes))) return waitForPace()
-            break
+            if (await sealMore(step.maxEvents, step.maxBytes)) break
+            return retryForPace(paceMs)
           case 'repair':
             await repairFrom(step.repair)
             break
           case 'wait':
             return retryAfter(step.untilMs - clock.now())
           case 'idle':
-            return waitForPace()
+            return retryForPace(paceMs)
         }
       }
     },

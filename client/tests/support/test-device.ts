@@ -28,6 +28,7 @@ export interface TestDevice {
 export interface TestDeviceOptions {
   readonly checkpointEvery?: number
   readonly outboxLimits?: OutboxLimits
+  readonly clock?: ManualClock
   /** Default: no jitter. */
   readonly random?: () => number
 }
@@ -40,7 +41,7 @@ async function openDevice(
   identity: Identity,
   options: TestDeviceOptions,
 ): Promise<TestDevice> {
-  const clock = createManualClock()
+  const clock = options.clock ?? createManualClock()
   const open = (): Promise<Client> =>
     openClient({
       store,
