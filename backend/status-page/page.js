@@ -1,5 +1,6 @@
 // The status page: asks this server for its numbers each second while somebody looks, and shows them. Everything that
 // comes from the server is put in as text.
+// More than 300 lines: it is the page from top to bottom, one short function a part of it.
 
 import { createPlot } from './plot.js'
 import { ago, bytes, count, duration, milliseconds, percent } from './words.js'
