@@ -43,7 +43,7 @@ function buildBenchmarks() {
 
 async function runBenchmark(name, args) {
   endWithNpm()
-  const services = await provideServices()
+  const services = await provideServices({ isLocal: true })
   try {
     const { child, ended } = runAttached(process.execPath, [join(built, `${name}.js`), ...args], {
       env: { ...process.env, ...services.env },

@@ -18,7 +18,7 @@ const oldestVersion = 15
 const debianFolder = '/usr/lib/postgresql'
 const settings = { fsync: 'on', synchronous_commit: 'on', max_connections: '300', max_wal_size: '4GB' }
 
-/** Resolves to { url, close }; rejects with everything that was tried. */
+/** Resolves to { url, socketUrl, close }, `socketUrl` where there is one; rejects with everything that was tried. */
 export async function providePostgres(givenUrl) {
   if (givenUrl) return useGiven(givenUrl)
   const tried = []
@@ -97,7 +97,7 @@ async function startFrom(binaries) {
   if (init.exitCode !== 0) throw new Error(`initdb failed: ${init.output.trim()}`)
 
   const port = await findFreePort()
-  const options = { listen_addresses: '127.0.0.1', port: String(port), unix_socket_directories: '', ...settings }
+  const options = { listen_addresses: '127.0.0.1', port: String(port), unix_socket_directories: folder, ...settings }
   const server = await startSupervised({
     command: join(binaries, 'postgres'),
     args: ['-D', data, ...Object.entries(options).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
@@ -107,7 +107,8 @@ async function startFrom(binaries) {
     ...identity,
     isReady: () => acceptsConnections({ port, user: 'valise' }),
   })
-  return { url: `postgres://valise:${password}@127.0.0.1:${port}/postgres`, close: server.close }
+  const url = `postgres://valise:${password}@127.0.0.1:${port}/postgres`
+  return { url, socketUrl: `${url}?host=${encodeURIComponent(folder)}`, close: server.close }
 }
 
 /** PostgreSQL refuses to run as root. */

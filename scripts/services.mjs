@@ -4,8 +4,11 @@ import { pathToFileURL } from 'node:url'
 import { providePostgres } from './postgres.mjs'
 import { provideRedis } from './redis.mjs'
 
-/** Resolves to { env, close }. When one of the two cannot be had, the other is ended again. */
-export async function provideServices() {
+/**
+ * Resolves to { env, close }. When one of the two cannot be had, the other is ended again. With `isLocal` PostgreSQL is
+ * reached over its Unix-domain socket, where it has one: what one would do on one machine, and half the price of TCP.
+ */
+export async function provideServices({ isLocal = false } = {}) {
   const results = await Promise.allSettled([
     providePostgres(process.env['VALISE_TEST_DATABASE_URL']),
     provideRedis(process.env['VALISE_TEST_REDIS_URL']),
@@ -19,7 +22,8 @@ export async function provideServices() {
     throw new Error(failures.map((failure) => failure.reason.message).join('\n'))
   }
   const [postgres, redis] = results.map((result) => result.value)
-  return { env: { VALISE_TEST_DATABASE_URL: postgres.url, VALISE_TEST_REDIS_URL: redis.url }, close }
+  const databaseUrl = (isLocal && postgres.socketUrl) || postgres.url
+  return { env: { VALISE_TEST_DATABASE_URL: databaseUrl, VALISE_TEST_REDIS_URL: redis.url }, close }
 }
 
 async function keepUntilSignal() {

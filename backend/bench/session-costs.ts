@@ -21,8 +21,10 @@ export interface ConnectionsResult {
 
 const REQUESTS_AT_ONCE = 8
 /** Of all devices, after the first round: what is measured is code that V8 has compiled. */
-const WARM_UP_ROUNDS = 2
-const MEASURED_ROUNDS = 3
+const WARM_UP_ROUNDS = 5
+const MEASURED_ROUNDS = 5
+/** Connected throughout. When the last connection is gone, the next collection throws away the code compiled for them. */
+const STAYING_DEVICES = 8
 
 interface Device {
   readonly user: BenchUser
@@ -38,17 +40,20 @@ export async function measureConnections(
     { user, keys: user.receiver },
   ])
   // Memory the first time: later, a server holds them in what it has kept of earlier ones. CPU time when the code is
-  // compiled: after the second time all of it has run several thousand times.
+  // compiled, and as in service: nobody asks for a collection of garbage, and some devices are always there.
   const empty = await server.readUsage({ isCollected: true })
   const firstPeers = await connectAll(server, devices)
   await resumeAll(firstPeers)
   const idle = await server.readUsage({ isCollected: true })
   await closeAll(firstPeers)
+  const staying = await connectAll(server, devices.slice(0, STAYING_DEVICES))
+  const coming = devices.slice(STAYING_DEVICES)
   const rounds: Round[] = []
   for (let round = 0; round < WARM_UP_ROUNDS + MEASURED_ROUNDS; round++) {
-    const measured = await measureRound(server, devices)
+    const measured = await measureRound(server, coming)
     if (round >= WARM_UP_ROUNDS) rounds.push(measured)
   }
+  await closeAll(staying)
   const cpuMsPerHandshake = median(rounds.map((round) => round.cpuMsPerHandshake))
   return {
     devices: devices.length,
@@ -66,7 +71,7 @@ interface Round {
 }
 
 async function measureRound(server: ServerProcess, devices: readonly Device[]): Promise<Round> {
-  const before = await server.readUsage({ isCollected: true })
+  const before = await server.readUsage()
   const peers = await connectAll(server, devices)
   const connected = await server.readUsage()
   await resumeAll(peers)

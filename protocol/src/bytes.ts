@@ -40,12 +40,30 @@ export function decodeUtf8(bytes: Uint8Array): string | undefined {
   }
 }
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+const ascii = new TextDecoder()
+/** Characters of a text that is being written. Bytes given may be secret, so nothing of them stays here. */
+const scratch = new Uint8Array(4096)
+
+/** Written at once: a text that grows by pieces is a tree of strings, most of a handshake's garbage. */
+function writeAscii(length: number, write: (out: Uint8Array) => void): string {
+  const out = length <= scratch.length ? scratch.subarray(0, length) : new Uint8Array(length)
+  write(out)
+  const text = ascii.decode(out)
+  out.fill(0)
+  return text
+}
+
+const codesOf = (alphabet: string): Uint8Array => Uint8Array.from(alphabet, (character) => character.charCodeAt(0))
+const HEX = codesOf('0123456789abcdef')
 
 export function toHex(bytes: Uint8Array): string {
-  let text = ''
-  for (const byte of bytes) text += HEX[byte]
-  return text
+  return writeAscii(2 * bytes.length, (out) => {
+    let at = 0
+    for (const byte of bytes) {
+      out[at++] = HEX[byte >> 4] ?? 0
+      out[at++] = HEX[byte & 15] ?? 0
+    }
+  })
 }
 
 /** `undefined` unless the text is an even number of hexadecimal digits. */
@@ -57,7 +75,7 @@ export function fromHex(text: string): Uint8Array | undefined {
 }
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-const PAIRS = Array.from({ length: 4096 }, (_, value) => `${ALPHABET[value >> 6]}${ALPHABET[value & 63]}`)
+const BASE64URL = codesOf(ALPHABET)
 const NO_VALUE = 0xff
 /** By the character's code. */
 const VALUES = new Uint8Array(128).fill(NO_VALUE)
@@ -65,14 +83,20 @@ for (let value = 0; value < ALPHABET.length; value++) VALUES[ALPHABET.charCodeAt
 
 /** base64url without padding (RFC 4648 §5). */
 export function toBase64Url(bytes: Uint8Array): string {
-  let text = ''
-  for (let i = 0; i < bytes.length; i += 3) {
-    const chunk = ((bytes[i] ?? 0) << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0)
-    text += PAIRS[chunk >> 12]
-    if (i + 2 < bytes.length) text += PAIRS[chunk & 0xfff]
-    else if (i + 1 < bytes.length) text += ALPHABET[(chunk >> 6) & 63]
-  }
-  return text
+  // Whole groups of three are written as four; what the last one lacks is cut off again.
+  const missing = (3 - (bytes.length % 3)) % 3
+  const length = ((bytes.length + missing) / 3) * 4
+  const text = writeAscii(length, (out) => {
+    let at = 0
+    for (let i = 0; i < bytes.length; i += 3) {
+      const chunk = ((bytes[i] ?? 0) << 16) | ((bytes[i + 1] ?? 0) << 8) | (bytes[i + 2] ?? 0)
+      out[at++] = BASE64URL[chunk >> 18] ?? 0
+      out[at++] = BASE64URL[(chunk >> 12) & 63] ?? 0
+      out[at++] = BASE64URL[(chunk >> 6) & 63] ?? 0
+      out[at++] = BASE64URL[chunk & 63] ?? 0
+    }
+  })
+  return missing === 0 ? text : text.slice(0, -missing)
 }
 
 /** Canonical base64url only: `undefined` for padding, foreign characters or set bits beyond the last byte. */
