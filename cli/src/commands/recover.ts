@@ -114,13 +114,17 @@ async function changeKeys(
     if (await prompt.confirm(question, signal, 'yes')) lost.push(each)
     signal.throwIfAborted()
   }
-  await device.recoverKeys(lost, signal)
-  output.result(
-    lost.length === 0
-      ? 'No device is lost. The keys were changed.'
-      : `Revoked: ${lost.map((each) => `"${nameOf(each)}"`).join(', ')}. The keys were changed.`,
-    { type: 'keys_changed', revoked: lost.map(({ deviceId }) => formatUuid(deviceId)) },
-  )
+  const isChangedNow = await device.recoverKeys(lost, signal)
+  output.result(describeChange(lost, isChangedNow), {
+    type: 'keys_changed',
+    revoked: lost.map(({ deviceId }) => formatUuid(deviceId)),
+  })
+}
+
+function describeChange(lost: readonly DeviceSummary[], isChangedNow: boolean): string {
+  if (!isChangedNow) return 'No other device is lost. The keys were changed already.'
+  if (lost.length === 0) return 'No device is lost. The keys were changed.'
+  return `Revoked: ${lost.map((each) => `"${nameOf(each)}"`).join(', ')}. The keys were changed.`
 }
 
 async function offerPhrase({ output, prompt }: Invocation, device: NodeDevice, signal: AbortSignal): Promise<void> {

@@ -43,8 +43,11 @@ export interface AccountActions {
   ): Promise<RecoverySheet | undefined>
   /** What a recovery that was interrupted, or has just begun, has still to do. */
   recoveryStage(): Promise<RecoveryStage | undefined>
-  /** Revokes the lost devices, or starts a new epoch when none is lost. */
-  recoverKeys(lost: readonly DeviceSummary[], signal?: AbortSignal): Promise<void>
+  /**
+   * Revokes the lost devices, or starts a new epoch when none is lost. False when nothing was left to do: an interrupted
+   * recovery had done it.
+   */
+  recoverKeys(lost: readonly DeviceSummary[], signal?: AbortSignal): Promise<boolean>
   endRecovery(): Promise<void>
 }
 
@@ -87,6 +90,12 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     if (devices.some(({ isThisDevice }) => isThisDevice)) await flushed(client, signal)
     const revocation = { deviceIds: devices.map(({ deviceId }) => deviceId), reason }
     return reachServer(client, signal, (waiting) => client.revokeDevices(revocation, waiting))
+  }
+  /** A key epoch has begun since this device was signed in. */
+  const hasNewKeys = ({ device }: Client): boolean => {
+    const log = device.book.require()
+    const own = findDevice(log, device.identity.deviceId)
+    return own !== undefined && log.epoch.logSeq > own.addedSeq
   }
   const rotate: AccountActions['rotate'] = async (signal) => {
     const client = await requireManager(signal)
@@ -134,8 +143,11 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     },
     recoveryStage: () => loadRecoveryStage(store),
     recoverKeys: async (lost, signal) => {
-      if (lost.length === 0 || !(await revoke(lost, 'lost', signal))) await rotate(signal)
+      const isRevoked = lost.length > 0 && (await revoke(lost, 'lost', signal))
+      const isDue = !hasNewKeys(await requireManager(signal))
+      if (isDue) await rotate(signal)
       await noteRecoveryStage(store, 'phrase')
+      return isRevoked || isDue
     },
     endRecovery: () => noteRecoveryStage(store, undefined),
   }
