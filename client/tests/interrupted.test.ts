@@ -1,14 +1,14 @@
 // Changes of an account that were interrupted, by the end of the process or by a session that took the answer with it:
 // each is made once, and is told as what it is.
 
-import { activeDevices, type DeviceId, isActive } from '@valise/protocol'
+import { activeDevices, findDevice, isActive } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createAccount } from '../src/account/create-account.ts'
 import { listDevices } from '../src/account/directory.ts'
 import type { Identity } from '../src/account/identity.ts'
 import { recoverAccount } from '../src/account/recover-account.ts'
-import { type RecoverySheet, toRecoveryKeys } from '../src/account/recovery-sheet.ts'
+import { judgePhrase, type RecoverySheet, toRecoveryKeys } from '../src/account/recovery-sheet.ts'
 import type { Client } from '../src/client.ts'
 import { noLog } from '../src/client-log.ts'
 import { type AccountActions, createAccountActions } from '../src/node/account-actions.ts'
@@ -22,17 +22,19 @@ import { until } from './support/until.ts'
 
 let server: TestServer
 let sheet: RecoverySheet
-let lost: DeviceId
+let lostStore: Store
+let lostIdentity: Identity
 beforeEach(async () => {
   server = createTestServer()
-  const created = await createAccount(parts(server, createMemoryStore()), {
+  lostStore = createMemoryStore()
+  const created = await createAccount(parts(server, lostStore), {
     ...pin(),
     name: 'lost',
     platform: 'test',
     signal: undefined,
   })
   sheet = created.sheet
-  lost = created.identity.deviceId
+  lostIdentity = created.identity
 })
 
 const pin = () => ({ server: { url: 'ws://server.test', fingerprint: server.fingerprint } })
@@ -148,8 +150,56 @@ describe.each([
         expect(await changing).toBeUndefined()
       }
       expect(server.state!.epoch.n).toBe(2)
-      expect(isActive(server.state!.devices.get(Buffer.from(lost).toString('hex'))!)).toBe(!isLost)
+      expect(isActive(findDevice(server.state!, lostIdentity.deviceId)!)).toBe(!isLost)
       expect(activeDevices(server.state!)).toHaveLength(isLost ? 2 : 3)
     },
   )
+})
+
+describe('the new phrase of a recovery', () => {
+  /** Shown, typed back and on its way; where the process stands in the recovery after it. */
+  async function interruptRenewal(store: Store, identity: Identity): Promise<RecoverySheet> {
+    const first = await open(store, identity)
+    first.client.start()
+    await changeKeys(first, true)
+    expect(await first.actions.hasRenewedPhrase()).toBe(false)
+    let shown: RecoverySheet | undefined
+    const stored = loseNextAnswer()
+    const renewing = first.actions.renewRecovery(async (presented) => {
+      shown = presented
+      return true
+    })
+    const ended = renewing.catch((error: unknown) => error)
+    await stored
+    await first.end()
+    expect(await ended).toBeInstanceOf(Error)
+    return shown!
+  }
+  const verdictOf = async ({ phrase }: RecoverySheet) =>
+    judgePhrase(server.state!, await toRecoveryKeys(crypto, phrase))
+
+  test('REC-2: that was stored before the process ended is the one, and no other is asked for', async () => {
+    const store = createMemoryStore()
+    const identity = await recover(store)
+    const shown = await interruptRenewal(store, identity)
+    const second = await open(store, identity)
+    second.client.start()
+    expect(await second.actions.recoveryStage()).toBe('phrase')
+    expect(await second.actions.hasRenewedPhrase()).toBe(true)
+    expect(await verdictOf(shown)).toBe('valid')
+    expect(await verdictOf(sheet)).toBe('replaced')
+  })
+
+  test('REC-2: is still to be made when another device made the one that is good now', async () => {
+    const store = createMemoryStore()
+    const identity = await recover(store)
+    const thief = await open(lostStore, lostIdentity)
+    thief.client.start()
+    const planted = await thief.actions.renewRecovery(async () => true)
+    expect(await verdictOf(planted!)).toBe('valid')
+    const first = await open(store, identity)
+    first.client.start()
+    await changeKeys(first, true)
+    expect(await first.actions.hasRenewedPhrase()).toBe(false)
+  })
 })

@@ -18,6 +18,8 @@ interface RecoverOptions extends ServerOptions {
   readonly keep: readonly string[]
 }
 
+const RENEWED = 'The new phrase that this device has shown is stored: it is good, and no other.'
+
 export const addRecover: AddCommand = (program, run) => {
   const command = program.command('recover').description('get your account back with its recovery phrase')
   addServerOptions(command)
@@ -46,7 +48,10 @@ async function recover(
     return EXIT.failure
   }
   if ((await device.recoveryStage()) === 'revoke') await changeKeys(invocation, device, options.keep, signal)
-  if ((await device.recoveryStage()) === 'phrase') await offerPhrase(invocation, device, signal)
+  if ((await device.recoveryStage()) === 'phrase') {
+    if (await device.hasRenewedPhrase(signal)) output.notice('phrase_renewed', RENEWED)
+    else await offerPhrase(invocation, device, signal)
+  }
   await device.endRecovery()
   const account = device.account()
   if (account === undefined) return EXIT.failure

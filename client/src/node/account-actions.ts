@@ -1,7 +1,7 @@
 // What a person does with his account on a device that belongs to it: revoke, rotate, rename, change a role, look after the
 // recovery phrase, and finish a recovery.
 
-import { type Crypto, findDevice } from '@valise/protocol'
+import { activeDevices, type Crypto, findDevice, isSameId } from '@valise/protocol'
 import { AccountError, NOT_A_MANAGER } from '../account/account-error.ts'
 import { type DeviceSummary, listDevices } from '../account/directory.ts'
 import { type Identity, saveIdentity } from '../account/identity.ts'
@@ -48,6 +48,8 @@ export interface AccountActions {
    * recovery had done it.
    */
   recoverKeys(lost: readonly DeviceSummary[], signal?: AbortSignal): Promise<boolean>
+  /** By the log as the server has it: the phrase that is good now was made on this device. */
+  hasRenewedPhrase(signal?: AbortSignal): Promise<boolean>
   endRecovery(): Promise<void>
 }
 
@@ -148,6 +150,13 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
       if (isDue) await rotate(signal)
       await noteRecoveryStage(store, 'phrase')
       return isRevoked || isDue
+    },
+    hasRenewedPhrase: async (signal) => {
+      const { book, identity } = (await requireManager(signal)).device
+      const recovery = activeDevices(book.require()).find(({ record }) => record.role === 'recovery')
+      const signer = recovery && book.factsAt(recovery.addedSeq)?.signer
+      // One that another device has put there may be the doing of whoever has that device.
+      return signer !== undefined && isSameId(signer, identity.deviceId)
     },
     endRecovery: () => noteRecoveryStage(store, undefined),
   }
