@@ -4,7 +4,7 @@
 import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
-import type { AppendParts } from './account/append-entry.ts'
+import { type AppendParts, createAttempt } from './account/append-entry.ts'
 import { closeAccount } from './account/close-account.ts'
 import { createEpochWatch } from './account/epoch-age.ts'
 import { forgetRevoked } from './account/forget-account.ts'
@@ -135,19 +135,20 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     engine.lane.run(erase).catch(failing)
   }
 
-  /** Signs something into the device log. A session that is lost meanwhile is waited for: the draft finds what is done. */
+  /** Signs something into the device log. A session that is lost meanwhile is waited for: the next finds what is done. */
   const manage = async <Result>(
     isReady: () => boolean,
     task: (manager: AppendParts, ask: Ask) => Promise<Result>,
     signal: AbortSignal | undefined,
   ): Promise<Result> => {
+    const manager = { crypto, clock, identity: identity.keys, book: device.book, epochKeys, attempt: createAttempt() }
     for (;;) {
       await until(() => isReady() && engine.requests !== undefined, signal)
       try {
         return await engine.guard(async () => {
           const { requests } = engine
           if (requests === undefined) throw new SessionLostError('the session ended')
-          return task({ crypto, clock, identity: identity.keys, book: device.book, epochKeys }, requests.ask)
+          return task(manager, requests.ask)
         })
       } catch (error) {
         if (error instanceof DeviceRevokedError) throw new ClientStoppedError(refusedFor('device_revoked'))

@@ -10,7 +10,7 @@ import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { createMemoryStore } from '../store/memory-store.ts'
 import type { Transport } from '../transport.ts'
-import type { AppendParts } from './append-entry.ts'
+import { type AppendParts, createAttempt } from './append-entry.ts'
 import { openEpochKeys } from './epoch-keys.ts'
 import type { ServerPin } from './identity.ts'
 import { openLogBook } from './log-book.ts'
@@ -98,7 +98,7 @@ export async function withRecoverySession<Result>(
     }
     // Genesis or op 5 bears the proof of this very key, or the verifier would not have let it in.
     if (judgePhrase(book.require(), keys) !== 'valid') throw new AlarmError('foreign_session')
-    const manager = { crypto, clock, identity: keys, book, epochKeys }
+    const manager = { crypto, clock, identity: keys, book, epochKeys, attempt: createAttempt() }
     try {
       return await work({ manager, ask: requests.ask })
     } finally {
