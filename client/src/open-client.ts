@@ -16,7 +16,7 @@ import { createBackoff } from './backoff.ts'
 import { CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint } from './checkpoint.ts'
 import type { Client, ClientParts, ClientState, Resync } from './client.ts'
 import { type Connector, createConnector } from './connection/connector.ts'
-import { SessionLostError } from './connection/requests.ts'
+import { isUndecided, RequestRefusedError, SessionLostError } from './connection/requests.ts'
 import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
@@ -105,6 +105,15 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       await changed.next(signal)
     }
   }
+  /** Rejects as `until` does. */
+  const pause = async (forMs: number, signal: AbortSignal | undefined): Promise<void> => {
+    let isOver = false
+    const cancelTimer = clock.after(forMs, () => {
+      isOver = true
+      changed.fire()
+    })
+    await until(() => isOver, signal).finally(cancelTimer)
+  }
 
   const publishOwn = async (streamName: string, type: string, body: Uint8Array): Promise<void> => {
     const { maxPayload } = device.limits
@@ -152,7 +161,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
         })
       } catch (error) {
         if (error instanceof DeviceRevokedError) throw new ClientStoppedError(refusedFor('device_revoked'))
-        if (!(error instanceof SessionLostError)) throw error
+        if (!isUndecided(error)) throw error
+        if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? 0, signal)
       }
     }
   }

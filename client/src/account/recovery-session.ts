@@ -4,7 +4,7 @@
 import { type Crypto, type ErrorCode, noUserId, type SessionEstablished } from '@valise/protocol'
 import { AlarmError, ClientStoppedError, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
-import { createRequests, SessionLostError } from '../connection/requests.ts'
+import { createRequests, isUndecided, RequestRefusedError, SessionLostError } from '../connection/requests.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
@@ -123,6 +123,9 @@ const REFUSALS: Partial<Record<ErrorCode, readonly [SetupError['code'], string]>
 
 function toFailure(error: unknown, end: SessionEnd | undefined, url: string, signal: AbortSignal | undefined): unknown {
   if (error instanceof AlarmError) return new ClientStoppedError({ type: 'alarm', alarm: error.alarm })
+  if (error instanceof RequestRefusedError && isUndecided(error)) {
+    return new SetupError('server_unreachable', `The server at ${url} cannot answer right now.`, { cause: error })
+  }
   if (!(error instanceof SessionLostError) || end === undefined) return error
   if (signal?.aborted === true) return new SetupError('aborted', 'Given up.', { cause: error })
   if (end.type === 'wrong_server_key') return new ClientStoppedError(refusedFor('wrong_server_key'))
