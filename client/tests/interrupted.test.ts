@@ -1,17 +1,23 @@
 // Changes of an account that were interrupted, by the end of the process or by a session that took the answer with it:
 // each is made once, and is told as what it is.
 
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { activeDevices, findDevice, isActive } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createAccount } from '../src/account/create-account.ts'
 import { listDevices } from '../src/account/directory.ts'
 import type { Identity } from '../src/account/identity.ts'
+import { PROFILE_STREAM } from '../src/account/profile.ts'
 import { recoverAccount } from '../src/account/recover-account.ts'
 import { judgePhrase, type RecoverySheet, toRecoveryKeys } from '../src/account/recovery-sheet.ts'
 import type { Client } from '../src/client.ts'
 import { noLog } from '../src/client-log.ts'
 import { type AccountActions, createAccountActions } from '../src/node/account-actions.ts'
+import { openHome } from '../src/node/home.ts'
+import { openNodeDevice } from '../src/node/node-device.ts'
 import { openClient } from '../src/open-client.ts'
 import { createMemoryStore } from '../src/store/memory-store.ts'
 import type { Store } from '../src/store/store.ts'
@@ -201,5 +207,26 @@ describe('the new phrase of a recovery', () => {
     first.client.start()
     await changeKeys(first, true)
     expect(await first.actions.hasRenewedPhrase()).toBe(false)
+  })
+})
+
+describe('a device that was ended before its first event', () => {
+  test('DEV-4: still tells the others its name when it is opened again, once', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'valise-home-'))
+    try {
+      const home = await openHome(dir, { log: noLog, checkpointEvery: 0 })
+      const { transport, fingerprint } = createTestServer()
+      const pinned = { url: 'ws://127.0.0.1:9', fingerprint }
+      await createAccount({ ...home, transport }, { server: pinned, name: 'x', platform: 'y', signal: undefined })
+      await home.close()
+      for (let opening = 1; opening <= 2; opening++) {
+        const device = await openNodeDevice(dir)
+        const waiting = await device.client().device.outbox.read(0, 10, 100_000)
+        expect(waiting.map(({ streamName }) => streamName)).toEqual([PROFILE_STREAM])
+        await device.close()
+      }
+    } finally {
+      await rm(dir, { recursive: true, force: true })
+    }
   })
 })
