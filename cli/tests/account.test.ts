@@ -80,6 +80,10 @@ describe('a device that is lost', () => {
     ])
     const again = await runValise(['revoke', 'pocket', '--yes', '--json'], { home: laptop })
     expect([again.exitCode, JSON.parse(again.stderr).error]).toEqual([1, 'already_revoked'])
+    const { device_seq: cut } = (await listed(laptop)).find(({ name }) => name === 'pocket')!
+    expect(JSON.parse(again.stderr).message).toMatch(
+      new RegExp(`was revoked before, by entry \\d+ .* after event ${cut} of its own .* does not change`),
+    )
   })
 
   it('DEV-9: the home of a revoked device can be linked anew', async () => {

@@ -1,11 +1,13 @@
 // Revocation as the devices live through it: the cut and what lies beyond it, the device that is cut off and what it keeps,
 // and every way to leave an account without a manager.
 
-import { activeDevices, buildRevoke, type DeviceId, findDevice } from '@valise/protocol'
+import { activeDevices, buildRevoke, type DeviceId, findDevice, formatUuid } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { listDevices } from '../src/account/directory.ts'
 import { loadRevoked } from '../src/account/forget-account.ts'
 import { loadIdentity } from '../src/account/identity.ts'
+import { pickDevice } from '../src/account/pick-device.ts'
 import type { VoidedEvent } from '../src/receive/void-events.ts'
 import { sealNextEpoch } from '../src/sealing/epoch-boxes.ts'
 import { verifyDevice } from '../src/verify.ts'
@@ -114,6 +116,29 @@ describe('a revocation', () => {
     const again: VoidedEvent[][] = []
     second.client.onVoided((events) => again.push([...events]))
     expect(again).toMatchObject([[{ userSeq: 2 }]])
+  })
+
+  test('DEV-6: a second one, with another cut, changes nothing, and is told the first one', async () => {
+    await start(first, second, third)
+    await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })
+    await publish(third, 'a', 'b')
+    await Promise.all([take(first.client, 'notes', 2), take(second.client, 'notes', 2)])
+    // One of the two is not told of what comes now, and would cut where it stands.
+    for (const peer of server.peers) if (sameId(peer.deviceId, first)) peer.isLive = false
+    await publish(third, 'c')
+    await take(second.client, 'notes', 3)
+    expect(await revoke(first, third)).toBe(true)
+    const { seq } = server.state!
+    expect(await revoke(second, third)).toBe(false)
+    expect(server.state!.seq).toBe(seq)
+    for (const { client } of [first, second]) {
+      const devices = await listDevices(client.device)
+      const revoked = devices.find(({ cut }) => cut !== undefined)!
+      expect(revoked.cut).toEqual({ logSeq: seq, deviceSeq: 2 })
+      expect(() => pickDevice(devices, formatUuid(revoked.deviceId))).toThrow(
+        `by entry ${seq} of the device log. What it sent after event 2 of its own counts for nothing`,
+      )
+    }
   })
 
   test('DEV-6: a device that knows another history of the revoked one than the cut names raises the alarm', async () => {
