@@ -2,42 +2,37 @@
 // said and done when they are run again.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../../backend/tests/support/database.ts'
+import { type LogCounter, openLogCounter } from '../../backend/tests/support/log-counter.ts'
 import { startServer, type TestServer } from './support/server.ts'
 import { type StallingProxy, startStallingProxy } from './support/stalling-proxy.ts'
 import { makeTwoDevices, type TwoDevices } from './support/user.ts'
 import { cleanUp, type Ended, jsonLines, lastJson, makeFolder, runValise, startValise } from './support/valise.ts'
 
 let database: TestDatabase
-let connection: pg.Client
+let counter: LogCounter
 let server: TestServer
 let proxy: StallingProxy
 
 beforeAll(async () => {
   database = await createTestDatabase()
-  connection = new pg.Client({ connectionString: database.url })
-  await connection.connect()
+  counter = await openLogCounter(database.url)
   server = await startServer(makeFolder(), { environment: { DATABASE_URL: database.url } })
   proxy = await startStallingProxy(server.url)
 })
 afterAll(async () => {
   await proxy?.close()
   await cleanUp()
-  await connection?.end()
+  await counter?.close()
   await database?.drop()
 })
 
-/** Entries of all device logs on the server. */
-const entries = async (): Promise<number> =>
-  Number((await connection.query('select count(*) as entries from device_log')).rows[0].entries)
-
 /** Runs the command until the server has stored so many entries more, and kills it before it hears of that. */
 async function killAfter(count: number, args: readonly string[], home: string): Promise<Ended> {
-  const until = (await entries()) + count
+  const until = (await counter.entries()) + count
   const command = startValise([...args, '--yes', '--json'], { home, input: '' })
-  await proxy.stallWhen(async () => (await entries()) >= until)
+  await proxy.stallWhen(async () => (await counter.entries()) >= until)
   command.signal('SIGKILL')
   const ended = await command.ended()
   expect(ended.exitCode).toBeNull()
@@ -62,14 +57,14 @@ describe('recover', () => {
     const made = await runValise(['init', '--server', proxy.url, '--name', 'desk', '--json'], { home: desk })
     const { recovery_phrase: phrase } = lastJson(made.stdout)
     writeFileSync(file, `${phrase}\n`)
-    const before = await entries()
+    const before = await counter.entries()
     const args = ['recover', '--server', proxy.url, '--name', 'new desk', '--phrase-file', file]
     const killed = await killAfter(count, args, home)
 
     const again = await run(args, home)
     expect(again).toMatchObject({ exitCode: 0 })
     expect(lastJson(again.stdout)).toMatchObject({ type: 'recovered', role: 'manager' })
-    expect(await entries()).toBe(before + 3)
+    expect(await counter.entries()).toBe(before + 3)
     const shown = [...phrasesIn(killed), ...phrasesIn(again)]
     expect(shown).toHaveLength(1)
     expect(await verdictOf(shown[0], home)).toBe('valid')
@@ -98,19 +93,19 @@ describe('a change of devices or keys', () => {
 
   it('DEV-11: role, killed when it was stored, is as it was asked for', async () => {
     await killAfter(1, ['role', 'phone', 'manager'], devices.laptop)
-    const before = await entries()
+    const before = await counter.entries()
     const again = await run(['role', 'phone', 'manager'], devices.laptop)
     expect(lastJson(again.stdout)).toMatchObject({ type: 'role', role: 'manager', was_changed: false })
-    expect(await entries()).toBe(before)
+    expect(await counter.entries()).toBe(before)
   })
 
   it('DEV-11: rotate, killed when it was stored, has begun one epoch, and the device has its key', async () => {
     const epoch = await epochOf(devices.laptop)
     await killAfter(1, ['rotate'], devices.laptop)
-    const before = await entries()
+    const before = await counter.entries()
     await sends(devices.laptop)
     expect(await epochOf(devices.laptop)).toBe(epoch + 1)
-    expect(await entries()).toBe(before)
+    expect(await counter.entries()).toBe(before)
     const read = await runValise(['watch', 'notes', '--count', '1'], { home: devices.phone })
     expect(read.stdout.toString()).toBe('still here\n')
   })
@@ -126,10 +121,10 @@ describe('a change of devices or keys', () => {
   it('DEV-11: revoke, killed when it was stored, has revoked once, and says so when it is run again', async () => {
     const epoch = await epochOf(devices.laptop)
     await killAfter(1, ['revoke', 'phone', '--reason', 'lost'], devices.laptop)
-    const before = await entries()
+    const before = await counter.entries()
     const again = await run(['revoke', 'phone'], devices.laptop)
     expect([again.exitCode, JSON.parse(again.stderr).error]).toEqual([1, 'already_revoked'])
-    expect(await entries()).toBe(before)
+    expect(await counter.entries()).toBe(before)
     await sends(devices.laptop)
     expect(await epochOf(devices.laptop)).toBe(epoch + 1)
   })
