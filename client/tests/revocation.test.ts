@@ -1,7 +1,6 @@
-// Revocation as the devices live through it: the cut and what lies beyond it, the device that is cut off and what it keeps,
-// and every way to leave an account without a manager.
+// Revocation as the devices live through it: the cut and what lies beyond it, the device that is cut off and what it keeps.
 
-import { activeDevices, buildRevoke, type DeviceId, findDevice, formatUuid } from '@valise/protocol'
+import { activeDevices, buildRevoke, findDevice, formatUuid } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { listDevices } from '../src/account/directory.ts'
@@ -11,6 +10,7 @@ import { pickDevice } from '../src/account/pick-device.ts'
 import type { VoidedEvent } from '../src/receive/void-events.ts'
 import { sealNextEpoch } from '../src/sealing/epoch-boxes.ts'
 import { verifyDevice } from '../src/verify.ts'
+import { codeOf, publish, revoke, sameId, start, stopCode, stopped } from './support/revoking.ts'
 import {
   authorOf,
   createFirstDevice,
@@ -33,33 +33,6 @@ beforeEach(async () => {
   second = await createNextDevice(server, first)
   third = await createNextDevice(server, first)
 })
-
-const revoke = (by: TestDevice, ...devices: TestDevice[]): Promise<boolean> =>
-  by.client.revokeDevices({ deviceIds: devices.map(({ identity }) => identity.deviceId), reason: 'lost' })
-const start = async (...devices: TestDevice[]): Promise<void> => {
-  for (const { client } of devices) client.start()
-  await Promise.all(devices.map(({ client }) => client.whenLive()))
-}
-const publish = async ({ client }: TestDevice, ...values: string[]): Promise<void> => {
-  for (const value of values) await client.publish('notes', text(value))
-  await client.flush()
-}
-const stopCode = ({ client }: TestDevice): string | undefined => {
-  const state = client.state()
-  if (state.type !== 'stopped') return undefined
-  return state.cause.type === 'alarm'
-    ? state.cause.alarm.code
-    : state.cause.type === 'refused'
-      ? state.cause.code
-      : 'closed'
-}
-const stopped = (device: TestDevice): Promise<void> =>
-  until(() => device.client.state().type === 'stopped', 'the device to stop')
-const codeOf = (attempt: Promise<unknown>): Promise<string> =>
-  attempt.then(
-    () => 'done',
-    (error: { code?: string; stopCause?: { code?: string } }) => error.code ?? error.stopCause?.code ?? String(error),
-  )
 
 describe('a revocation', () => {
   test('DEV-6: is one entry with the cut as it was seen, and new keys for the rest', async () => {
@@ -184,8 +157,6 @@ describe('a revocation', () => {
   })
 })
 
-const sameId = (id: DeviceId, { identity }: TestDevice): boolean => Buffer.from(id).equals(identity.deviceId)
-
 describe('the device that is cut off', () => {
   const keysIn = async ({ store }: TestDevice): Promise<string[]> => {
     const keys: string[] = []
@@ -268,60 +239,5 @@ describe('the device that is cut off', () => {
     server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
     await stopped(second)
     expect(asked).toEqual(['fetch_device_log'])
-  })
-})
-
-describe('an account without a manager', () => {
-  test('DEV-7: the last manager can neither be revoked nor revoke itself nor become a member', async () => {
-    await start(first, second)
-    const change = { deviceId: first.identity.deviceId, role: 'member' } as const
-    expect(await codeOf(revoke(first, first))).toBe('last_manager')
-    expect(await codeOf(revoke(first, second, first))).toBe('last_manager')
-    expect(await codeOf(first.client.changeRole(change))).toBe('last_manager')
-    expect(server.state!.seq).toBe(2)
-    expect(first.client.state().type).toBe('live')
-  })
-
-  test('DEV-7: a member changes nothing', async () => {
-    await start(second)
-    expect(await codeOf(revoke(second, first))).toBe('not_a_manager')
-    expect(await codeOf(second.client.rotateEpoch())).toBe('not_a_manager')
-    expect(await codeOf(second.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' }))).toBe(
-      'not_a_manager',
-    )
-    expect(server.state!.seq).toBe(2)
-  })
-
-  test('DEV-7: a manager that revokes itself leaves the account to the other, and forgets the keys it made', async () => {
-    await start(first, second)
-    expect(await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })).toBe(true)
-    expect(await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })).toBe(false)
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await until(() => second.client.device.book.require().seq === 3, 'the role')
-    expect(await revoke(first, first)).toBe(true)
-    await first.client.close()
-    expect(stopCode(first)).toBe('device_revoked')
-    expect(await loadRevoked(first.store)).toMatchObject({ logSeq: 4 })
-    expect(first.client.device.epochKeys.secretOf(2)).toBeUndefined()
-    // The key of what follows was made by a device that is one no more: the other makes a new one by itself.
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await until(() => server.state!.epoch.n === 3, 'the next epoch')
-    await until(() => second.client.device.epochKeys.secretOf(3) !== undefined, 'its key')
-    expect(second.client.state().type).toBe('live')
-  })
-
-  test('DEV-7: of two managers that revoke each other at once one stays, and the other is told', async () => {
-    await start(first, second)
-    await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await until(() => second.client.device.book.require().seq === 3, 'the role')
-    const outcomes = await Promise.all([codeOf(revoke(first, second)), codeOf(revoke(second, first))])
-    expect(outcomes.sort()).toEqual(['device_revoked', 'done'])
-    const active = [first, second].filter(({ identity }) => {
-      return findDevice(server.state!, identity.deviceId)!.status.type === 'active'
-    })
-    expect(active).toHaveLength(1)
-    expect(active[0]!.client.state().type).toBe('live')
-    expect(server.state!.seq).toBe(4)
   })
 })
