@@ -1,12 +1,13 @@
 // Revocation as the devices live through it: the cut and what lies beyond it, the device that is cut off and what it keeps.
 
-import { activeDevices, buildRevoke, findDevice, formatUuid } from '@valise/protocol'
+import { activeDevices, buildRevoke, equalBytes, findDevice, formatUuid } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { listDevices } from '../src/account/directory.ts'
 import { loadRevoked } from '../src/account/forget-account.ts'
 import { loadIdentity } from '../src/account/identity.ts'
 import { pickDevice } from '../src/account/pick-device.ts'
+import { CHECKPOINT_STREAM, parseCheckpoint } from '../src/checkpoint.ts'
 import type { VoidedEvent } from '../src/receive/void-events.ts'
 import { sealNextEpoch } from '../src/sealing/epoch-boxes.ts'
 import { verifyDevice } from '../src/verify.ts'
@@ -131,29 +132,44 @@ describe('a revocation', () => {
     expect(second.client.device.book.require().seq).toBe(2)
   })
 
-  test('DEV-6: a checkpoint that names what is void contradicts nobody, and none is published', async () => {
+  test('DEV-6: a checkpoint that names what is void contradicts nobody, and the next one names the cut', async () => {
     const watcher = await createNextDevice(server, first, { checkpointEvery: 1 })
     await start(first, second, third, watcher)
+    const { deviceId } = third.identity
+    /** Where each checkpoint of the watcher says that the third device stands, as the second reads them. */
+    const places: { logSeq: number; deviceSeq: number; chain: Uint8Array }[] = []
+    const reading = (async () => {
+      for await (const { content } of second.client.events(CHECKPOINT_STREAM)) {
+        const body = parseCheckpoint(content.body)!
+        const [, deviceSeq, chain] = body.devices.find(([id]) => equalBytes(id, deviceId))!
+        places.push({ logSeq: body.device_log_seq, deviceSeq, chain })
+      }
+    })()
     await publish(third, 'a')
     await Promise.all([first, second, watcher].map(({ client }) => take(client, 'notes', 1)))
     const hidden = [...server.peers].filter((peer) => sameId(peer.deviceId, first))
     for (const peer of hidden) peer.isLive = false
     await publish(third, 'b')
-    await take(watcher.client, 'notes', 2)
-    // It has told of the second event in a checkpoint before it learned of the cut.
-    await watcher.client.flush()
+    await until(() => places.at(-1)?.deviceSeq === 2, 'the checkpoint that names what will be void')
+
     await revoke(first, third)
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await first.restart()
-    await start(first)
-    await until(() => first.client.cursor() === server.events.length, 'the log')
-    expect(stopCode(first)).toBeUndefined()
-    expect(stopCode(second)).toBeUndefined()
+    const { seq } = server.state!
+    const cut = findDevice(server.state!, deviceId)!.status
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: seq })
+    await until(() => watcher.client.device.book.require().seq === seq, 'word of the revocation')
     await publish(second, 'c')
-    await until(() => watcher.client.device.checkpoints.due(false) === undefined, 'another checkpoint')
-    const due = { ...watcher.client.device.checkpoints }
-    expect(due.due(true)).toBeUndefined()
-    for (const device of [first, second, watcher]) expect(stopCode(device)).toBeUndefined()
+    await until(() => places.at(-1)?.logSeq === seq, 'the next checkpoint')
+    expect(cut).toMatchObject({ type: 'revoked', lastSeq: 1 })
+    expect(places.at(-1)).toEqual({ logSeq: seq, deviceSeq: 1, chain: cut.type === 'revoked' && cut.chain })
+    // One that never had what is void, and one that is new, read both checkpoints.
+    await first.restart()
+    const late = await createNextDevice(server, first)
+    await start(first, late)
+    const devices = [first, second, watcher, late]
+    for (const { client } of [first, late]) await until(() => client.cursor() === server.events.length, 'the log')
+    for (const device of devices) expect(stopCode(device)).toBeUndefined()
+    await second.client.close()
+    await reading
   })
 })
 
