@@ -154,6 +154,21 @@ describe('all devices lost', () => {
     expect((await runValise(['verify'], { home: home('third') })).exitCode).toBe(0)
   })
 
+  it('REC-1: a new phrase that nobody was there to read takes the place of none', async () => {
+    const home = makeFolder()
+    const made = await runValise(['init', '--server', server.url, '--name', 'desk', '--json'], { home })
+    const { recovery_phrase: phrase } = lastJson(made.stdout)
+    for (const flags of [['--json'], []]) {
+      const renewing = startValise(['recovery', 'new', '--yes', ...flags], { home, input: '' })
+      renewing.closeStdout()
+      const { exitCode, stderr } = await renewing.ended()
+      expect([exitCode, stderr]).toEqual([1, expect.stringContaining('The one before stays good.')])
+    }
+    const tested = await runValise(['recovery', 'test', '--json'], { home, input: `${phrase}\n` })
+    expect(lastJson(tested.stdout)).toEqual({ type: 'recovery_test', verdict: 'valid' })
+    expect(lastJson((await runValise(['status', '--json'], { home })).stdout)).toMatchObject({ log_seq: 0, epoch: 1 })
+  })
+
   it('REC-3: a phrase of no account here, and a server that is away, are told apart', async () => {
     const own = makeFolder()
     const input = `${'abandon '.repeat(11)}about\n`

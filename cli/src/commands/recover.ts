@@ -10,7 +10,7 @@ import { withNewHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { formatTime } from '../output.ts'
-import { confirmSheet, describeSheet, readPhrase, sheetFields } from '../recovery-phrase.ts'
+import { presentSheet, readPhrase } from '../recovery-phrase.ts'
 import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
 
 interface RecoverOptions extends ServerOptions {
@@ -136,11 +136,7 @@ async function offerPhrase({ output, prompt }: Invocation, device: NodeDevice, s
   const wants = await prompt.confirm('The phrase has been used. Make a new one in its place?', signal, 'yes')
   signal.throwIfAborted()
   const sheet = wants
-    ? await device.renewRecovery(async (shown) => {
-        if (prompt.isPersonThere && !output.isJson) return confirmSheet({ output, prompt }, shown, signal)
-        output.result(describeSheet(shown), { type: 'recovery_phrase', ...sheetFields(shown) })
-        return true
-      }, signal)
+    ? await device.renewRecovery((shown) => presentSheet({ output, prompt }, shown, signal), signal)
     : undefined
   signal.throwIfAborted()
   if (sheet === undefined)
