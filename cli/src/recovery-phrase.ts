@@ -3,6 +3,7 @@
 
 import { readFile } from 'node:fs/promises'
 import { isSamePhrase, type RecoverySheet } from '@valise/client/node'
+import { encodeUtf8 } from '@valise/protocol'
 import { MisuseError } from './failure.ts'
 import type { JsonFields, Output } from './output.ts'
 import type { Prompt } from './prompt.ts'
@@ -45,6 +46,20 @@ export async function confirmSheet(
     if (attempt < TRIES) output.notice('phrase_differs', 'That is not what was shown; here it is again.')
   }
   return false
+}
+
+/**
+ * Shows a new phrase, and is true when somebody has it: a person at the terminal typed it back, or whoever reads standard
+ * output took it.
+ */
+export async function presentSheet(
+  { output, prompt }: { readonly output: Output; readonly prompt: Prompt },
+  sheet: RecoverySheet,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (prompt.isPersonThere && !output.isJson) return confirmSheet({ output, prompt }, sheet, signal)
+  const text = output.isJson ? JSON.stringify({ type: 'recovery_phrase', ...sheetFields(sheet) }) : describeSheet(sheet)
+  return output.write(encodeUtf8(`${text}\n`))
 }
 
 /** Some KiB, whatever stands around twelve words. */

@@ -80,6 +80,10 @@ describe('a device that is lost', () => {
     ])
     const again = await runValise(['revoke', 'pocket', '--yes', '--json'], { home: laptop })
     expect([again.exitCode, JSON.parse(again.stderr).error]).toEqual([1, 'already_revoked'])
+    const { device_seq: cut } = (await listed(laptop)).find(({ name }) => name === 'pocket')!
+    expect(JSON.parse(again.stderr).message).toMatch(
+      new RegExp(`was revoked before, by entry \\d+ .* after event ${cut} of its own .* does not change`),
+    )
   })
 
   it('DEV-9: the home of a revoked device can be linked anew', async () => {
@@ -148,6 +152,21 @@ describe('all devices lost', () => {
       revoked: [],
     })
     expect((await runValise(['verify'], { home: home('third') })).exitCode).toBe(0)
+  })
+
+  it('REC-1: a new phrase that nobody was there to read takes the place of none', async () => {
+    const home = makeFolder()
+    const made = await runValise(['init', '--server', server.url, '--name', 'desk', '--json'], { home })
+    const { recovery_phrase: phrase } = lastJson(made.stdout)
+    for (const flags of [['--json'], []]) {
+      const renewing = startValise(['recovery', 'new', '--yes', ...flags], { home, input: '' })
+      renewing.closeStdout()
+      const { exitCode, stderr } = await renewing.ended()
+      expect([exitCode, stderr]).toEqual([1, expect.stringContaining('The one before stays good.')])
+    }
+    const tested = await runValise(['recovery', 'test', '--json'], { home, input: `${phrase}\n` })
+    expect(lastJson(tested.stdout)).toEqual({ type: 'recovery_test', verdict: 'valid' })
+    expect(lastJson((await runValise(['status', '--json'], { home })).stdout)).toMatchObject({ log_seq: 0, epoch: 1 })
   })
 
   it('REC-3: a phrase of no account here, and a server that is away, are told apart', async () => {

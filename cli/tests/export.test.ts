@@ -55,6 +55,29 @@ describe('valise export and import', () => {
     expect(missing.stderr).toContain('ENOENT')
   })
 
+  it.each<[string, (lines: string[]) => string[]]>([
+    ['a line that says something else', (whole) => whole.map((line) => line.replace('"line 7"', '"line 8"'))],
+    ['a line too few', (whole) => whole.toSpliced(9, 1)],
+    ['a line twice', (whole) => whole.toSpliced(9, 0, whole[9]!)],
+    ['two lines in each other’s place', (whole) => whole.with(9, whole[10]!).with(10, whole[9]!)],
+    ['its end cut off', (whole) => whole.slice(0, 20)],
+  ])('EXP-1: an import of a file with %s is refused, and publishes nothing of it', async (_, change) => {
+    const whole = readFileSync(file, 'utf8').trimEnd().split('\n')
+    const changed = change(whole)
+    expect(changed).not.toEqual(whole)
+    const tampered = join(folder, 'tampered.jsonl')
+    writeFileSync(tampered, `${changed.join('\n')}\n`)
+    const before = lastJson((await runValise(['status', '--json'], { home: phone })).stdout)
+    const refused = await runValise(['import', tampered, '--yes', '--json'], { home: phone })
+    expect(refused.exitCode).toBe(3)
+    expect(JSON.parse(refused.stderr)).toMatchObject({
+      error: 'bad_export',
+      message: expect.stringMatching(/^Line \d+|^The file/),
+    })
+    const after = lastJson((await runValise(['status', '--json'], { home: phone })).stdout)
+    expect([after['device_seq'], after['outbox_events']]).toEqual([before['device_seq'], before['outbox_events']])
+  })
+
   it('EXP-3: another account reads it as it was, once, however often it is imported', async () => {
     const other = join(folder, 'other')
     await initDevice(server, other)

@@ -4,7 +4,7 @@
 import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
-import type { AppendParts } from './account/append-entry.ts'
+import { type AppendParts, createAttempt } from './account/append-entry.ts'
 import { closeAccount } from './account/close-account.ts'
 import { createEpochWatch } from './account/epoch-age.ts'
 import { forgetRevoked } from './account/forget-account.ts'
@@ -16,7 +16,7 @@ import { createBackoff } from './backoff.ts'
 import { CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint } from './checkpoint.ts'
 import type { Client, ClientParts, ClientState, Resync } from './client.ts'
 import { type Connector, createConnector } from './connection/connector.ts'
-import { SessionLostError } from './connection/requests.ts'
+import { isUndecided, RequestRefusedError, SessionLostError } from './connection/requests.ts'
 import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
@@ -105,6 +105,15 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       await changed.next(signal)
     }
   }
+  /** Rejects as `until` does. */
+  const pause = async (forMs: number, signal: AbortSignal | undefined): Promise<void> => {
+    let isOver = false
+    const cancelTimer = clock.after(forMs, () => {
+      isOver = true
+      changed.fire()
+    })
+    await until(() => isOver, signal).finally(cancelTimer)
+  }
 
   const publishOwn = async (streamName: string, type: string, body: Uint8Array): Promise<void> => {
     const { maxPayload } = device.limits
@@ -135,23 +144,25 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     engine.lane.run(erase).catch(failing)
   }
 
-  /** Signs something into the device log. A session that is lost meanwhile is waited for: the draft finds what is done. */
+  /** Signs something into the device log. A session that is lost meanwhile is waited for: the next finds what is done. */
   const manage = async <Result>(
     isReady: () => boolean,
     task: (manager: AppendParts, ask: Ask) => Promise<Result>,
     signal: AbortSignal | undefined,
   ): Promise<Result> => {
+    const manager = { crypto, clock, identity: identity.keys, book: device.book, epochKeys, attempt: createAttempt() }
     for (;;) {
       await until(() => isReady() && engine.requests !== undefined, signal)
       try {
         return await engine.guard(async () => {
           const { requests } = engine
           if (requests === undefined) throw new SessionLostError('the session ended')
-          return task({ crypto, clock, identity: identity.keys, book: device.book, epochKeys }, requests.ask)
+          return task(manager, requests.ask)
         })
       } catch (error) {
         if (error instanceof DeviceRevokedError) throw new ClientStoppedError(refusedFor('device_revoked'))
-        if (!(error instanceof SessionLostError)) throw error
+        if (!isUndecided(error)) throw error
+        if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? 0, signal)
       }
     }
   }

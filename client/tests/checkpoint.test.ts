@@ -109,6 +109,28 @@ describe('a received checkpoint', () => {
     expect(first.client.cursor()).toBe(cursor)
   })
 
+  test.each([
+    ['beyond its cut says nothing', 2, 'live'],
+    ['up to its cut is compared', 1, 'stopped'],
+  ] as const)('DEV-6: that names another chain of a revoked device %s', async (_, deviceSeq, state) => {
+    const { server, first, second, truth } = await createScene()
+    const third = await createNextDevice(server, first)
+    third.client.start()
+    await third.client.publish('notes', text('counts'))
+    await third.client.flush()
+    await take(first.client, 'notes', 3)
+    const { deviceId } = third.identity
+    await first.client.revokeDevices({ deviceIds: [deviceId], reason: 'stolen' })
+    const { seq, head } = server.state!
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: seq })
+    await until(() => second.client.device.book.require().seq === seq, 'the revocation')
+    const told: CheckpointBody['devices'][number] = [deviceId, deviceSeq, new Uint8Array(32).fill(9)]
+    const body = { ...truth, device_log_seq: seq, device_log_head: head, devices: [...truth.devices, told] }
+    await publishCheckpoint(second, body)
+    await until(() => first.client.state().type === 'stopped' || first.client.cursor() === server.events.length, 'it')
+    expect(first.client.state().type).toBe(state)
+  })
+
   test('that names a newer device log makes the receiver read it', async () => {
     const { server, first, second, truth } = await createScene()
     server.distort = (message) => (message.type === 'device_log' && message.request_id === null ? [] : [message])

@@ -1,36 +1,22 @@
 // Exports: everything a device can read, checked without a server, opening nothing else; and imports, which publish each
 // event once however often they are interrupted.
 
-import { formatUuid, isSameId, parseEvent, toBase64Url, toHex } from '@valise/protocol'
-import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { parseEvent, toBase64Url, toHex } from '@valise/protocol'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { checkExport } from '../src/export/check-export.ts'
 import { ExportFileError, type WrittenLine } from '../src/export/export-lines.ts'
 import { importEvents, importPositionName } from '../src/export/import-events.ts'
-import { writeExport } from '../src/export/write-export.ts'
 import { openEvent } from '../src/sealing/event-seal.ts'
 import { eventSubkey, openEventWithSubkey } from '../src/sealing/event-subkey.ts'
 import { readPosition } from '../src/store/positions.ts'
 import { createPair, publishAll } from './support/device-pair.ts'
+import { check, each, exportOf } from './support/export-of.ts'
 import { createManualClock } from './support/manual-clock.ts'
-import { createFirstDevice, rotateEpoch, sealer, type TestDevice, take } from './support/test-device.ts'
+import { createFirstDevice, rotateEpoch, type TestDevice, take } from './support/test-device.ts'
 import { createTestServer } from './support/test-server.ts'
 import { until } from './support/until.ts'
 
 type EventLine = Extract<WrittenLine, { type: 'event' }>
 
-const exportOf = async ({ store, client }: TestDevice, streamNames: readonly string[] = []): Promise<string[]> => {
-  const lines: string[] = []
-  const parts = { store, sealer, crypto, clock: createManualClock(), device: client.device, streamNames }
-  for await (const line of writeExport(parts)) lines.push(line)
-  return lines
-}
-
-async function* each(lines: readonly string[]): AsyncGenerator<string> {
-  yield* lines
-}
-
-const check = (lines: readonly string[]) => checkExport(crypto, each(lines))
 const binary = Uint8Array.of(0xff, 0, 0x80, 10, 13)
 
 /** Of two devices, two streams, two epochs, a body that is no text, a refused event and a lifetime. */
@@ -168,46 +154,6 @@ describe('an export', () => {
       expect(openEventWithSubkey(subkey, event)).toEqual(openEvent(contentKey, event))
       for (const other of events) if (other !== event) expect(openEventWithSubkey(subkey, other)).toBeUndefined()
     }
-  })
-})
-
-describe('an export of what is void', () => {
-  test('EXP-1: a revoked device’s events beyond its cut are there, not open, and found when they are called events', async () => {
-    const { server, first, second } = await createPair()
-    for (const { client } of [first, second]) client.start()
-    await publishAll(second.client, ['counts'])
-    expect(await take(first.client, 'notes', 1)).toEqual(['counts'])
-    // From here on the revoker is not told of what the other publishes.
-    for (const peer of server.peers) if (isSameId(peer.deviceId, first.identity.deviceId)) peer.isLive = false
-    await publishAll(second.client, ['void'])
-    await second.client.flush()
-    await first.client.revokeDevices({ deviceIds: [second.identity.deviceId], reason: 'lost' })
-    await first.restart()
-    first.client.start()
-    await until(() => first.client.cursor() === 2, 'the event beyond the cut')
-    await first.client.close()
-    const lines = await exportOf(first)
-    expect(await check(lines)).toMatchObject({ events: 1, voided: 1 })
-    expect(lines.join('\n')).not.toContain('"text":"void"')
-    const at = lines.findIndex((line) => JSON.parse(line).type === 'void')
-    const { wire, ...place } = JSON.parse(lines[at]!)
-    const counting = JSON.parse(lines[at - 1]!)
-    // Called an event, with all that an event has, it is found.
-    const header = parseEvent(new Uint8Array(Buffer.from(wire, 'base64url')))!
-    const called = {
-      ...counting,
-      ...place,
-      type: 'event',
-      device_seq: header.deviceSeq,
-      event_id: formatUuid(header.eventId),
-      wire,
-    }
-    await expect(check(lines.with(at, JSON.stringify(called)))).rejects.toThrow(`Line ${at + 1}: the event is void`)
-    // And so is an event that is called void.
-    const uncalled = { ...place, user_seq: 1, stream_seq: 1, wire: counting.wire }
-    await expect(check(lines.with(at - 1, JSON.stringify(uncalled)))).rejects.toThrow(
-      `Line ${at}: expected an event that`,
-    )
   })
 })
 

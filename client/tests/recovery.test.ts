@@ -147,6 +147,21 @@ describe('a recovery', () => {
     },
   )
 
+  test('REC-2: of a server that cannot answer it says so, and goes on with one device', async () => {
+    const store = createMemoryStore()
+    server.intercept = (message, peer) => {
+      if (message.type !== 'append_device_log') return false
+      // As when the database went away while it committed.
+      server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      peer.send({ type: 'error', code: 'unavailable', request_id: message.request_id, retry_after_ms: 1000 })
+      return true
+    }
+    expect(await codeOf(recover(store))).toBe('server_unreachable')
+    server.intercept = () => false
+    expect(await recover(store)).toBeDefined()
+    expect(server.state!.devices.size).toBe(3)
+  })
+
   test('REC-2: without a server it says so, and keeps nothing', async () => {
     server.isReachable = false
     const store = createMemoryStore()

@@ -1,14 +1,17 @@
-// Revocation as the devices live through it: the cut and what lies beyond it, the device that is cut off and what it keeps,
-// and every way to leave an account without a manager.
+// Revocation as the devices live through it: the cut and what lies beyond it, the device that is cut off and what it keeps.
 
-import { activeDevices, buildRevoke, type DeviceId, findDevice } from '@valise/protocol'
+import { activeDevices, buildRevoke, equalBytes, findDevice, formatUuid } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { listDevices } from '../src/account/directory.ts'
 import { loadRevoked } from '../src/account/forget-account.ts'
 import { loadIdentity } from '../src/account/identity.ts'
+import { pickDevice } from '../src/account/pick-device.ts'
+import { CHECKPOINT_STREAM, parseCheckpoint } from '../src/checkpoint.ts'
 import type { VoidedEvent } from '../src/receive/void-events.ts'
 import { sealNextEpoch } from '../src/sealing/epoch-boxes.ts'
 import { verifyDevice } from '../src/verify.ts'
+import { codeOf, publish, revoke, sameId, start, stopCode, stopped } from './support/revoking.ts'
 import {
   authorOf,
   createFirstDevice,
@@ -31,33 +34,6 @@ beforeEach(async () => {
   second = await createNextDevice(server, first)
   third = await createNextDevice(server, first)
 })
-
-const revoke = (by: TestDevice, ...devices: TestDevice[]): Promise<boolean> =>
-  by.client.revokeDevices({ deviceIds: devices.map(({ identity }) => identity.deviceId), reason: 'lost' })
-const start = async (...devices: TestDevice[]): Promise<void> => {
-  for (const { client } of devices) client.start()
-  await Promise.all(devices.map(({ client }) => client.whenLive()))
-}
-const publish = async ({ client }: TestDevice, ...values: string[]): Promise<void> => {
-  for (const value of values) await client.publish('notes', text(value))
-  await client.flush()
-}
-const stopCode = ({ client }: TestDevice): string | undefined => {
-  const state = client.state()
-  if (state.type !== 'stopped') return undefined
-  return state.cause.type === 'alarm'
-    ? state.cause.alarm.code
-    : state.cause.type === 'refused'
-      ? state.cause.code
-      : 'closed'
-}
-const stopped = (device: TestDevice): Promise<void> =>
-  until(() => device.client.state().type === 'stopped', 'the device to stop')
-const codeOf = (attempt: Promise<unknown>): Promise<string> =>
-  attempt.then(
-    () => 'done',
-    (error: { code?: string; stopCause?: { code?: string } }) => error.code ?? error.stopCause?.code ?? String(error),
-  )
 
 describe('a revocation', () => {
   test('DEV-6: is one entry with the cut as it was seen, and new keys for the rest', async () => {
@@ -116,6 +92,29 @@ describe('a revocation', () => {
     expect(again).toMatchObject([[{ userSeq: 2 }]])
   })
 
+  test('DEV-6: a second one, with another cut, changes nothing, and is told the first one', async () => {
+    await start(first, second, third)
+    await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })
+    await publish(third, 'a', 'b')
+    await Promise.all([take(first.client, 'notes', 2), take(second.client, 'notes', 2)])
+    // One of the two is not told of what comes now, and would cut where it stands.
+    for (const peer of server.peers) if (sameId(peer.deviceId, first)) peer.isLive = false
+    await publish(third, 'c')
+    await take(second.client, 'notes', 3)
+    expect(await revoke(first, third)).toBe(true)
+    const { seq } = server.state!
+    expect(await revoke(second, third)).toBe(false)
+    expect(server.state!.seq).toBe(seq)
+    for (const { client } of [first, second]) {
+      const devices = await listDevices(client.device)
+      const revoked = devices.find(({ cut }) => cut !== undefined)!
+      expect(revoked.cut).toEqual({ logSeq: seq, deviceSeq: 2 })
+      expect(() => pickDevice(devices, formatUuid(revoked.deviceId))).toThrow(
+        `by entry ${seq} of the device log. What it sent after event 2 of its own counts for nothing`,
+      )
+    }
+  })
+
   test('DEV-6: a device that knows another history of the revoked one than the cut names raises the alarm', async () => {
     await start(first, second, third)
     await publish(third, 'a')
@@ -133,33 +132,46 @@ describe('a revocation', () => {
     expect(second.client.device.book.require().seq).toBe(2)
   })
 
-  test('DEV-6: a checkpoint that names what is void contradicts nobody, and none is published', async () => {
+  test('DEV-6: a checkpoint that names what is void contradicts nobody, and the next one names the cut', async () => {
     const watcher = await createNextDevice(server, first, { checkpointEvery: 1 })
     await start(first, second, third, watcher)
+    const { deviceId } = third.identity
+    /** Where each checkpoint of the watcher says that the third device stands, as the second reads them. */
+    const places: { logSeq: number; deviceSeq: number; chain: Uint8Array }[] = []
+    const reading = (async () => {
+      for await (const { content } of second.client.events(CHECKPOINT_STREAM)) {
+        const body = parseCheckpoint(content.body)!
+        const [, deviceSeq, chain] = body.devices.find(([id]) => equalBytes(id, deviceId))!
+        places.push({ logSeq: body.device_log_seq, deviceSeq, chain })
+      }
+    })()
     await publish(third, 'a')
     await Promise.all([first, second, watcher].map(({ client }) => take(client, 'notes', 1)))
     const hidden = [...server.peers].filter((peer) => sameId(peer.deviceId, first))
     for (const peer of hidden) peer.isLive = false
     await publish(third, 'b')
-    await take(watcher.client, 'notes', 2)
-    // It has told of the second event in a checkpoint before it learned of the cut.
-    await watcher.client.flush()
+    await until(() => places.at(-1)?.deviceSeq === 2, 'the checkpoint that names what will be void')
+
     await revoke(first, third)
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await first.restart()
-    await start(first)
-    await until(() => first.client.cursor() === server.events.length, 'the log')
-    expect(stopCode(first)).toBeUndefined()
-    expect(stopCode(second)).toBeUndefined()
+    const { seq } = server.state!
+    const cut = findDevice(server.state!, deviceId)!.status
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: seq })
+    await until(() => watcher.client.device.book.require().seq === seq, 'word of the revocation')
     await publish(second, 'c')
-    await until(() => watcher.client.device.checkpoints.due(false) === undefined, 'another checkpoint')
-    const due = { ...watcher.client.device.checkpoints }
-    expect(due.due(true)).toBeUndefined()
-    for (const device of [first, second, watcher]) expect(stopCode(device)).toBeUndefined()
+    await until(() => places.at(-1)?.logSeq === seq, 'the next checkpoint')
+    expect(cut).toMatchObject({ type: 'revoked', lastSeq: 1 })
+    expect(places.at(-1)).toEqual({ logSeq: seq, deviceSeq: 1, chain: cut.type === 'revoked' && cut.chain })
+    // One that never had what is void, and one that is new, read both checkpoints.
+    await first.restart()
+    const late = await createNextDevice(server, first)
+    await start(first, late)
+    const devices = [first, second, watcher, late]
+    for (const { client } of [first, late]) await until(() => client.cursor() === server.events.length, 'the log')
+    for (const device of devices) expect(stopCode(device)).toBeUndefined()
+    await second.client.close()
+    await reading
   })
 })
-
-const sameId = (id: DeviceId, { identity }: TestDevice): boolean => Buffer.from(id).equals(identity.deviceId)
 
 describe('the device that is cut off', () => {
   const keysIn = async ({ store }: TestDevice): Promise<string[]> => {
@@ -243,60 +255,5 @@ describe('the device that is cut off', () => {
     server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
     await stopped(second)
     expect(asked).toEqual(['fetch_device_log'])
-  })
-})
-
-describe('an account without a manager', () => {
-  test('DEV-7: the last manager can neither be revoked nor revoke itself nor become a member', async () => {
-    await start(first, second)
-    const change = { deviceId: first.identity.deviceId, role: 'member' } as const
-    expect(await codeOf(revoke(first, first))).toBe('last_manager')
-    expect(await codeOf(revoke(first, second, first))).toBe('last_manager')
-    expect(await codeOf(first.client.changeRole(change))).toBe('last_manager')
-    expect(server.state!.seq).toBe(2)
-    expect(first.client.state().type).toBe('live')
-  })
-
-  test('DEV-7: a member changes nothing', async () => {
-    await start(second)
-    expect(await codeOf(revoke(second, first))).toBe('not_a_manager')
-    expect(await codeOf(second.client.rotateEpoch())).toBe('not_a_manager')
-    expect(await codeOf(second.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' }))).toBe(
-      'not_a_manager',
-    )
-    expect(server.state!.seq).toBe(2)
-  })
-
-  test('DEV-7: a manager that revokes itself leaves the account to the other, and forgets the keys it made', async () => {
-    await start(first, second)
-    expect(await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })).toBe(true)
-    expect(await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })).toBe(false)
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await until(() => second.client.device.book.require().seq === 3, 'the role')
-    expect(await revoke(first, first)).toBe(true)
-    await first.client.close()
-    expect(stopCode(first)).toBe('device_revoked')
-    expect(await loadRevoked(first.store)).toMatchObject({ logSeq: 4 })
-    expect(first.client.device.epochKeys.secretOf(2)).toBeUndefined()
-    // The key of what follows was made by a device that is one no more: the other makes a new one by itself.
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await until(() => server.state!.epoch.n === 3, 'the next epoch')
-    await until(() => second.client.device.epochKeys.secretOf(3) !== undefined, 'its key')
-    expect(second.client.state().type).toBe('live')
-  })
-
-  test('DEV-7: of two managers that revoke each other at once one stays, and the other is told', async () => {
-    await start(first, second)
-    await first.client.changeRole({ deviceId: second.identity.deviceId, role: 'manager' })
-    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
-    await until(() => second.client.device.book.require().seq === 3, 'the role')
-    const outcomes = await Promise.all([codeOf(revoke(first, second)), codeOf(revoke(second, first))])
-    expect(outcomes.sort()).toEqual(['device_revoked', 'done'])
-    const active = [first, second].filter(({ identity }) => {
-      return findDevice(server.state!, identity.deviceId)!.status.type === 'active'
-    })
-    expect(active).toHaveLength(1)
-    expect(active[0]!.client.state().type).toBe('live')
-    expect(server.state!.seq).toBe(4)
   })
 })

@@ -10,13 +10,15 @@ import { withNewHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { formatTime } from '../output.ts'
-import { confirmSheet, describeSheet, readPhrase, sheetFields } from '../recovery-phrase.ts'
+import { presentSheet, readPhrase } from '../recovery-phrase.ts'
 import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
 
 interface RecoverOptions extends ServerOptions {
   readonly phraseFile?: string
   readonly keep: readonly string[]
 }
+
+const RENEWED = 'The new phrase that this device has shown is stored: it is good, and no other.'
 
 export const addRecover: AddCommand = (program, run) => {
   const command = program.command('recover').description('get your account back with its recovery phrase')
@@ -46,7 +48,10 @@ async function recover(
     return EXIT.failure
   }
   if ((await device.recoveryStage()) === 'revoke') await changeKeys(invocation, device, options.keep, signal)
-  if ((await device.recoveryStage()) === 'phrase') await offerPhrase(invocation, device, signal)
+  if ((await device.recoveryStage()) === 'phrase') {
+    if (await device.hasRenewedPhrase(signal)) output.notice('phrase_renewed', RENEWED)
+    else await offerPhrase(invocation, device, signal)
+  }
   await device.endRecovery()
   const account = device.account()
   if (account === undefined) return EXIT.failure
@@ -114,24 +119,24 @@ async function changeKeys(
     if (await prompt.confirm(question, signal, 'yes')) lost.push(each)
     signal.throwIfAborted()
   }
-  await device.recoverKeys(lost, signal)
-  output.result(
-    lost.length === 0
-      ? 'No device is lost. The keys were changed.'
-      : `Revoked: ${lost.map((each) => `"${nameOf(each)}"`).join(', ')}. The keys were changed.`,
-    { type: 'keys_changed', revoked: lost.map(({ deviceId }) => formatUuid(deviceId)) },
-  )
+  const isChangedNow = await device.recoverKeys(lost, signal)
+  output.result(describeChange(lost, isChangedNow), {
+    type: 'keys_changed',
+    revoked: lost.map(({ deviceId }) => formatUuid(deviceId)),
+  })
+}
+
+function describeChange(lost: readonly DeviceSummary[], isChangedNow: boolean): string {
+  if (!isChangedNow) return 'No other device is lost. The keys were changed already.'
+  if (lost.length === 0) return 'No device is lost. The keys were changed.'
+  return `Revoked: ${lost.map((each) => `"${nameOf(each)}"`).join(', ')}. The keys were changed.`
 }
 
 async function offerPhrase({ output, prompt }: Invocation, device: NodeDevice, signal: AbortSignal): Promise<void> {
   const wants = await prompt.confirm('The phrase has been used. Make a new one in its place?', signal, 'yes')
   signal.throwIfAborted()
   const sheet = wants
-    ? await device.renewRecovery(async (shown) => {
-        if (prompt.isPersonThere && !output.isJson) return confirmSheet({ output, prompt }, shown, signal)
-        output.result(describeSheet(shown), { type: 'recovery_phrase', ...sheetFields(shown) })
-        return true
-      }, signal)
+    ? await device.renewRecovery((shown) => presentSheet({ output, prompt }, shown, signal), signal)
     : undefined
   signal.throwIfAborted()
   if (sheet === undefined)

@@ -5,7 +5,7 @@ import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
-import { confirmSheet, describeSheet, readPhrase, sheetFields } from '../recovery-phrase.ts'
+import { presentSheet, readPhrase } from '../recovery-phrase.ts'
 
 const VERDICTS: Readonly<Record<PhraseVerdict, string>> = {
   valid: 'Good: this phrase recovers the account.',
@@ -38,13 +38,12 @@ export const addRecovery: AddCommand = (program, run) => {
         prompt.requireSomeone()
         const signal = watchInterruption(output)
         return withHome(homeDir, async (device) => {
-          const sheet = await device.renewRecovery(async (shown) => {
-            if (prompt.isPersonThere && !output.isJson) return confirmSheet({ output, prompt }, shown, signal)
-            output.result(describeSheet(shown), { type: 'recovery_phrase', ...sheetFields(shown) })
-            return true
-          }, signal)
+          const sheet = await device.renewRecovery((shown) => presentSheet({ output, prompt }, shown, signal), signal)
           if (sheet === undefined) {
-            output.failure('phrase_unconfirmed', 'The phrase was not typed back. The one before stays good.')
+            output.failure(
+              'phrase_unconfirmed',
+              'The new phrase was not typed back, or nobody read it. The one before stays good.',
+            )
             return EXIT.failure
           }
           output.result('The new phrase is good, and no other.', { type: 'recovery_renewed' })

@@ -1,7 +1,7 @@
 // `valise revoke`: signs a device out for good, with new keys for the rest, after saying what that means.
 
-import type { DeviceSummary } from '@valise/client/node'
-import { formatUuid } from '@valise/protocol'
+import { type DeviceSummary, describeCut, type NodeDevice } from '@valise/client/node'
+import { formatUuid, isSameId } from '@valise/protocol'
 import { Option } from 'commander'
 import { describeDevice, nameOf } from '../device-text.ts'
 import { EXIT } from '../failure.ts'
@@ -42,8 +42,9 @@ export const addRevoke: AddCommand = (program, run) => {
             return EXIT.failure
           }
           const isRevoked = await home.revoke([device], reason, signal)
-          const words = isRevoked ? 'is revoked' : 'was revoked before'
-          output.result(`"${nameOf(device)}" ${words}.`, {
+          // Another manager may have been first, and cut it off elsewhere.
+          const words = isRevoked ? 'is revoked.' : describeCut(await lookAgain(home, device))
+          output.result(`"${nameOf(device)}" ${words}`, {
             type: 'revoked',
             device_id: formatUuid(device.deviceId),
             name: device.name ?? null,
@@ -54,6 +55,9 @@ export const addRevoke: AddCommand = (program, run) => {
       }),
     )
 }
+
+const lookAgain = async (home: NodeDevice, device: DeviceSummary): Promise<DeviceSummary> =>
+  (await home.devices()).find(({ deviceId }) => isSameId(deviceId, device.deviceId)) ?? device
 
 function describeRevocation(device: DeviceSummary): string {
   const what = device.isThisDevice

@@ -8,7 +8,7 @@ import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { SealedEpoch } from '../sealing/epoch-boxes.ts'
 import { AccountError, NOT_A_MANAGER } from './account-error.ts'
 import type { EpochKeys } from './epoch-keys.ts'
-import type { LogBook } from './log-book.ts'
+import type { LogBook, LogPosition } from './log-book.ts'
 import { type Ask, readAccount, refuseRevoked } from './sync.ts'
 
 export interface AppendParts {
@@ -18,6 +18,28 @@ export interface AppendParts {
   readonly identity: Pick<DeviceKeys, 'deviceId' | 'signer'>
   readonly book: LogBook
   readonly epochKeys: EpochKeys
+  readonly attempt: Attempt
+}
+
+/** One change of the log, over as many sessions as it takes: it knows its own entry when it finds it there. */
+export interface Attempt {
+  /** Before the entry is sent. */
+  note(entry: LogPosition): void
+  isStored(book: LogBook): boolean
+}
+
+/** Each is of a session that was lost at the very moment; an older one is not waited for. */
+const MAX_NOTED = 64
+
+export function createAttempt(): Attempt {
+  const noted: LogPosition[] = []
+  return {
+    note: (entry) => {
+      noted.push(entry)
+      if (noted.length > MAX_NOTED) noted.shift()
+    },
+    isStored: (book) => noted.some((entry) => book.compare(entry) === 'known'),
+  }
 }
 
 /** An entry and all that goes with it, signed for one head of the log. */
@@ -30,11 +52,11 @@ export interface EntryDraft {
 }
 
 /** Others append entries too, but not that often. */
-const MAX_ATTEMPTS = 8
+const MAX_DRAFTS = 8
 
 /**
- * `draft` makes the entry for a state of the log, or finds that nothing is left to do, as when an earlier attempt's answer
- * was lost. Resolves to whether it was appended now. Rejects as `ask` does, with `AccountError`, and with
+ * `draft` makes the entry for a state of the log, or finds that nothing is left to do. Resolves to whether this attempt
+ * appended it, be it in an earlier call whose answer was lost. Rejects as `ask` does, with `AccountError`, and with
  * `DeviceRevokedError` when the log has revoked the signer, be it by this very entry.
  */
 export async function appendEntry(
@@ -42,20 +64,22 @@ export async function appendEntry(
   ask: Ask,
   draft: (log: DeviceLogState) => Promise<EntryDraft | undefined>,
 ): Promise<boolean> {
-  const { crypto, book, epochKeys } = parts
-  for (let attempt = 1; ; attempt++) {
+  const { crypto, book, epochKeys, attempt } = parts
+  for (let drafts = 1; ; drafts++) {
     await readAccount(ask, book, epochKeys)
+    if (attempt.isStored(book)) return true
     const log = book.require()
     const drafted = await draft(log)
     if (drafted === undefined) return false
     const { entry, boxes, prevBox, epoch } = drafted
     const applied = applyEntry(crypto, log, entry)
     if (!applied.ok) throw refusalOf(applied.rule)
+    attempt.note({ seq: applied.state.seq, head: applied.state.head })
     try {
       await ask({ type: 'append_device_log', entry, boxes: [...boxes], prev_box: prevBox ?? null })
     } catch (error) {
       const isBehind = error instanceof RequestRefusedError && error.answer.code === 'log_head_moved'
-      if (!isBehind || attempt >= MAX_ATTEMPTS) throw error
+      if (!isBehind || drafts >= MAX_DRAFTS) throw error
       continue
     }
     // The server may have told of the entry before it answered.

@@ -16,6 +16,8 @@ export interface DeviceSummary {
   readonly platform: string | undefined
   readonly role: DeviceRole
   readonly status: 'active' | 'revoked'
+  /** Where it was cut off, if it was. */
+  readonly cut: DeviceCut | undefined
   readonly isThisDevice: boolean
   readonly addedSeq: number
   /** Unix milliseconds by the clock of the device that signed it in. */
@@ -23,6 +25,13 @@ export interface DeviceSummary {
   /** The newest event of it that this device holds. */
   readonly lastDeviceSeq: number
   readonly deviceFingerprint: string
+}
+
+export interface DeviceCut {
+  /** The entry of the device log that revoked it; there is no second one. */
+  readonly logSeq: number
+  /** The last event of its own that counts; 0: none does. */
+  readonly deviceSeq: number
 }
 
 export interface StreamSummary {
@@ -48,6 +57,7 @@ export async function listDevices(
       platform: profile?.platform,
       role: record.role,
       status: status.type,
+      cut: status.type === 'active' ? undefined : { logSeq: status.atSeq, deviceSeq: status.lastSeq },
       isThisDevice,
       addedSeq,
       addedAtMs: book.factsAt(addedSeq)?.timeMs ?? 0,

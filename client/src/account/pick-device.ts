@@ -23,10 +23,21 @@ export function pickDevice(devices: readonly DeviceSummary[], text: string): Dev
     throw new AccountError('ambiguous_device', 'More than one device is meant by that; give its fingerprint.')
   }
   if (device !== undefined) return device
-  throw meant.length > 0
-    ? new AccountError('already_revoked', 'That device was revoked before.')
-    : new AccountError(
-        'unknown_device',
-        'No device is meant by that. Expected a name, an id, or at least four digits from the beginning of a fingerprint.',
-      )
+  const revoked = meant.at(-1)
+  if (revoked !== undefined) throw new AccountError('already_revoked', `That device ${describeCut(revoked)}`)
+  throw new AccountError(
+    'unknown_device',
+    'No device is meant by that. Expected a name, an id, or at least four digits from the beginning of a fingerprint.',
+  )
+}
+
+/** What it means to revoke a device a second time: nothing. A sentence that begins with "was revoked before". */
+export function describeCut({ cut }: Pick<DeviceSummary, 'cut'>): string {
+  if (cut === undefined) return 'was revoked before.'
+  const { logSeq, deviceSeq } = cut
+  const rest =
+    deviceSeq === 0
+      ? 'Nothing that it sent counts'
+      : `What it sent after event ${deviceSeq} of its own counts for nothing`
+  return `was revoked before, by entry ${logSeq} of the device log. ${rest}; where it was cut off does not change any more.`
 }

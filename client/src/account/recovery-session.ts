@@ -4,13 +4,13 @@
 import { type Crypto, type ErrorCode, noUserId, type SessionEstablished } from '@valise/protocol'
 import { AlarmError, ClientStoppedError, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
-import { createRequests, SessionLostError } from '../connection/requests.ts'
+import { createRequests, isUndecided, RequestRefusedError, SessionLostError } from '../connection/requests.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { createMemoryStore } from '../store/memory-store.ts'
 import type { Transport } from '../transport.ts'
-import type { AppendParts } from './append-entry.ts'
+import { type AppendParts, createAttempt } from './append-entry.ts'
 import { openEpochKeys } from './epoch-keys.ts'
 import type { ServerPin } from './identity.ts'
 import { openLogBook } from './log-book.ts'
@@ -98,7 +98,7 @@ export async function withRecoverySession<Result>(
     }
     // Genesis or op 5 bears the proof of this very key, or the verifier would not have let it in.
     if (judgePhrase(book.require(), keys) !== 'valid') throw new AlarmError('foreign_session')
-    const manager = { crypto, clock, identity: keys, book, epochKeys }
+    const manager = { crypto, clock, identity: keys, book, epochKeys, attempt: createAttempt() }
     try {
       return await work({ manager, ask: requests.ask })
     } finally {
@@ -123,6 +123,9 @@ const REFUSALS: Partial<Record<ErrorCode, readonly [SetupError['code'], string]>
 
 function toFailure(error: unknown, end: SessionEnd | undefined, url: string, signal: AbortSignal | undefined): unknown {
   if (error instanceof AlarmError) return new ClientStoppedError({ type: 'alarm', alarm: error.alarm })
+  if (error instanceof RequestRefusedError && isUndecided(error)) {
+    return new SetupError('server_unreachable', `The server at ${url} cannot answer right now.`, { cause: error })
+  }
   if (!(error instanceof SessionLostError) || end === undefined) return error
   if (signal?.aborted === true) return new SetupError('aborted', 'Given up.', { cause: error })
   if (end.type === 'wrong_server_key') return new ClientStoppedError(refusedFor('wrong_server_key'))

@@ -33,6 +33,12 @@ export class RequestRefusedError extends Error {
   }
 }
 
+/** What was asked may or may not have happened, and is to be asked again in another session. */
+export const isUndecided = (error: unknown): boolean =>
+  error instanceof SessionLostError ||
+  (error instanceof RequestRefusedError &&
+    (error.answer.code === 'unavailable' || error.answer.code === 'rate_limited'))
+
 export interface Requests {
   ask(body: RequestBody): Promise<Answer>
   /** True when the message was the answer to a request. */

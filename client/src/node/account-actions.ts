@@ -1,7 +1,7 @@
 // What a person does with his account on a device that belongs to it: revoke, rotate, rename, change a role, look after the
 // recovery phrase, and finish a recovery.
 
-import { type Crypto, findDevice } from '@valise/protocol'
+import { activeDevices, type Crypto, findDevice, isSameId } from '@valise/protocol'
 import { AccountError, NOT_A_MANAGER } from '../account/account-error.ts'
 import { type DeviceSummary, listDevices } from '../account/directory.ts'
 import { type Identity, saveIdentity } from '../account/identity.ts'
@@ -43,8 +43,13 @@ export interface AccountActions {
   ): Promise<RecoverySheet | undefined>
   /** What a recovery that was interrupted, or has just begun, has still to do. */
   recoveryStage(): Promise<RecoveryStage | undefined>
-  /** Revokes the lost devices, or starts a new epoch when none is lost. */
-  recoverKeys(lost: readonly DeviceSummary[], signal?: AbortSignal): Promise<void>
+  /**
+   * Revokes the lost devices, or starts a new epoch when none is lost. False when nothing was left to do: an interrupted
+   * recovery had done it.
+   */
+  recoverKeys(lost: readonly DeviceSummary[], signal?: AbortSignal): Promise<boolean>
+  /** By the log as the server has it: the phrase that is good now was made on this device. */
+  hasRenewedPhrase(signal?: AbortSignal): Promise<boolean>
   endRecovery(): Promise<void>
 }
 
@@ -87,6 +92,12 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     if (devices.some(({ isThisDevice }) => isThisDevice)) await flushed(client, signal)
     const revocation = { deviceIds: devices.map(({ deviceId }) => deviceId), reason }
     return reachServer(client, signal, (waiting) => client.revokeDevices(revocation, waiting))
+  }
+  /** A key epoch has begun since this device was signed in. */
+  const hasNewKeys = ({ device }: Client): boolean => {
+    const log = device.book.require()
+    const own = findDevice(log, device.identity.deviceId)
+    return own !== undefined && log.epoch.logSeq > own.addedSeq
   }
   const rotate: AccountActions['rotate'] = async (signal) => {
     const client = await requireManager(signal)
@@ -134,8 +145,18 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     },
     recoveryStage: () => loadRecoveryStage(store),
     recoverKeys: async (lost, signal) => {
-      if (lost.length === 0 || !(await revoke(lost, 'lost', signal))) await rotate(signal)
+      const isRevoked = lost.length > 0 && (await revoke(lost, 'lost', signal))
+      const isDue = !hasNewKeys(await requireManager(signal))
+      if (isDue) await rotate(signal)
       await noteRecoveryStage(store, 'phrase')
+      return isRevoked || isDue
+    },
+    hasRenewedPhrase: async (signal) => {
+      const { book, identity } = (await requireManager(signal)).device
+      const recovery = activeDevices(book.require()).find(({ record }) => record.role === 'recovery')
+      const signer = recovery && book.factsAt(recovery.addedSeq)?.signer
+      // One that another device has put there may be the doing of whoever has that device.
+      return signer !== undefined && isSameId(signer, identity.deviceId)
     },
     endRecovery: () => noteRecoveryStage(store, undefined),
   }

@@ -1,10 +1,11 @@
 // The client package's door for Node: a device in a folder.
 
 export { AccountError, type AccountErrorCode } from '../account/account-error.ts'
-export type { DeviceSummary, StreamSummary } from '../account/directory.ts'
+export type { DeviceCut, DeviceSummary, StreamSummary } from '../account/directory.ts'
 export type { RevokedDevice } from '../account/forget-account.ts'
 export { REVOKE_REASONS, type RevokeReason } from '../account/manage-devices.ts'
 export type { PairingScreen, ShownOffer } from '../account/pair-account.ts'
+export { describeCut } from '../account/pick-device.ts'
 export type { RecoverableAccount, RecoveryStage } from '../account/recover-account.ts'
 export { isSamePhrase, type PhraseVerdict, type RecoverySheet } from '../account/recovery-sheet.ts'
 export { SetupError, type SetupErrorCode } from '../account/setup-error.ts'

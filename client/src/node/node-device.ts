@@ -165,7 +165,12 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   }
   try {
     const stored = await loadIdentity(crypto, store, sealer).catch(toHomeError)
-    if (stored !== undefined) await adopt(stored)
+    if (stored !== undefined) {
+      const { state, device, publishProfile } = await adopt(stored)
+      // Ended before its first event, it has not told its name yet.
+      const isSilent = device.chain.end.deviceSeq === 0 && device.outbox.count === 0
+      if (isSilent && state().type !== 'stopped') await publishProfile()
+    }
     // One that is past its time is not kept until somebody pairs again.
     await findPairing(home)
   } catch (error) {

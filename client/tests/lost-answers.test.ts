@@ -1,0 +1,145 @@
+// Entries of the device log whose answer was lost with the session: whoever signed one finds it in the log and is told
+// that it was made, and is told otherwise when somebody else made the same change.
+
+import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { beforeEach, describe, expect, test } from 'vitest'
+import type { DeviceKeys } from '../src/sealing/device-keys.ts'
+import { createRecoveryEntropy, createRecoveryKeys } from '../src/sealing/recovery.ts'
+import { createFirstDevice, createNextDevice, type TestDevice } from './support/test-device.ts'
+import { createTestServer, type TestServer } from './support/test-server.ts'
+import { until } from './support/until.ts'
+
+let server: TestServer
+let first: TestDevice
+let rival: TestDevice
+let third: TestDevice
+let recovery: DeviceKeys
+beforeEach(async () => {
+  server = createTestServer()
+  first = await createFirstDevice(server)
+  rival = await createNextDevice(server, first)
+  third = await createNextDevice(server, first)
+  recovery = await createRecoveryKeys(crypto, createRecoveryEntropy(crypto))
+  first.client.start()
+  await first.client.changeRole({ deviceId: rival.identity.deviceId, role: 'manager' })
+  rival.client.start()
+  await Promise.all([first.client.whenLive(), rival.client.whenLive()])
+})
+
+/** What both managers may set out to do. */
+const CHANGES: Record<string, (by: TestDevice) => Promise<boolean>> = {
+  'a revocation': ({ client }) => client.revokeDevices({ deviceIds: [third.identity.deviceId], reason: 'lost' }),
+  'a role': ({ client }) => client.changeRole({ deviceId: third.identity.deviceId, role: 'manager' }),
+  'a recovery phrase': ({ client }) => client.replaceRecovery(recovery),
+}
+
+/** The session ends at the next entry, which is stored or lost with it. Resolves when that has happened. */
+function cutAtNextEntry(isStored: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    server.intercept = (message, peer) => {
+      if (message.type !== 'append_device_log') return false
+      server.intercept = () => false
+      if (isStored) server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      peer.close(1006, '')
+      resolve()
+      return true
+    }
+  })
+}
+const comesBack = async ({ client, clock }: TestDevice): Promise<void> => {
+  await until(() => client.state().type !== 'live', 'the session to be lost')
+  clock.advance(0)
+}
+
+describe.each(Object.entries(CHANGES))('%s whose answer was lost', (_, change) => {
+  test('DEV-11: is found in the log, and told as made now', async () => {
+    const { seq } = server.state!
+    const cut = cutAtNextEntry(true)
+    const changing = change(first)
+    await cut
+    await comesBack(first)
+    expect(await changing).toBe(true)
+    expect(server.state!.seq).toBe(seq + 1)
+    expect(await change(first)).toBe(false)
+  })
+
+  test('DEV-11: that never arrived is made in the next session, once', async () => {
+    const { seq } = server.state!
+    const cut = cutAtNextEntry(false)
+    const changing = change(first)
+    await cut
+    await comesBack(first)
+    expect(await changing).toBe(true)
+    expect(server.state!.seq).toBe(seq + 1)
+  })
+
+  test('DEV-11: and that another manager made meanwhile is told as made before', async () => {
+    const { seq } = server.state!
+    const cut = cutAtNextEntry(false)
+    const changing = change(first)
+    await cut
+    expect(await change(rival)).toBe(true)
+    await comesBack(first)
+    expect(await changing).toBe(false)
+    expect(server.state!.seq).toBe(seq + 1)
+  })
+})
+
+describe.each(['unavailable', 'rate_limited'] as const)('a change that the server answers with %s', (code) => {
+  test.each([
+    ['was stored all the same', true],
+    ['was not stored', false],
+  ])('DEV-11: and that %s, is made once, when it may be asked again', async (_, isStored) => {
+    const { seq } = server.state!
+    let isAnswered = false
+    server.intercept = (message, peer) => {
+      if (message.type !== 'append_device_log') return false
+      server.intercept = () => false
+      if (isStored) server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      peer.send({ type: 'error', code, request_id: message.request_id, retry_after_ms: 1000 })
+      isAnswered = true
+      return true
+    }
+    const changing = CHANGES['a revocation']!(first)
+    await until(() => isAnswered, 'the answer')
+    await comesBack(first)
+    await first.client.whenLive()
+    // Not before the moment that the server named.
+    let isAsked = false
+    server.intercept = ({ type }) => {
+      if (type === 'fetch_device_log') isAsked = true
+      return false
+    }
+    first.clock.advance(999)
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(isAsked).toBe(false)
+    first.clock.advance(1)
+    expect(await changing).toBe(true)
+    expect(server.state!.seq).toBe(seq + 1)
+  })
+})
+
+describe('an entry that is stored late', () => {
+  test('DEV-11: after the next session has read the log is still told as made now', async () => {
+    const { seq } = server.state!
+    let late: (() => void) | undefined
+    server.intercept = (message, peer) => {
+      if (message.type !== 'append_device_log' || late !== undefined) return false
+      late = () => server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      peer.close(1006, '')
+      return true
+    }
+    const changing = CHANGES['a revocation']!(first)
+    await until(() => late !== undefined, 'the entry to be sent')
+    server.intercept = (message) => {
+      if (message.type !== 'append_device_log') return false
+      server.intercept = () => false
+      // What the old session had in flight is committed first.
+      late?.()
+      return false
+    }
+    await comesBack(first)
+    expect(await changing).toBe(true)
+    expect(server.state!.seq).toBe(seq + 1)
+  })
+})
