@@ -4,6 +4,7 @@
 import { ERROR_CODES, errorEntry } from '@valise/protocol'
 import { z } from 'zod'
 import type { Readiness } from '../http/readiness.ts'
+import type { LimitScope } from '../telemetry/gateway-metrics.ts'
 import type { History } from './history.ts'
 import { type HistogramSpan, quantileOf, spanOf } from './quantile.ts'
 import {
@@ -174,15 +175,19 @@ function describeErrors(first: Reading, latest: Reading, history: History): Stat
     .sort((one, other) => (other.last_ms ?? 0) - (one.last_ms ?? 0) || other.total - one.total)
 }
 
-const LIMIT_TEXTS: Readonly<Record<string, string>> = {
+const LIMIT_TEXTS: Readonly<Record<LimitScope, string>> = {
   device: 'A device published more than VALISE_DEVICE_EVENTS_PER_S',
   user: 'The devices of a user published more than VALISE_USER_EVENTS_PER_S',
   address: 'An address began more handshakes than VALISE_HANDSHAKES_PER_MIN',
+  invitation: 'More invitation codes were tried than may be',
+  mailbox: 'An address asked for mailboxes more often than VALISE_MAILBOX_REQUESTS_PER_MIN',
 }
+
+const limitTextByCode: ReadonlyMap<string, string> = new Map(Object.entries(LIMIT_TEXTS))
 
 /** In the words of the registry of errors. */
 function describeCode({ kind, code }: Pick<CodeCount, 'kind' | 'code'>): string {
-  if (kind === 'limit') return LIMIT_TEXTS[code] ?? 'Over a limit'
+  if (kind === 'limit') return limitTextByCode.get(code) ?? ''
   if (kind === 'query') return 'A database query failed or timed out'
   const known = ERROR_CODES.find((candidate) =>
     kind === 'close' ? String(errorEntry(candidate).close) === code : candidate === code,
