@@ -103,7 +103,7 @@ export function describeStatus(server: ServerFacts, history: History, readiness:
   const first = readings[0]
   if (latest === undefined || first === undefined) throw new Error('there is no reading yet')
   const windowStart = readings.at(-1 - WINDOW_READINGS) ?? first
-  const perSecond = readings.slice(1).map((later, i) => figuresBetween(readings[i] ?? first, later))
+  const perSecond = readings.slice(1).map((later, i) => figuresOfSecond(readings[i] ?? first, later))
   const now = figuresBetween(windowStart, latest)
   return {
     server,
@@ -119,7 +119,20 @@ export function describeStatus(server: ServerFacts, history: History, readiness:
   }
 }
 
-function figuresBetween(earlier: Reading, later: Reading): Record<SeriesName, number | null> {
+type Figures = Readonly<Record<SeriesName, number | null>>
+
+/** A second that is over does not change: who looks every second pays for the newest one. */
+const knownFigures = new WeakMap<Reading, { readonly earlier: Reading; readonly figures: Figures }>()
+
+function figuresOfSecond(earlier: Reading, later: Reading): Figures {
+  const known = knownFigures.get(later)
+  if (known?.earlier === earlier) return known.figures
+  const figures = figuresBetween(earlier, later)
+  knownFigures.set(later, { earlier, figures })
+  return figures
+}
+
+function figuresBetween(earlier: Reading, later: Reading): Figures {
   const elapsedMs = Math.max(1, later.atMs - earlier.atMs)
   const counted = differences(earlier, later)
   const span = (name: HistogramName) =>
