@@ -1,6 +1,7 @@
 // The status page in a real browser, beside a server that works: it shows what is scraped, asks nobody else, says no word
 // of trouble in the console, and can be read in light and dark, on a desk and on a phone.
 
+import { ERROR_CODES } from '@valise/protocol'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { browserFlags, provideBrowser } from '../../scripts/browser.mjs'
@@ -12,6 +13,7 @@ import { startTestServer, type TestServer } from './support/server.ts'
 /** Installing the browser the first time takes longer than any test. */
 const INSTALL_DEADLINE_MS = 300_000
 const WAIT_MS = 30_000
+const LONGEST_CODE = ERROR_CODES.reduce((one, other) => (other.length > one.length ? other : one))
 const WIDTHS = { desk: 1280, phone: 390 } as const
 
 let browser: Browser
@@ -32,6 +34,7 @@ beforeAll(async () => {
   server.app.metrics.log.observeCommit(29_999)
   server.app.metrics.delivery.observeRelay(29_999)
   server.app.metrics.log.countStored(12_345_678)
+  server.app.metrics.gateway.countHandshake(LONGEST_CODE)
   for (let n = 0; n < 12_345; n++) {
     server.app.metrics.gateway.countSessionRotation('age')
     server.app.metrics.delivery.countReplay()
@@ -112,8 +115,8 @@ describe('SEE-2: the status page', () => {
     const { page, complaints } = await open({ width: WIDTHS.desk, scheme: 'dark' })
     const aside = await device.sealAside('notes', { header: { deviceSeq: 1_000_000 } })
     writer.publish([aside.wire])
-    await page.waitForSelector('#errors:not([hidden])')
-    const row = await textOf(page, '#errors tbody tr')
+    await page.waitForFunction(hasText, 'device_seq_gap')
+    const row = await textOf(page, '#errors tbody tr:first-child')
     expect(row).toContain('device_seq_gap')
     expect(row).toContain('device_seq must continue the stored one')
     expect(complaints).toEqual([])

@@ -20,6 +20,7 @@ export interface Provocation {
 export async function provokeErrors(provocation: Provocation): Promise<ReadonlyMap<string, string>> {
   const secrets = new Map<string, string>()
   const plant = (where: string): string => {
+    if (secrets.has(where)) throw new Error(`two secrets for ${where}`)
     const secret = `planted-${randomBytes(15).toString('base64url')}`
     secrets.set(where, secret)
     return secret
@@ -42,8 +43,9 @@ type Plant = (where: string) => string
 
 async function askNonsense({ url, app }: TestServer, plant: Plant): Promise<void> {
   for (const base of [url.replace('ws', 'http'), app.adminUrl]) {
-    const headers = { authorization: plant('a header'), cookie: plant('a cookie') }
-    const response = await fetch(`${base}/v1/${plant('a path')}?code=${plant('a query')}`, { headers })
+    const headers = { authorization: plant(`a header to ${base}`), cookie: plant(`a cookie to ${base}`) }
+    const path = `v1/${plant(`a path of ${base}`)}?code=${plant(`a query to ${base}`)}`
+    const response = await fetch(`${base}/${path}`, { headers })
     if (response.status !== 404) throw new Error(`a path that is none was answered with ${response.status}`)
   }
 }
