@@ -31,12 +31,8 @@ function createScene() {
       },
       close: () => {},
       noteDrained: () => {},
-      get bufferedBytes() {
-        return scene.bufferedBytes
-      },
-      get isRead() {
-        return scene.isRead
-      },
+      bufferedBytes: () => scene.bufferedBytes,
+      isRead: () => scene.isRead,
     },
     channel: createSessionChannel({ crypto: nodeCrypto, role: 'server', secrets: secrets() }),
     rotation: createRotationCounter({ maxAgeMs: 86_400_000, maxEvents: 1000 }),

@@ -78,12 +78,8 @@ export function createPeerSocket(socket: WebSocket, transport: Duplex, parts: Pe
       const cut = setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
       socket.once('close', () => clearTimeout(cut))
     },
-    get bufferedBytes() {
-      return socket.bufferedAmount
-    },
-    get isRead() {
-      return reasons.size === 0
-    },
+    bufferedBytes: () => socket.bufferedAmount,
+    isRead: () => reasons.size === 0,
     noteDrained: () => {
       if (socket.bufferedAmount <= parts.sendBufferBytes) setPaused('send_buffer', false)
     },

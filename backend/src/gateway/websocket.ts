@@ -129,8 +129,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
     /** Why a session has to end now: its keys are used up, and its client may no longer change them in band. */
     const dueRotation = (connection: Connection) => {
-      const { keyState, isClosed } = connection
-      if (isClosed || !shouldRotateKeys(keyState, rotationLimits, now())) return undefined
+      const keyState = connection.keyState()
+      if (connection.isClosed() || !shouldRotateKeys(keyState, rotationLimits, now())) return undefined
       const reason = rotationReason(keyState, rotationLimits, now())
       return reason === 'events' && connection.mayStillRekey() ? undefined : reason
     }
@@ -138,7 +138,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     const enforceRotation = (connection: Connection, deviceHash: string): void => {
       const reason = dueRotation(connection)
       if (reason === undefined) return
-      const sessionAge = now() - connection.keyState.establishedAtMs
+      const sessionAge = now() - connection.keyState().establishedAtMs
       socketLog.info(
         {
           event: 'gateway.session.rotate',
@@ -176,7 +176,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       opening = connection
       service = await parts.service.begin(result, connection, { establishedAtMs: openedAtMs, address })
       opening = undefined
-      if (stage.type === 'closed' || connection.isClosed) {
+      if (stage.type === 'closed' || connection.isClosed()) {
         connection.end()
         return service.end()
       }

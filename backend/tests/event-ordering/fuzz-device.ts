@@ -115,7 +115,7 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
 
   /** What has no receipt goes out again, byte for byte. */
   const resend = (): void => {
-    if (session === undefined || session.channel.isRekeying) return
+    if (session === undefined || session.channel.isRekeying()) return
     mustResend = false
     send(outbox)
   }
@@ -175,7 +175,7 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
       const events: PublishedEvent[] = []
       for (const streamName of streamNames) events.push(await device.seal(streamName))
       outbox.push(...events)
-      if (mustResend || session?.channel.isRekeying) mustResend = true
+      if (mustResend || session?.channel.isRekeying()) mustResend = true
       else send(events)
     },
     connect,
