@@ -1,7 +1,6 @@
 // A WebSocket as a connection needs it: sending, closing, and whether it is read. Reading stops while there is a
 // reason, so that TCP pushes back (P5), and always goes on for the end, which only a socket that is read can see.
 
-import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import type { PeerSocket } from './connection.ts'
 
@@ -24,22 +23,9 @@ export interface PeerSocketParts {
 /** A socket that does not answer the close frame is cut after this. */
 const CLOSE_GRACE_MS = 5000
 
-/** `transport` is what the WebSocket writes to. */
-export function createPeerSocket(socket: WebSocket, transport: Duplex, parts: PeerSocketParts): GatewaySocket {
+export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): GatewaySocket {
   const reasons = new Set<PauseReason>()
   let hasEnded = false
-  let isGathering = false
-
-  /** What is sent in one turn of the event loop leaves in one write, which costs more than to seal a frame. */
-  const gatherWrites = (): void => {
-    if (isGathering) return
-    isGathering = true
-    transport.cork()
-    process.nextTick(() => {
-      isGathering = false
-      transport.uncork()
-    })
-  }
 
   const change = (changeReasons: () => void): void => {
     const wasPaused = reasons.size > 0
@@ -66,7 +52,6 @@ export function createPeerSocket(socket: WebSocket, transport: Duplex, parts: Pe
   return {
     send: (data) => {
       if (socket.readyState !== socket.OPEN) return
-      gatherWrites()
       socket.send(data)
       // Who does not take his answers is asked nothing more: they would gather here without a bound.
       if (socket.bufferedAmount > parts.sendBufferBytes) setPaused('send_buffer', true)

@@ -96,7 +96,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     let isFinishing = false
     const openedAtMs = now()
 
-    const peerSocket = createPeerSocket(socket, transport, {
+    const peerSocket = createPeerSocket(socket, {
       sendBufferBytes: parts.sendBufferBytes,
       onClose: metrics.countClose,
       onPaused: (isSocketPaused) => {
