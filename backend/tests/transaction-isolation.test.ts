@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { describeAccounts } from './transaction-isolation/accounts.ts'
 import { describeFailures } from './transaction-isolation/failures.ts'
 import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
+import { describePairing } from './transaction-isolation/pairing.ts'
 import { describeRetention } from './transaction-isolation/retention.ts'
 import { describeRevocation } from './transaction-isolation/revocation.ts'
 import { describeStorage } from './transaction-isolation/storage.ts'
@@ -16,6 +17,7 @@ describeAccounts()
 describeRevocation()
 describeOtherPaths()
 describeRetention()
+describePairing()
 describeFailures()
 
 describe('the document and its tests', () => {
