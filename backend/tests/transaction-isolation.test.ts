@@ -8,9 +8,11 @@ import { describeAccounts } from './transaction-isolation/accounts.ts'
 import { describeFailures } from './transaction-isolation/failures.ts'
 import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
 import { describePairing } from './transaction-isolation/pairing.ts'
+import { describePairingLimits } from './transaction-isolation/pairing-limits.ts'
 import { describeRetention } from './transaction-isolation/retention.ts'
 import { describeRevocation } from './transaction-isolation/revocation.ts'
 import { describeStorage } from './transaction-isolation/storage.ts'
+import { describeSweeps } from './transaction-isolation/sweeps.ts'
 
 describeStorage()
 describeAccounts()
@@ -18,6 +20,8 @@ describeRevocation()
 describeOtherPaths()
 describeRetention()
 describePairing()
+describePairingLimits()
+describeSweeps()
 describeFailures()
 
 describe('the document and its tests', () => {

@@ -2,7 +2,7 @@
 
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import type { Queryable } from '../../src/db/postgres.ts'
-import { insertMailbox } from '../../src/db/queries/pairing-mailboxes.ts'
+import { insertMailbox, seatJoiner } from '../../src/db/queries/pairing-mailboxes.ts'
 import { createPairings, type Pairings, type Seat } from '../../src/devices/pairing.ts'
 import { id } from '../support/open-database.ts'
 
@@ -35,4 +35,11 @@ export async function openMailbox(db: Queryable): Promise<OpenedMailbox> {
   const nameplate = newNameplate()
   await insertMailbox(db, { mailboxId, nameplate, displayerHash: crypto.sha256(seatKey) })
   return { mailboxId, nameplate, displayer }
+}
+
+/** Joined without a use of the address. */
+export async function openJoinedMailbox(db: Queryable, address: string): Promise<OpenedMailbox> {
+  const opened = await openMailbox(db)
+  await seatJoiner(db, opened.mailboxId, { hash: crypto.sha256(id()), address, maxAgeMs: 60_000 })
+  return opened
 }
