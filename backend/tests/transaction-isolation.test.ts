@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeAccounts } from './transaction-isolation/accounts.ts'
+import { describeAudit } from './transaction-isolation/audit.ts'
 import { describeFailures } from './transaction-isolation/failures.ts'
 import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
 import { describePairing } from './transaction-isolation/pairing.ts'
@@ -22,6 +23,7 @@ describeRetention()
 describePairing()
 describePairingLimits()
 describeSweeps()
+describeAudit()
 describeFailures()
 
 describe('the document and its tests', () => {
