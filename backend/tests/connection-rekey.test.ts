@@ -30,6 +30,7 @@ function createPair() {
       },
       close: () => {},
       bufferedBytes: () => 0,
+      progress: () => 0,
       isRead: () => true,
       noteDrained: () => {},
     },

@@ -21,6 +21,8 @@ export interface PeerSocket {
   close(code: number, reason: string): void
   /** Bytes handed to `send` that the kernel has not taken. */
   bufferedBytes(): number
+  /** Grows whenever the peer is seen to take bytes of a full buffer; never falls. */
+  progress(): number
   /** False while nothing the peer sends is looked at, so that its silence says nothing. */
   isRead(): boolean
   /** Bytes were taken: goes on reading when few enough are left. */
@@ -59,7 +61,8 @@ export interface Connection {
   mayStillRekey(): boolean
   /** Pings a silent peer; the code to close with when it is gone or takes nothing. */
   tick(): ClosingErrorCode | 'gone' | undefined
-  onDrained(): void
+  /** The peer may have taken some of what waits. */
+  onTaken(): void
   close(code: ClosingErrorCode): void
   /** The socket is gone: what is left of the keys is overwritten. */
   end(): void
@@ -77,8 +80,8 @@ export function createConnection(parts: ConnectionParts): Connection {
   let heardAtMs = now()
   let pingId = 0
   let pingedAtMs: number | undefined
-  /** Since when the peer has taken nothing from a full buffer, and what was left in it then. */
-  let full: { readonly sinceMs: number; readonly bytes: number } | undefined
+  /** Since when the peer has taken nothing of a full buffer, and its progress then. */
+  let full: { readonly sinceMs: number; readonly progress: number } | undefined
   let exhaustedSinceMs: number | undefined
   let invalidMessages = 0
 
@@ -93,17 +96,17 @@ export function createConnection(parts: ConnectionParts): Connection {
   const sendEncoded = (payload: Uint8Array): void => {
     if (isClosed) return
     socket.send(channel.seal(payload))
-    if (!hasRoom()) full ??= { sinceMs: now(), bytes: socket.bufferedBytes() }
+    if (!hasRoom()) full ??= { sinceMs: now(), progress: socket.progress() }
   }
 
   const hasRoom = (): boolean => socket.bufferedBytes() <= parts.sendBufferBytes
 
-  /** The peer took some, or all: what is left has its full time again. */
+  /** When the peer took some, or all, what is left has its full time again. */
   const noteProgress = (nowMs: number): void => {
     socket.noteDrained()
-    const bytes = socket.bufferedBytes()
+    const progress = socket.progress()
     if (hasRoom()) full = undefined
-    else if (full !== undefined && bytes < full.bytes) full = { sinceMs: nowMs, bytes }
+    else if (full !== undefined && progress > full.progress) full = { sinceMs: nowMs, progress }
   }
 
   const ping = (): void => {
@@ -204,7 +207,7 @@ export function createConnection(parts: ConnectionParts): Connection {
       ping()
       return undefined
     },
-    onDrained: () => noteProgress(now()),
+    onTaken: () => noteProgress(now()),
     close,
     end: () => {
       isClosed = true
