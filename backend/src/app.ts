@@ -43,6 +43,7 @@ import { createGathering } from './gateway/gathering.ts'
 import { createGatewayHandshake } from './gateway/handshake.ts'
 import { createRateLimits } from './gateway/rate-limits.ts'
 import { createConnectionService } from './gateway/service.ts'
+import { logNamesOf } from './gateway/session.ts'
 import { createSessionRegistry } from './gateway/session-registry.ts'
 import { softEventLimit } from './gateway/session-rotation.ts'
 import { createWebSocketGateway } from './gateway/websocket.ts'
@@ -302,7 +303,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         retryAfterMs: RETRY_AFTER_MS,
         readDeviceLog: (userId, afterSeq, limit) => readDeviceLog(db, userId, afterSeq, limit),
         now,
-        onFailure,
+        onFailure: (err, session) =>
+          log.error({ event: 'gateway.session.fail', ...logNamesOf(session), err }, 'A request of a device failed'),
       }),
     })
 

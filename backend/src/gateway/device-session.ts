@@ -12,14 +12,14 @@ import { createDelivery, type Page } from '../log/delivery.ts'
 import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
 import type { Intake } from '../log/intake.ts'
 import type { Presence } from '../presence/presence.ts'
-import { hashForLog, type Log } from '../telemetry/log.ts'
+import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { Connection } from './connection.ts'
 import { createMessageHandler, type SessionStore } from './messages.ts'
 import { createPublishing } from './publishing.ts'
 import type { RateLimits } from './rate-limits.ts'
-import type { Session } from './session.ts'
+import { logNamesOf, type Session } from './session.ts'
 import type { NumberedSession, SessionRegistry } from './session-registry.ts'
 
 export interface DeviceSessionParts {
@@ -101,7 +101,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
 
   const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
     const { userId, deviceId, deviceHash } = session
-    const sessionLog = log.child({ device: deviceHash, session: hashForLog(session.sessionId) })
+    const sessionLog = log.child({ ...logNamesOf(session) })
     const onFailure = (error: unknown): void => {
       sessionLog.error({ event: 'gateway.session.fail', err: error }, 'A request of a device failed')
     }

@@ -5,12 +5,13 @@ import { type Crypto, entryHash, type FetchDeviceLog, MAX_DEVICE_LOG_PAGE, type 
 import type { DeviceLogRow } from '../db/queries/device-log.ts'
 import type { Connection } from './connection.ts'
 import type { EstablishedService } from './established-service.ts'
+import type { SessionLogNames } from './session.ts'
 
 export interface RevokedServiceParts {
   readonly crypto: Crypto
   readonly connection: Connection
   readonly userId: UserId
-  readonly deviceHash: string
+  readonly logNames: SessionLogNames
   /** Of the entry that revoked the device. */
   readonly revokedSeq: number
   readDeviceLog(userId: Uint8Array, afterSeq: number, limit: number): Promise<DeviceLogRow[]>
@@ -47,7 +48,7 @@ export function createRevokedService(parts: RevokedServiceParts): EstablishedSer
   }
 
   return {
-    deviceHash: parts.deviceHash,
+    logNames: parts.logNames,
     handle: (message) => {
       switch (message.type) {
         case 'fetch_device_log':

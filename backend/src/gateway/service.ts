@@ -17,7 +17,7 @@ import { type DeviceSession, type DeviceSessions, SessionRefused } from './devic
 import type { EstablishedService } from './established-service.ts'
 import type { HandshakeResult } from './handshake.ts'
 import { createRevokedService, readRevokedHead } from './revoked-service.ts'
-import { createSession, type Session } from './session.ts'
+import { createSession, logNamesOf, type Session } from './session.ts'
 
 export interface ConnectionServiceParts {
   readonly crypto: Crypto
@@ -31,7 +31,7 @@ export interface ConnectionServiceParts {
   readDeviceLog(userId: Uint8Array, afterSeq: number, limit: number): Promise<DeviceLogRow[]>
   /** Unix milliseconds. */
   now(): number
-  onFailure(error: unknown): void
+  onFailure(error: unknown, session: Session): void
 }
 
 export type AcceptedHandshake = Exclude<HandshakeResult, { type: 'refused' }>
@@ -74,7 +74,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       head: device.user.lastUserSeq,
     })
     start()
-    return { deviceHash: session.deviceHash, ...working }
+    return { logNames: logNamesOf(session), ...working }
   }
 
   const beginRevoked = async (
@@ -82,8 +82,10 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     connection: Connection,
     { device, revokedSeq }: Extract<AcceptedHandshake, { type: 'revoked' }>,
   ): Promise<EstablishedService> => {
-    const { userId, deviceHash } = session
-    const { crypto, readDeviceLog, now, onFailure } = parts
+    const { userId } = session
+    const logNames = logNamesOf(session)
+    const { crypto, readDeviceLog, now } = parts
+    const onFailure = (error: unknown): void => parts.onFailure(error, session)
     const head = await readRevokedHead({ crypto, userId, revokedSeq, readDeviceLog })
     greet(session, connection, {
       device_log_seq: revokedSeq,
@@ -92,7 +94,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       last_device_seq: device.lastDeviceSeq,
       head: device.user.lastUserSeq,
     })
-    return createRevokedService({ crypto, connection, userId, deviceHash, revokedSeq, readDeviceLog, now, onFailure })
+    return createRevokedService({ crypto, connection, userId, logNames, revokedSeq, readDeviceLog, now, onFailure })
   }
 
   const beginRegistration = (session: Session, connection: Connection, address: string): EstablishedService => {
@@ -139,7 +141,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       register(message)
         .catch((error: unknown) => {
           if (error instanceof SessionRefused) return connection.close(error.code)
-          parts.onFailure(error)
+          parts.onFailure(error, session)
           connection.send({ type: 'error', code: 'unavailable', retry_after_ms: parts.retryAfterMs })
         })
         .finally(() => {
@@ -148,7 +150,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     }
 
     return {
-      deviceHash: session.deviceHash,
+      logNames: logNamesOf(session),
       handle: (message) => {
         if (opened !== undefined) return opened.handle(message)
         if (message.type === 'register') return startRegistration(message)

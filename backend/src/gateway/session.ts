@@ -21,6 +21,17 @@ export interface Session {
 
 export type SessionIdentity = Omit<Session, 'userKey' | 'deviceKey' | 'deviceHash'>
 
+/** What every line of the log about a session carries: hashes, by which its lines are found and nothing else is. */
+export interface SessionLogNames {
+  readonly device: string
+  readonly session: string
+}
+
+export const logNamesOf = ({ deviceHash, sessionId }: Session): SessionLogNames => ({
+  device: deviceHash,
+  session: hashForLog(sessionId),
+})
+
 export function createSession(identity: SessionIdentity): Session {
   return {
     ...identity,

@@ -7,7 +7,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { createSessionChannel, ERRORS, type ErrorCode, errorEntry } from '@valise/protocol'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { hashForLog, type Log } from '../telemetry/log.ts'
+import type { Log } from '../telemetry/log.ts'
 import type { GatewayMetrics } from '../telemetry/metrics.ts'
 import { type Connection, createConnection } from './connection.ts'
 import { SessionRefused } from './device-session.ts'
@@ -20,6 +20,7 @@ import { createProgressWatch, type WatchedPeer } from './peer-progress.ts'
 import { createPeerSocket } from './peer-socket.ts'
 import { refuseUpgrade } from './refuse-upgrade.ts'
 import type { ConnectionService } from './service.ts'
+import type { SessionLogNames } from './session.ts'
 import { createRotationCounter, type RotationLimits, rotationReason, shouldRotateKeys } from './session-rotation.ts'
 
 export interface WebSocketGatewayParts {
@@ -144,14 +145,15 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       return reason === 'events' && connection.mayStillRekey() ? undefined : reason
     }
 
-    const enforceRotation = (connection: Connection, deviceHash: string): void => {
+    const enforceRotation = (connection: Connection, names: SessionLogNames): void => {
       const reason = dueRotation(connection)
       if (reason === undefined) return
       const sessionAge = now() - connection.keyState().establishedAtMs
       socketLog.info(
         {
           event: 'gateway.session.rotate',
-          deviceId: deviceHash,
+          ...names,
+          deviceId: names.device,
           sessionAge,
           sessionAgeHours: (sessionAge / 3_600_000).toFixed(2),
           reason,
@@ -191,8 +193,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       }
       metrics.countHandshake(result.type === 'revoked' ? 'device_revoked' : 'ok')
       stage = { type: 'established', connection, service }
-      const names = { device: service.deviceHash, session: hashForLog(secrets.sessionId) }
-      socketLog.debug({ event: 'gateway.session.begin', ...names }, 'A session began')
+      socketLog.debug({ event: 'gateway.session.begin', ...service.logNames }, 'A session began')
       endTurn()
       updatePaused()
     }
@@ -226,7 +227,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         if (!isBinary) return connection.close('bad_frame')
         if (bytes.length > parts.maxFrameBytes) return connection.close('frame_too_large')
         connection.receive(bytes)
-        return enforceRotation(connection, service.deviceHash)
+        return enforceRotation(connection, service.logNames)
       }
       if (stage.type === 'closed') return
       if (isBinary || stage.type === 'busy' || bytes.length > MAX_HANDSHAKE_BYTES) return refuse('handshake_failed')
@@ -262,7 +263,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
           return
         }
         const { connection, service } = stage
-        enforceRotation(connection, service.deviceHash)
+        enforceRotation(connection, service.logNames)
         const due = connection.tick()
         if (due === 'gone') return socket.terminate()
         if (due !== undefined) return connection.close(due)

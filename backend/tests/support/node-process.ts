@@ -10,6 +10,7 @@ export interface NodeProcess {
   readonly url: string
   readonly adminUrl: string
   readonly port: number
+  readonly fingerprint: Uint8Array
   /** Sends the signal; `exited` says what came of it. */
   signal(signal: 'SIGTERM' | 'SIGKILL'): void
   /** The exit code, or null when it was killed. */
@@ -18,23 +19,31 @@ export interface NodeProcess {
 
 const program = fileURLToPath(new URL('./serve-node.mjs', import.meta.url))
 
-/** Resolves when it listens. */
-export async function startNodeProcess(flags: RawConfig): Promise<NodeProcess> {
+/** Resolves when it listens. Its log goes where the tests' own words go, unless somebody takes its lines. */
+export async function startNodeProcess(flags: RawConfig, onLogLine?: (line: string) => void): Promise<NodeProcess> {
   const child: ChildProcess = spawn(process.execPath, [program, JSON.stringify(flags)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', onLogLine === undefined ? 'inherit' : 'pipe'],
   })
   const endWithProcess = () => child.kill('SIGKILL')
   process.once('exit', endWithProcess)
-  const exited = once(child, 'exit').then(([code]) => {
+  const exited = once(child, 'close').then(([code]) => {
     process.off('exit', endWithProcess)
     return typeof code === 'number' ? code : null
   })
   if (child.stdout === null) throw new Error('a node has no standard output')
+  if (child.stderr !== null && onLogLine !== undefined) createInterface(child.stderr).on('line', onLogLine)
   const lines = createInterface(child.stdout)
   const greeting = await Promise.race([
     once(lines, 'line'),
     exited.then((code) => Promise.reject(new Error(`${code}`))),
   ])
-  const { url, admin_url: adminUrl } = JSON.parse(String(greeting[0]))
-  return { url, adminUrl, port: Number(new URL(url).port), signal: (signal) => void child.kill(signal), exited }
+  const { url, admin_url: adminUrl, fingerprint } = JSON.parse(String(greeting[0]))
+  return {
+    url,
+    adminUrl,
+    port: Number(new URL(url).port),
+    fingerprint: Buffer.from(fingerprint, 'base64url'),
+    signal: (signal) => void child.kill(signal),
+    exited,
+  }
 }
