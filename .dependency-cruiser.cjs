@@ -30,6 +30,12 @@ const forbidden = [
     to: { reachable: true, path: ['node_modules/(@noble|@hpke|@scure)/', 'node_modules/mlkem/', '^client/'] },
   },
   {
+    name: 'every-query-is-counted',
+    comment: 'Who asks a database goes through the door that counts and times what is asked.',
+    from: { path: anyPackage, pathNot: '^backend/src/db/(postgres|pglite|activity-reader)\\.ts$' },
+    to: { path: 'node_modules/(@types/)?(pg|pg-pool|@electric-sql)/' },
+  },
+  {
     name: 'client-knows-only-protocol',
     from: { path: '^client/src/' },
     to: { path: '^(backend|cli)/' },

@@ -5,6 +5,8 @@ import { root } from './command.mjs'
 
 const form = /^[a-z]+\.[a-z_]+\.[a-z_]+$/
 const inSource = /\b\w*[lL]og(?:ger)?\.(?:debug|info|warn|error)\(\s*\{\s*event: '([^']*)'/g
+/** A name that is put together could not be looked up here, nor by who reads the log. */
+const putTogether = /\b\w*[lL]og(?:ger)?\.(?:debug|info|warn|error)\(\s*\{\s*event: (`[^`]*`)/g
 const inTable = /^\| `([^`]*)` \|/gm
 
 /** One sentence for each fault. */
@@ -19,6 +21,9 @@ export function judgeLogEvents(sources, document) {
   const named = new Set(sources.flatMap((text) => [...text.matchAll(inSource)].map(([, name]) => name)))
   const told = new Set([...document.matchAll(inTable)].map(([, name]) => name))
   return [
+    ...sources
+      .flatMap((text) => [...text.matchAll(putTogether)])
+      .map(([, name]) => `a log event is named by a template: ${name}`),
     ...[...named].filter((name) => !form.test(name)).map((name) => `the log event ${name} is not area.noun.verb`),
     ...[...named]
       .filter((name) => !told.has(name))

@@ -29,6 +29,7 @@ const violations: Record<string, { file: string; text: string }[]> = {
   'protocol-is-portable': [{ file: 'protocol/src/wrong-port.ts', text: "import 'node:fs'" }],
   'backend-knows-only-protocol': [{ file: 'backend/src/wrong-side.ts', text: "import '@valise/client'" }],
   'backend-is-blind': [{ file: 'backend/src/wrong-sight.ts', text: "import '@noble/ciphers/chacha.js'" }],
+  'every-query-is-counted': [{ file: 'backend/src/wrong-door-to-queries.ts', text: "import 'pg'" }],
   'client-knows-only-protocol': [{ file: 'client/src/wrong-side.ts', text: "import '@valise/backend'" }],
   'client-core-is-portable': [{ file: 'client/src/wrong-port.ts', text: "import 'node:fs'" }],
   'client-core-reaches-no-node-part': [{ file: 'client/src/wrong-part.ts', text: "import 'ws'" }],

@@ -12,6 +12,7 @@ import type { ServerQuestion, ServerReport, Usage } from './server.ts'
 
 export interface ServerProcess {
   readonly address: ServerAddress
+  readonly adminUrl: string
   /** CPU time and memory so far; memory after a full garbage collection when asked. */
   readUsage(options?: { readonly isCollected: boolean }): Promise<Usage>
   /** Summed over its labels; undefined when there is no sample of that name. */
@@ -84,6 +85,7 @@ export async function startServer(options: {
   }
   return {
     address: { url: started.url, fingerprint },
+    adminUrl: started.adminUrl,
     readUsage: async ({ isCollected } = { isCollected: false }) => {
       const usage = await nextReport(isCollected ? 'usage_after_collection' : 'usage')
       if (usage.type !== 'usage') throw new Error('the server answered something else')

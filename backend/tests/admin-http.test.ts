@@ -1,10 +1,12 @@
 // The admin port of a running server: whether it is ready and why not, and to whom it tells its numbers.
 
+import { readdir } from 'node:fs/promises'
 import { request } from 'node:http'
 import pg from 'pg'
 import { afterEach, describe, expect, test } from 'vitest'
 import { isKnownHost } from '../src/http/host-check.ts'
 import { createReadiness } from '../src/http/readiness.ts'
+import { readStatusPage } from '../src/http/status-page.ts'
 import { parseStatus } from '../src/status/status.ts'
 import { createTestDatabase } from './support/database.ts'
 import { waitFor } from './support/open-database.ts'
@@ -61,7 +63,7 @@ function ask(adminUrl: string, path: string, options: { host?: string; method?: 
   })
 }
 
-const PAGES = ['/', '/status-page/page.js', '/status-page/style.css', '/status-page/icon.svg']
+const PAGES = [...(await readStatusPage()).keys()]
 
 describe('SEE-4: readiness', () => {
   test('SEE-4: with Redis away a node is ready, and says that it is', async () => {
@@ -191,17 +193,24 @@ describe('SEE-3: who is told', () => {
     }
   })
 
+  test('SEE-2: every file of the page is served', async () => {
+    const files = await readdir(new URL('../status-page/', import.meta.url))
+    const paths = files.map((name) => (name === 'index.html' ? '/' : `/status-page/${name}`))
+    expect(PAGES.sort()).toEqual(paths.filter((path) => !path.endsWith('/tsconfig.json')).sort())
+  })
+
   test('SEE-1: /status.json and /metrics say the same', async () => {
     const server = await start({ database: 'postgres' })
     const { adminUrl, metrics } = server.app
     metrics.log.countStored(12_345)
-    metrics.gateway.countRateLimited('address', 3)
+    metrics.gateway.countRateLimited('mailbox', 3)
     const status = await waitFor(
       'the next reading',
       async () => parseStatus(JSON.parse((await ask(adminUrl, '/status.json')).body)),
       (read) => read?.total.events_stored === 12_345,
     )
-    expect(status?.errors).toEqual([expect.objectContaining({ kind: 'limit', code: 'address', total: 3 })])
+    const text = expect.stringContaining('VALISE_MAILBOX_REQUESTS_PER_MIN')
+    expect(status?.errors).toEqual([expect.objectContaining({ kind: 'limit', code: 'mailbox', text, total: 3 })])
     expect((await ask(adminUrl, '/metrics')).body).toContain('valise_events_stored_total 12345')
   })
 })

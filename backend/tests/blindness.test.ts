@@ -1,5 +1,6 @@
-// P1: two devices of the real SDK set up an account, link, publish and read; then everything their server has is searched
-// for what only they may know: payloads, names, the recovery phrase, keys. Nothing of it is there, in any form.
+// P1: three devices of the real SDK set up an account, link, pair, publish and read, and errors are provoked in every
+// layer; then everything their server has is searched for what only they may know: payloads, names, the recovery phrase,
+// keys, the secrets of linking and pairing. Nothing of it is there, in any form.
 
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -7,10 +8,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type NodeDevice, openNodeDevice } from '../../client/src/node/index.ts'
+import type { PairingStep } from '../../client/src/pairing/run-pairing.ts'
 import { readRecoveryPhrase } from '../../client/src/sealing/recovery.ts'
 import { createLog } from '../src/telemetry/log.ts'
+import { provokeErrors } from './blindness/provoke-errors.ts'
 import { dataFolderOf, dumpTables, readFolder } from './blindness/remains.ts'
 import { findSecrets, formsOf } from './blindness/search.ts'
+import { waitFor } from './support/open-database.ts'
 import { startOtlpReceiver } from './support/otlp-receiver.ts'
 import { type RedisProxy, startRedisProxy } from './support/redis-proxy.ts'
 import { startTestServer, type TestServer, testRedisUrl } from './support/server.ts'
@@ -41,7 +45,7 @@ async function readBodies(device: NodeDevice, count: number): Promise<Buffer[]> 
 
 const planted = (what: string): string => `planted ${what} ${randomBytes(9).toString('base64url')}`
 const STREAMS = [planted('stream one'), planted('stream two')] as const
-const NAMES = [planted('laptop'), planted('phone')] as const
+const NAMES = [planted('laptop'), planted('phone'), planted('tablet')] as const
 const TYPE = planted('type')
 const LINES = Array.from({ length: 12 }, (_, index) => planted(`line ${index}`))
 /** A piece of a text is as bad as the whole. */
@@ -49,7 +53,32 @@ const PIECE_CHARACTERS = 12
 const FILE = randomBytes(20_000)
 const BROUGHT_OVER = 'a mailbox carries what its sender put in'
 
+/** The address of the QR that the laptop showed. */
+async function pair(laptop: NodeDevice, tablet: NodeDevice): Promise<string> {
+  const watch = { onStep: () => {}, onResumed: () => {} }
+  let showCheck: (digits: string) => void = () => {}
+  const check = new Promise<string>((resolve) => {
+    showCheck = resolve
+  })
+  let pairing: Promise<unknown> = Promise.resolve()
+  const offer = await new Promise<string>((resolve, reject) => {
+    const screen = { ...watch, onShown: ({ url }: { readonly url: string }) => resolve(url) }
+    pairing = laptop.pairExisting({ screen, decide: () => check })
+    pairing.catch(reject)
+  })
+  const screen = {
+    ...watch,
+    onShown: () => {},
+    onStep: (step: PairingStep) => step.check !== undefined && showCheck(step.check),
+  }
+  await tablet.pairNew({ offer, name: NAMES[2], screen })
+  await pairing
+  return offer
+}
+
 interface Story {
+  publish(): Promise<void>
+  close(): Promise<void>
   readonly secrets: Map<string, Uint8Array>
   /** What the server does have: the search must find it. */
   readonly known: Map<string, Uint8Array>
@@ -59,7 +88,7 @@ interface Story {
 async function liveThrough(server: TestServer): Promise<Story> {
   const secrets = new Map<string, Uint8Array>()
   const keep = (name: string, secret: string | Uint8Array): void => void secrets.set(name, Buffer.from(secret))
-  const [laptop, phone] = [await openDevice(), await openDevice()]
+  const [laptop, phone, tablet] = [await openDevice(), await openDevice(), await openDevice()]
   const serverUrl = server.url
 
   const { sheet } = await laptop.initialise({ serverUrl, name: NAMES[0] })
@@ -72,6 +101,7 @@ async function liveThrough(server: TestServer): Promise<Story> {
   await laptop.approve({ request, confirm: async () => true })
   await linking
   for (const device of [laptop, phone]) device.client().start()
+  const qr = await pair(laptop, tablet)
 
   const publish = (device: NodeDevice, stream: string, body: Uint8Array) =>
     device.client().publish(stream, { type: TYPE, body })
@@ -100,7 +130,9 @@ async function liveThrough(server: TestServer): Promise<Story> {
   keep('its entropy', reading.entropy)
   const linkBytes = Buffer.from(request.split('.')[1]!, 'base64url')
   keep('the link’s secret', linkBytes.subarray(16, 48))
-  for (const [index, device] of [laptop, phone].entries()) {
+  const [, , qrSecret = ''] = new URL(qr).hash.split('.')
+  keep('the QR’s secret', Buffer.from(qrSecret, 'base64url'))
+  for (const [index, device] of [laptop, phone, tablet].entries()) {
     const { identity, epochKeys } = device.client().device
     keep(`the signing key of ${NAMES[index]}`, identity.keys.secrets.signSeed)
     keep(`the KEM key of ${NAMES[index]}`, identity.keys.secrets.kemPrivateKey)
@@ -113,8 +145,17 @@ async function liveThrough(server: TestServer): Promise<Story> {
     ['the mailbox', linkBytes.subarray(0, 16)],
     ['a stream', laptop.client().device.epochKeys.streamId(STREAMS[0])!],
   ])
-  for (const device of [laptop, phone]) await device.client().close()
-  return { secrets, known }
+  return {
+    secrets,
+    known,
+    publish: async () => {
+      await publish(laptop, STREAMS[0], Buffer.from(LINES[0]!))
+      await laptop.client().flush()
+    },
+    close: async () => {
+      for (const device of [laptop, phone, tablet]) await device.client().close()
+    },
+  }
 }
 
 describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
@@ -132,7 +173,17 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
     const redisUrl = redis === undefined ? {} : { redisUrl: redis.url }
     const server = await startTestServer({ database, log, flags, ...redisUrl })
     undo.push(server.close)
-    const { secrets, known } = await liveThrough(server)
+    const { secrets, known, publish, close } = await liveThrough(server)
+    const heard =
+      redis?.commands.filter(({ args }) => args[0] === 'SUBSCRIBE').flatMap(({ args }) => args.slice(1)) ?? []
+    const provoked = await provokeErrors({
+      server,
+      redis: redis === undefined ? undefined : { url: testRedisUrl(), channels: [...new Set(heard)] },
+      publish,
+      untilLogged: (event) => waitFor(event, async () => lines.some((line) => line.includes(event)), Boolean),
+    })
+    for (const [where, secret] of provoked) secrets.set(where, Buffer.from(secret))
+    await close()
 
     // A secret of the test's own, in each form, through a mailbox: what the search below must be able to find.
     const canaries = formsOf(Buffer.from(BROUGHT_OVER))

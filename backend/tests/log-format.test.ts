@@ -106,8 +106,10 @@ describe('the names of events', () => {
 
   test('SEE-5: what is not so is found', () => {
     const source =
-      "log.info({ event: 'a.b.c' }, ''); log.warn({ event: 'Wrong' }, ''); log.warn({ event: 'a.b.d' }, '')"
+      "log.info({ event: 'a.b.c' }, ''); log.warn({ event: 'Wrong' }, ''); log.warn({ event: 'a.b.d' }, ''); " +
+      "log.warn({ event: `a.b.d` }, '')"
     expect(judgeLogEvents([source], '| `a.b.c` | info | x |\n| `a.b.e` | info | x |\n| `Wrong` | info | x |')).toEqual([
+      'a log event is named by a template: `a.b.d`',
       'the log event Wrong is not area.noun.verb',
       'docs/LOGS.md does not tell of the log event a.b.d',
       'docs/LOGS.md tells of a.b.e, which nothing logs',

@@ -4,7 +4,7 @@
 import { type Browser, chromium, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { browserFlags, provideBrowser } from '../../scripts/browser.mjs'
-import { findFaintTexts, frameOf, hasCommits, hasText, widthOf } from './status-page/in-page.js'
+import { findCrampedTexts, findFaintTexts, frameOf, hasCommits, hasText, widthOf } from './status-page/in-page.js'
 import { createAccount, type TestDevice } from './support/account.ts'
 import type { RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
@@ -31,6 +31,11 @@ beforeAll(async () => {
   // Figures as wide as they get.
   server.app.metrics.log.observeCommit(29_999)
   server.app.metrics.delivery.observeRelay(29_999)
+  server.app.metrics.log.countStored(12_345_678)
+  for (let n = 0; n < 12_345; n++) {
+    server.app.metrics.gateway.countSessionRotation('age')
+    server.app.metrics.delivery.countReplay()
+  }
   stopLoad = startLoad()
 }, INSTALL_DEADLINE_MS)
 
@@ -126,6 +131,34 @@ describe('SEE-2: the status page', () => {
       await page.close()
     })
   }
+
+  test('SEE-2: every text fits its place and covers no other, however wide the page and its figures', async () => {
+    const { page } = await open({ width: WIDTHS.desk, scheme: 'light' })
+    await page.waitForFunction(hasText, new Intl.NumberFormat('en-GB').format(12_345))
+    for (const width of [WIDTHS.desk, 1000, 700, WIDTHS.phone, 320]) {
+      await page.setViewportSize({ width, height: 900 })
+      expect(await page.evaluate(findCrampedTexts), `${width} pixels`).toEqual([])
+      expect(await page.evaluate(widthOf), `${width} pixels`).toBe(width)
+    }
+    await page.close()
+  })
+
+  test('SEE-2: the check of texts finds one that does not fit, and one that is covered', async () => {
+    const { page } = await open({ width: WIDTHS.desk, scheme: 'light' })
+    const spoil = (selector: string, property: string, value: string): Promise<void> =>
+      page
+        .locator(selector)
+        .first()
+        .evaluate((element, [name, to]) => element.style.setProperty(name, to), [property, value] as const)
+    await spoil('.note', 'white-space', 'nowrap')
+    await spoil('.note', 'width', '3rem')
+    await spoil('.figures', 'justify-content', 'flex-start')
+    await spoil('.figures', 'margin-left', '-4rem')
+    const [tooWide, covered] = await page.evaluate(findCrampedTexts)
+    expect(tooWide).toContain('0 behind, 0 not read')
+    expect(covered).toContain('Connections')
+    await page.close()
+  })
 
   test('SEE-2: the check of colours finds a text that is faint', async () => {
     const { page } = await open({ width: WIDTHS.desk, scheme: 'light' })

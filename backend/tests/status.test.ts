@@ -99,6 +99,19 @@ describe('status', () => {
     expect(status.readiness).toEqual({ is_ready: false, problems: ['database: out of reach'], notes: [] })
   })
 
+  test('SEE-1: who looks every second is told the same as who looks once', async () => {
+    const metrics = createMetrics()
+    const [watched, kept] = [createHistory(5), createHistory(5)]
+    for (let second = 0; second < 12; second++) {
+      metrics.log.countStored(second * second)
+      const reading = await readingOf(metrics, second * 1000)
+      watched.add(reading)
+      kept.add(structuredClone(reading))
+      const status = describeStatus(SERVER, watched, READY)
+      if (second === 11) expect(status).toEqual(describeStatus(SERVER, kept, READY))
+    }
+  })
+
   test('P5: five minutes are kept, however long a server runs', async () => {
     const metrics = createMetrics()
     const history = createHistory()

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../../backend/tests/support/database.ts'
 import { within } from './support/deadline.ts'
 import { startServer, type TestServer } from './support/server.ts'
-import { cleanUp, type Ended, jsonLines, lastJson, makeFolder, runValise } from './support/valise.ts'
+import { cleanUp, type Ended, jsonLines, lastJson, makeFolder, runValise, startValise } from './support/valise.ts'
 
 const program = join(import.meta.dirname, '../bin/valise.js')
 const undo: (() => Promise<unknown>)[] = []
@@ -110,6 +110,29 @@ describe('config', () => {
       expect(exitCode).toBe(0)
       expect(stdout + stderr).not.toContain('plum')
     }
+  })
+
+  it('SEE-6: a server that starts tells of a misspelt variable in its log, which is JSON where nobody watches', async () => {
+    const database = await createTestDatabase()
+    undo.push(database.drop)
+    const environment = { DATABASE_URL: database.url, VALISE_POOL_SISE: '8', VALISE_LOG_LEVEL: 'warn' }
+    const args = ['serve', '--json', '--port', '0', '--admin-port', '0', '--data', join(makeFolder(), 'server')]
+    const server = startValise(args, { environment })
+    await server.until('the server to listen', ({ stdout }) => stdout.includes('\n'))
+    server.signal('SIGTERM')
+    const { exitCode, stderr } = await server.ended()
+    expect(exitCode).toBe(0)
+    const lines = stderr
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(lines.filter(({ event }) => event === 'config.variable.ignore')).toEqual([
+      expect.objectContaining({
+        level: 'warn',
+        variable: 'VALISE_POOL_SISE',
+        msg: expect.stringContaining('did you mean VALISE_POOL_SIZE?'),
+      }),
+    ])
   })
 
   it('SEE-6: a value that cannot be used is told, and is misuse', async () => {

@@ -47,12 +47,14 @@ export async function openRedisBus({ url, log, metrics, ...options }: RedisBusPa
     onActive: metrics.redis.setSubscribersActive,
     onLeft: (device) => log.debug({ event: 'bus.channel.left', device }, 'The last subscriber of a user has left'),
     onFailure: ({ operation, deviceHashes, error }) => {
-      if (operation === 'unsubscribe') metrics.redis.countSubscriberCleanupError()
-      else metrics.redis.countSubscriberError()
-      log.warn(
-        { event: `bus.channel.${operation}_failed`, devices: deviceHashes, err: error },
-        `Redis refused to ${operation}`,
-      )
+      const facts = { devices: deviceHashes, err: error }
+      if (operation === 'unsubscribe') {
+        metrics.redis.countSubscriberCleanupError()
+        log.warn({ event: 'bus.channel.unsubscribe_failed', ...facts }, 'Redis refused to unsubscribe')
+      } else {
+        metrics.redis.countSubscriberError()
+        log.warn({ event: 'bus.channel.subscribe_failed', ...facts }, 'Redis refused to subscribe')
+      }
       const { client } = subscriber
       if (client !== undefined) subscriber.fail(client, error)
     },

@@ -9,21 +9,21 @@ export interface PageFile {
 }
 
 const FOLDER = new URL('../../status-page/', import.meta.url)
-const FILES: Readonly<Record<string, { readonly name: string; readonly contentType: string }>> = {
-  '/': { name: 'index.html', contentType: 'text/html; charset=utf-8' },
-  '/status-page/page.js': { name: 'page.js', contentType: 'text/javascript; charset=utf-8' },
-  '/status-page/plot.js': { name: 'plot.js', contentType: 'text/javascript; charset=utf-8' },
-  '/status-page/words.js': { name: 'words.js', contentType: 'text/javascript; charset=utf-8' },
-  '/status-page/style.css': { name: 'style.css', contentType: 'text/css; charset=utf-8' },
-  '/status-page/icon.svg': { name: 'icon.svg', contentType: 'image/svg+xml' },
-}
+const START = 'index.html'
+const SCRIPTS = ['page.js', 'cards.js', 'card.js', 'plot.js', 'errors.js', 'elements.js', 'words.js']
+const CONTENT_TYPES: ReadonlyMap<string, string> = new Map([
+  [START, 'text/html; charset=utf-8'],
+  ...SCRIPTS.map((name) => [name, 'text/javascript; charset=utf-8'] as const),
+  ['style.css', 'text/css; charset=utf-8'],
+  ['icon.svg', 'image/svg+xml'],
+])
 
 /** By path. Rejects when one is missing: an installation that is not whole. */
 export async function readStatusPage(): Promise<ReadonlyMap<string, PageFile>> {
-  const entries = Object.entries(FILES).map(
-    async ([path, { name, contentType }]) =>
-      [path, { contentType, body: await readFile(new URL(name, FOLDER)) }] as const,
-  )
+  const entries = [...CONTENT_TYPES].map(async ([name, contentType]) => {
+    const path = name === START ? '/' : `/status-page/${name}`
+    return [path, { contentType, body: await readFile(new URL(name, FOLDER)) }] as const
+  })
   return new Map(await Promise.all(entries))
 }
 

@@ -4,6 +4,7 @@
 import { ERROR_CODES, errorEntry } from '@valise/protocol'
 import { z } from 'zod'
 import type { Readiness } from '../http/readiness.ts'
+import type { LimitScope } from '../telemetry/gateway-metrics.ts'
 import type { History } from './history.ts'
 import { type HistogramSpan, quantileOf, spanOf } from './quantile.ts'
 import {
@@ -102,7 +103,7 @@ export function describeStatus(server: ServerFacts, history: History, readiness:
   const first = readings[0]
   if (latest === undefined || first === undefined) throw new Error('there is no reading yet')
   const windowStart = readings.at(-1 - WINDOW_READINGS) ?? first
-  const perSecond = readings.slice(1).map((later, i) => figuresBetween(readings[i] ?? first, later))
+  const perSecond = readings.slice(1).map((later, i) => figuresOfSecond(readings[i] ?? first, later))
   const now = figuresBetween(windowStart, latest)
   return {
     server,
@@ -118,7 +119,20 @@ export function describeStatus(server: ServerFacts, history: History, readiness:
   }
 }
 
-function figuresBetween(earlier: Reading, later: Reading): Record<SeriesName, number | null> {
+type Figures = Readonly<Record<SeriesName, number | null>>
+
+/** A second that is over does not change: who looks every second pays for the newest one. */
+const knownFigures = new WeakMap<Reading, { readonly earlier: Reading; readonly figures: Figures }>()
+
+function figuresOfSecond(earlier: Reading, later: Reading): Figures {
+  const known = knownFigures.get(later)
+  if (known?.earlier === earlier) return known.figures
+  const figures = figuresBetween(earlier, later)
+  knownFigures.set(later, { earlier, figures })
+  return figures
+}
+
+function figuresBetween(earlier: Reading, later: Reading): Figures {
   const elapsedMs = Math.max(1, later.atMs - earlier.atMs)
   const counted = differences(earlier, later)
   const span = (name: HistogramName) =>
@@ -174,15 +188,19 @@ function describeErrors(first: Reading, latest: Reading, history: History): Stat
     .sort((one, other) => (other.last_ms ?? 0) - (one.last_ms ?? 0) || other.total - one.total)
 }
 
-const LIMIT_TEXTS: Readonly<Record<string, string>> = {
+const LIMIT_TEXTS: Readonly<Record<LimitScope, string>> = {
   device: 'A device published more than VALISE_DEVICE_EVENTS_PER_S',
   user: 'The devices of a user published more than VALISE_USER_EVENTS_PER_S',
   address: 'An address began more handshakes than VALISE_HANDSHAKES_PER_MIN',
+  invitation: 'More invitation codes were tried than may be',
+  mailbox: 'An address asked for mailboxes more often than VALISE_MAILBOX_REQUESTS_PER_MIN',
 }
+
+const limitTextByCode: ReadonlyMap<string, string> = new Map(Object.entries(LIMIT_TEXTS))
 
 /** In the words of the registry of errors. */
 function describeCode({ kind, code }: Pick<CodeCount, 'kind' | 'code'>): string {
-  if (kind === 'limit') return LIMIT_TEXTS[code] ?? 'Over a limit'
+  if (kind === 'limit') return limitTextByCode.get(code) ?? ''
   if (kind === 'query') return 'A database query failed or timed out'
   const known = ERROR_CODES.find((candidate) =>
     kind === 'close' ? String(errorEntry(candidate).close) === code : candidate === code,

@@ -5,6 +5,7 @@ import type { MetricKinds } from './metric-kinds.ts'
 
 const ROTATION_REASONS = ['rekey', 'age', 'events'] as const
 const LIMIT_SCOPES = ['device', 'user', 'address', 'invitation', 'mailbox'] as const
+export type LimitScope = (typeof LIMIT_SCOPES)[number]
 const NORMAL_CLOSE = 1000
 /** Those of the protocol's registry, and the ordinary end. */
 const CLOSE_CODES = [NORMAL_CLOSE, ...ERROR_CODES.flatMap((code) => errorEntry(code).close ?? [])].map(String)
@@ -16,7 +17,7 @@ export interface GatewayMetrics {
   countClose(code: number | 'peer'): void
   countSessionRotation(reason: (typeof ROTATION_REASONS)[number]): void
   /** Events, handshakes, invitations and requests for mailboxes that are to come again later, by whose limit it is. */
-  countRateLimited(scope: (typeof LIMIT_SCOPES)[number], count: number): void
+  countRateLimited(scope: LimitScope, count: number): void
   /** Sockets that are not read, so that TCP pushes back. */
   setSocketsPaused(count: number): void
   /** Where to read, at each scrape, the bytes that wait in all sockets. */

@@ -34,6 +34,27 @@ export function findFaintTexts() {
   return faint
 }
 
+/** Texts that do not fit their place, and titles of cards that run into their figures. */
+export function findCrampedTexts() {
+  // What stands within a line has no width of its own.
+  const cut = [...document.querySelectorAll('h2, p, span, td, code')].filter(
+    ({ clientWidth, scrollWidth }) => clientWidth > 0 && scrollWidth > clientWidth,
+  )
+  /** @param {Node} node */
+  const boundsOf = (node) => {
+    const range = document.createRange()
+    range.selectNodeContents(node)
+    return range.getBoundingClientRect()
+  }
+  const covered = [...document.querySelectorAll('.card')].filter((card) => {
+    const [title, figures] = ['h2', '.figures'].map((selector) => card.querySelector(selector))
+    if (!title || !figures) return true
+    const [one, other] = [boundsOf(title), boundsOf(figures)]
+    return one.right > other.left && one.left < other.right && one.bottom > other.top && one.top < other.bottom
+  })
+  return [...cut, ...covered].map((element) => element.textContent)
+}
+
 export const widthOf = () => document.documentElement.scrollWidth
 
 export const hasCommits = () =>

@@ -20,8 +20,8 @@ export interface TerminalEvents {
 const ENTER = '\u001b[?1049h\u001b[?25l'
 const LEAVE = '\u001b[?25h\u001b[?1049l'
 const HOME = '\u001b[H'
+/** Before a line, not behind it: behind one that is full it would take the last column. */
 const CLEAR_LINE = '\u001b[K'
-const CLEAR_BELOW = '\u001b[J'
 /** Lines that are too long are cut, not wrapped, while it draws. */
 const NO_WRAP = '\u001b[?7l'
 const WRAP = '\u001b[?7h'
@@ -60,8 +60,8 @@ export function openTerminalScreen(stdin: ReadStream, stdout: WriteStream, event
     },
     draw: (lines) => {
       if (isRestored) return
-      const shown = lines.slice(0, rows()).map((line) => line + CLEAR_LINE)
-      stdout.write(NO_WRAP + HOME + shown.join('\r\n') + CLEAR_BELOW + WRAP)
+      const shown = Array.from({ length: rows() }, (_, row) => CLEAR_LINE + (lines[row] ?? ''))
+      stdout.write(NO_WRAP + HOME + shown.join('\r\n') + WRAP)
     },
     restore,
   }

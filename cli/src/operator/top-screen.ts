@@ -46,6 +46,10 @@ const TITLE_WIDTH = 16
 const FIGURE_WIDTH = 24
 const MIN_PLOT_WIDTH = 10
 const MAX_ERRORS = 8
+/** As `59 min 59 s ago`. */
+const LATEST_WIDTH = 15
+/** A narrower terminal leaves out the kind of a code and how often it came in all. */
+const WIDE_ERRORS = 80
 
 type Series = Status['series'][keyof Status['series']]
 
@@ -69,10 +73,11 @@ export function renderTop(state: TopState, size: ScreenSize): string[] {
 
 function headline(state: TopState, { strong, good, fair, bad }: Paints, columns: number): string {
   const name = strong('Valise')
-  if (state.type === 'away') return `${name}  ${bad(cut(`no answer: ${printable(state.reason)}`, columns - 8))}`
+  const room = columns - 8
+  if (state.type === 'away') return `${name}  ${bad(cut(`no answer: ${printable(state.reason)}`, room))}`
   const { is_ready, notes } = state.status.readiness
-  if (!is_ready) return `${name}  ${bad('not ready')}`
-  return `${name}  ${notes.length > 0 ? fair('ready, with a remark') : good('ready')}`
+  if (!is_ready) return `${name}  ${bad(cut('not ready', room))}`
+  return `${name}  ${notes.length > 0 ? fair(cut('ready, with a remark', room)) : good(cut('ready', room))}`
 }
 
 function remarks(state: TopState, { fair, bad }: Paints, columns: number): string[] {
@@ -125,10 +130,9 @@ function rowsOf({ now, series, total, recent }: Status): Row[] {
 
 function drawRow({ title, figure, series }: Row, { strong, faint, plot }: Paints, columns: number): string {
   const width = columns - TITLE_WIDTH - FIGURE_WIDTH
-  const line = `${faint(title.padEnd(TITLE_WIDTH))}${strong(figure.padEnd(FIGURE_WIDTH))}`
-  return width < MIN_PLOT_WIDTH
-    ? `${faint(title.padEnd(TITLE_WIDTH))}${strong(figure)}`
-    : line + plot(bars(series, width))
+  const name = faint(cut(title.padEnd(TITLE_WIDTH), columns))
+  if (width < MIN_PLOT_WIDTH) return name + strong(cut(figure, columns - TITLE_WIDTH))
+  return name + strong(cut(figure, FIGURE_WIDTH - 1).padEnd(FIGURE_WIDTH)) + plot(bars(series, width))
 }
 
 /** The last `width` seconds; the newest is on the right, a second without a value is empty. */
@@ -143,15 +147,27 @@ function bars(series: Series, width: number): string {
 }
 
 function drawErrors({ errors, now_ms }: Status, { strong, faint, bad }: Paints, columns: number): string[] {
-  if (errors.length === 0) return [faint('nothing went wrong since this server began')]
-  const rows = errors.slice(0, MAX_ERRORS).map(({ kind, code, text, recent, total, last_ms }) => {
-    const when = last_ms === null ? '–' : `${duration(now_ms - last_ms)} ago`
-    const numbers = `${count(recent).padStart(8)}${count(total).padStart(10)}  ${when.padEnd(12)}`
-    const name = `${kind} ${printable(code)}`.padEnd(34)
-    const meaning = cut(printable(text), columns - name.length - numbers.length - 1)
-    return `${bad(name)}${numbers} ${faint(meaning)}`
-  })
-  return [strong(`${'what went wrong'.padEnd(34)}${'5 min'.padStart(8)}${'in all'.padStart(10)}  latest`), ...rows]
+  if (errors.length === 0) return [faint(cut('nothing went wrong since this server began', columns))]
+  const isWide = columns >= WIDE_ERRORS
+  const figures = (recent: string, total: string, latest: string): string =>
+    `${recent.padStart(8)}${isWide ? total.padStart(10) : ''}  ${latest.padEnd(LATEST_WIDTH)}`
+  const figuresWidth = figures('', '', '').length
+  const rows = errors.slice(0, MAX_ERRORS).map(({ kind, code, text, recent, total, last_ms }) => ({
+    name: `${isWide ? `${kind} ` : ''}${printable(code)}`,
+    figures: figures(count(recent), count(total), last_ms === null ? '–' : `${duration(now_ms - last_ms)} ago`),
+    meaning: printable(text),
+  }))
+  const title = 'what went wrong'
+  const longest = Math.max(title.length, ...rows.map(({ name }) => name.length))
+  const width = Math.max(0, Math.min(longest, columns - figuresWidth))
+  const left = (name: string): string => cut(name, width).padEnd(width)
+  return [
+    strong(cut(left(title) + figures('5 min', 'in all', 'latest'), columns)),
+    ...rows.map((row) => {
+      const meaning = cut(row.meaning, columns - width - figuresWidth - 1)
+      return `${bad(left(row.name))}${cut(row.figures, columns - width)}${meaning === '' ? '' : ` ${faint(meaning)}`}`
+    }),
+  ]
 }
 
 const numbers = new Intl.NumberFormat('en-GB', { maximumFractionDigits: 1 })
@@ -161,7 +177,9 @@ function count(value: number | null): string {
 }
 
 function milliseconds(value: number | null): string {
-  return value === null ? '–' : `${value < 1 ? value.toFixed(2) : count(value)} ms`
+  if (value === null) return '–'
+  if (value >= 10_000) return `${count(value / 1000)} s`
+  return `${value < 1 ? value.toFixed(2) : count(value)} ms`
 }
 
 const bytes = (value: number | null): string => (value === null ? '–' : `${numbers.format(value / 1024 / 1024)} MiB`)
