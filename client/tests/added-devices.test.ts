@@ -107,6 +107,14 @@ test('PAIR-8: a device hears of none that was there before it', async () => {
   expect(told).toEqual([])
 })
 
+test('PAIR-8: a new recovery phrase is no device that was added', async () => {
+  await start()
+  listen()
+  expect(await first.client.replaceRecovery(await createDeviceKeys(crypto, 'recovery'))).toBe(true)
+  expect(server.state?.seq).toBe(1)
+  expect(told).toEqual([])
+})
+
 test('PAIR-8: a record of what was told that is damaged stops the device', async () => {
   await first.client.close()
   await first.store.batch([put(storeKeys.toldOfDevices, new Uint8Array(9))])

@@ -131,6 +131,8 @@ export async function runPairing(parts: RunPairingParts, record: RecordAt<'runni
       state = step(await obtain(parts, mailbox, need, signal))
     }
   } catch (error) {
+    // It has failed for good, whoever interrupts it then.
+    if (error instanceof SetupError) throw error
     if (parts.signal?.aborted === true) throw interrupted(error)
     if (!deadline.signal.aborted) throw error
     // What has ended here has not become anything else because the other could not be told.

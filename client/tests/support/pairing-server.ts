@@ -28,8 +28,6 @@ export interface PairingServer {
   mailbox(): Mailbox
   /** Answers in the server's place; throws what the client's HTTP does. `undefined` lets the request through. */
   intercept: (request: HttpRequest) => HttpResponse | undefined
-  /** Wakes those who wait for a message. */
-  wake(): void
 }
 
 export const answerOf = (status: number, body: unknown = ''): HttpResponse => ({
@@ -115,7 +113,6 @@ export function createPairingServer(clock: Clock): PairingServer {
       return only
     },
     intercept: () => undefined,
-    wake: changed.fire,
   }
   return server
 }
