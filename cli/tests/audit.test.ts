@@ -1,8 +1,7 @@
 // The audit log as an operator reads it, beside the running server that holds the database.
 import { join } from 'node:path'
-import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createTestDatabase } from '../../backend/tests/support/database.ts'
+import { createTestDatabase, runSql } from '../../backend/tests/support/database.ts'
 import { startServer, type TestServer } from './support/server.ts'
 import { cleanUp, jsonLines, lastJson, makeFolder, runValise } from './support/valise.ts'
 
@@ -42,15 +41,13 @@ describe('the audit log on the command line', () => {
 
   it('AUD-1, CLI-5: names what somebody changed in the database, and fails', async () => {
     const database = await createTestDatabase()
-    const sql = new pg.Client({ connectionString: database.url })
     const place = makeFolder()
     const own = await startServer(place, { environment: { DATABASE_URL: database.url } })
     try {
       const args = ['init', '--server', own.url, '--name', 'laptop', '--json']
       expect((await runValise(args, { home: join(place, 'laptop') })).exitCode).toBe(0)
-      await sql.connect()
-      await sql.query('alter table audit_log disable trigger audit_log_append_only')
-      await sql.query(`update audit_log set detail = '{"devices": 3}' where kind = 'user.register'`)
+      await runSql(database.url, 'alter table audit_log disable trigger audit_log_append_only')
+      await runSql(database.url, `update audit_log set detail = '{"devices": 3}' where kind = 'user.register'`)
       const verify = ['admin', 'audit', '--verify', '--database-url', database.url]
       const found = await runValise([...verify, '--json'])
       expect(found.exitCode).toBe(1)
@@ -60,7 +57,6 @@ describe('the audit log on the command line', () => {
       expect(told.stderr).toMatch(/^Record 1 of the chain of user [0-9a-f]{16} does not hold \(hash\)\.$/m)
       expect(String(told.stdout)).toContain('1 chains do not hold.')
     } finally {
-      await sql.end()
       await own.kill()
       await database.drop()
     }

@@ -16,14 +16,15 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   }
   const name = `valise_test_${randomBytes(8).toString('hex')}`
   // template0 has no connections ever, so any number of tests can copy it at once.
-  await runOnServer(serverUrl, `create database ${name} template template0`)
+  await runSql(serverUrl, `create database ${name} template template0`)
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
-  return { url: url.href, drop: () => runOnServer(serverUrl, `drop database if exists ${name} with (force)`) }
+  return { url: url.href, drop: () => runSql(serverUrl, `drop database if exists ${name} with (force)`) }
 }
 
-async function runOnServer(serverUrl: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: serverUrl })
+/** On a connection of its own. */
+export async function runSql(url: string, statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
     await client.query(statement)
