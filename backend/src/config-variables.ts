@@ -206,7 +206,8 @@ export const VARIABLES = {
   VALISE_HEAD_POLL_MS: {
     schema: integer(50, 600_000, 'milliseconds'),
     fallback: '5000',
-    meaning: 'How often the heads of connected users are compared with the log; a fifth of it while Redis is away',
+    meaning:
+      'How often the heads of connected users are compared with the log; at least every 600 ms while Redis is away',
   },
   VALISE_DRAIN_MS: {
     schema: integer(0, 600_000, 'milliseconds'),

@@ -2,9 +2,10 @@
 // of messages that only a party who knows the secret can write.
 
 import { createDecipheriv, createHash, createHmac } from 'node:crypto'
-import { signDevicePop, toUserId } from '@valise/protocol'
+import { signDevicePop, toDeviceId, toUserId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { type CheckpointBody, MAX_INVITED_DEVICES } from '../src/checkpoint.ts'
 import { encodeDone } from '../src/link/messages.ts'
 import { type CeremonyInput, joinPairing, slotOf, stepCeremony } from '../src/pairing/ceremony.ts'
 import type { CeremonyState, StateOf } from '../src/pairing/ceremony-state.ts'
@@ -149,6 +150,18 @@ describe('a party who knows the secret', () => {
       }
     }
     expect(outcomeOf(give(awaiting.done, done))).toMatchObject({ type: 'admitted', seq: 1 })
+  })
+
+  test('PAIR-3: has room in one message for the chains of as many devices as it tells', () => {
+    const devices = Array.from({ length: MAX_INVITED_DEVICES }, (_, i): CheckpointBody['devices'][number] => [
+      toDeviceId(new Uint8Array(16).fill(0x80 + (i % 64)))!,
+      Number.MAX_SAFE_INTEGER,
+      new Uint8Array(32).fill(i),
+    ])
+    const large = { ...invitation, seen: { ...invitation.seen, device_log_seq: Number.MAX_SAFE_INTEGER, devices } }
+    const body = encodePairingInvitation(large)
+    expect(body.length).toBeLessThan(8192 - 64)
+    expect(give(awaiting.invitation, body)).toMatchObject({ type: 'introducing' })
   })
 
   test('PAIR-2: and names another server key than the one both started with is refused', () => {
