@@ -254,7 +254,7 @@ export const VARIABLES = {
       (bytes) => bytes === 0 || bytes >= MIN_USER_BYTES,
       `expected 0 or at least ${MIN_USER_BYTES} bytes`,
     ),
-    fallback: String(1024 * 1024 * 1024),
+    fallback: String(DEFAULT_LIMITS.max_user_bytes),
     meaning: 'Bytes of sealed events kept of a user, above which the oldest go; 0: as many as he likes',
   },
   VALISE_EVENT_RETENTION_DAYS: {
