@@ -1,7 +1,7 @@
 // A PostgreSQL server for tests and benchmarks: the one given, or a private one that lives as long as this process.
 // Durable settings stay as in production (fsync, synchronous_commit): the tests are about what a commit promises.
 import { randomBytes } from 'node:crypto'
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { capture, foldersOnPathWith, isExecutable } from './command.mjs'
 import {
@@ -13,6 +13,7 @@ import {
   startContainer,
   startSupervised,
 } from './provision.mjs'
+import { onSmallDisk } from './small-disk.mjs'
 
 const oldestVersion = 15
 const debianFolder = '/usr/lib/postgresql'
@@ -39,6 +40,17 @@ export async function providePostgres(givenUrl) {
   )
 }
 
+/**
+ * Always a private server, of this machine's programs: { url, close, smallFolder }, where `smallFolder` is a disk of so
+ * many bytes for a tablespace, seen by the server alone. The rest of its data lies on the disk of everybody.
+ */
+export async function providePostgresWithSmallDisk(bytes) {
+  const tried = []
+  const started = await startFromMachine(tried, bytes)
+  if (started) return started
+  throw new Error(`no PostgreSQL with a small disk. Tried:\n${tried.map((line) => `  ${line}`).join('\n')}`)
+}
+
 async function useGiven(url) {
   const { hostname, port, username } = new URL(url)
   if (hostname && !(await acceptsConnections({ host: hostname, port: Number(port || 5432), user: username }))) {
@@ -47,7 +59,7 @@ async function useGiven(url) {
   return { url, close: async () => {} }
 }
 
-async function startFromMachine(tried) {
+async function startFromMachine(tried, smallDiskBytes) {
   const folder = binaryFolders().find((candidate) => versionOf(candidate) >= oldestVersion)
   if (!folder) {
     tried.push(
@@ -56,7 +68,7 @@ async function startFromMachine(tried) {
     return undefined
   }
   try {
-    return await startFrom(folder)
+    return await startFrom(folder, smallDiskBytes)
   } catch (error) {
     tried.push(`this machine, ${folder}: ${error.message}`)
     return undefined
@@ -79,9 +91,18 @@ function versionOf(folder) {
   return Number(/\) (\d+)/.exec(output)?.[1] ?? 0)
 }
 
-async function startFrom(binaries) {
+async function startFrom(binaries, smallDiskBytes) {
   const identity = isRoot ? unprivilegedIdentity() : undefined
   const folder = makeFolder('postgres', identity)
+  try {
+    return await startIn(folder, { binaries, identity, smallDiskBytes })
+  } catch (error) {
+    rmSync(folder, { recursive: true, force: true })
+    throw error
+  }
+}
+
+async function startIn(folder, { binaries, identity, smallDiskBytes }) {
   const data = join(folder, 'data')
   const passwordFile = join(folder, 'password')
   const password = randomBytes(12).toString('hex')
@@ -97,18 +118,38 @@ async function startFrom(binaries) {
   if (init.exitCode !== 0) throw new Error(`initdb failed: ${init.output.trim()}`)
 
   const port = await findFreePort()
-  const options = { listen_addresses: '127.0.0.1', port: String(port), unix_socket_directories: folder, ...settings }
-  const server = await startSupervised({
+  // With the socket's own name the path has at most 103 bytes, or the server does not start.
+  const socketFolder = folder.length <= 80 ? folder : ''
+  const options = {
+    listen_addresses: '127.0.0.1',
+    port: String(port),
+    unix_socket_directories: socketFolder,
+    ...settings,
+  }
+  const program = {
     command: join(binaries, 'postgres'),
     args: ['-D', data, ...Object.entries(options).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+  }
+  const smallFolder = smallDiskBytes === undefined ? undefined : makeInside(folder, 'small', identity)
+  const server = await startSupervised({
+    ...(smallFolder === undefined
+      ? { ...program, ...identity }
+      : onSmallDisk({ ...program, folder: smallFolder, bytes: smallDiskBytes, identity })),
     env,
     folder,
     stopSignal: 'SIGQUIT', // at once: the data goes with it
-    ...identity,
     isReady: () => acceptsConnections({ port, user: 'valise' }),
   })
   const url = `postgres://valise:${password}@127.0.0.1:${port}/postgres`
-  return { url, socketUrl: `${url}?host=${encodeURIComponent(folder)}`, close: server.close }
+  const socketUrl = socketFolder && `${url}?host=${encodeURIComponent(socketFolder)}`
+  return { url, socketUrl, close: server.close, smallFolder }
+}
+
+function makeInside(folder, name, identity) {
+  const made = join(folder, name)
+  mkdirSync(made)
+  if (identity) chownSync(made, identity.uid, identity.gid)
+  return made
 }
 
 /** PostgreSQL refuses to run as root. */

@@ -1,10 +1,10 @@
 // The rungs of the ladder by which a test server is had: a program on this machine, a Debian package, a container.
 // Whatever is started here is gone when the process that asked ends.
 import { spawn } from 'node:child_process'
-import { chownSync, existsSync, mkdtempSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, statSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { capture, foldersOnPathWith } from './command.mjs'
 
@@ -17,9 +17,16 @@ export const isRoot = process.getuid?.() === 0
 
 /** A new private folder, owned by `identity` when one is given (root asks on behalf of another user). */
 export function makeFolder(name, identity) {
-  const folder = mkdtempSync(join(identity ? '/tmp' : tmpdir(), `valise-${name}-`))
+  const parent = identity && !isOpenToAll(tmpdir()) ? '/tmp' : tmpdir()
+  const folder = mkdtempSync(join(parent, `valise-${name}-`))
   if (identity) chownSync(folder, identity.uid, identity.gid)
   return folder
+}
+
+/** Another user gets to a folder in it. */
+function isOpenToAll(folder) {
+  const isOpen = (statSync(folder).mode & 0o001) !== 0
+  return isOpen && (dirname(folder) === folder || isOpenToAll(dirname(folder)))
 }
 
 /** A port of the loopback address that was free a moment ago. */

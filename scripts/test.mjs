@@ -1,12 +1,12 @@
 // `npm test [-- filters and vitest flags]`, from the root or a workspace folder: installs, builds, provides PostgreSQL
 // and Redis, runs the tests. The last line is `N passed, N failed`; the exit code is 0 only when nothing failed.
 // From a workspace folder only its own tests run. A filter is a part of a test file's path.
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { programs, root, runAttached } from './command.mjs'
 import { endWithNpm } from './parent.mjs'
 import { build, install } from './prepare.mjs'
+import { openRunFolder } from './run-folder.mjs'
 import { provideServices } from './services.mjs'
 
 const workspaces = ['protocol', 'backend', 'client', 'cli']
@@ -35,10 +35,19 @@ async function runAll(args, interruption) {
   const built = build()
   if (built.exitCode !== 0) console.error(built.output)
   const workspace = workspaces.find((name) => relative(join(root, name), process.cwd()).split('/')[0] !== '..')
+  const run = openRunFolder()
+  try {
+    const count = await runWithServices(vitestArguments(args, workspace), run.folder, interruption)
+    return built.exitCode === 0 ? count : { passed: count.passed, failed: count.failed + 1 }
+  } finally {
+    run.close()
+  }
+}
+
+async function runWithServices(args, folder, interruption) {
   const services = await provideServices()
   try {
-    const count = await runVitest(vitestArguments(args, workspace), services.env, interruption)
-    return built.exitCode === 0 ? count : { passed: count.passed, failed: count.failed + 1 }
+    return await runVitest(args, { ...services.env, VALISE_TEST_FOLDER: folder }, interruption)
   } finally {
     await services.close()
   }
@@ -51,24 +60,18 @@ function vitestArguments(args, workspace) {
 }
 
 async function runVitest(args, env, interruption) {
-  const folder = mkdtempSync(join(tmpdir(), 'valise-tests-'))
-  const resultFile = join(folder, 'results.json')
-  try {
-    if (interruption.signal) return { passed: 0, failed: 1 }
-    const flags = ['run', '--root', root, '--reporter=default', '--reporter=json', `--outputFile.json=${resultFile}`]
-    const { child, ended } = runAttached(process.execPath, [programs.vitest, ...flags, ...args], {
-      // What tests share stands in the folder too, and goes with it.
-      env: { ...process.env, ...env, VALISE_TEST_FOLDER: folder },
-    })
-    interruption.onSignal = () => {
-      child.kill('SIGTERM')
-      setTimeout(() => child.kill('SIGKILL'), killAfterMs).unref()
-    }
-    const exitCode = await ended
-    return countResults(resultFile, exitCode)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
+  if (interruption.signal) return { passed: 0, failed: 1 }
+  const resultFile = join(env.VALISE_TEST_FOLDER, 'results.json')
+  const flags = ['run', '--root', root, '--reporter=default', '--reporter=json', `--outputFile.json=${resultFile}`]
+  const { child, ended } = runAttached(process.execPath, [programs.vitest, ...flags, ...args], {
+    env: { ...process.env, ...env },
+  })
+  interruption.onSignal = () => {
+    child.kill('SIGTERM')
+    setTimeout(() => child.kill('SIGKILL'), killAfterMs).unref()
   }
+  const exitCode = await ended
+  return countResults(resultFile, exitCode)
 }
 
 /** A file that could not load, or whose hooks failed, counts as one failure although none of its tests did. */

@@ -90,7 +90,7 @@ export async function connectPeer(parts: PeerParts): Promise<Peer> {
       case 'application':
         return readServerPayload(received.payload, handlers)
       case 'rekey_hint':
-        if (!channel.isRekeying) socket.send(channel.startRekey())
+        if (!channel.isRekeying()) socket.send(channel.startRekey())
         return
       case 'rekey':
         for (const reply of received.replies) socket.send(reply)

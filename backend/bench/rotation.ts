@@ -111,7 +111,7 @@ function measureRotationUs(): number {
       if (received.type === 'rekey') for (const done of received.replies) serve(done)
     }
   }
-  if (server.phase !== 2 * ROTATIONS_MEASURED) throw new Error('the rotations did not take place')
+  if (server.phase() !== 2 * ROTATIONS_MEASURED) throw new Error('the rotations did not take place')
   return spentUs / ROTATIONS_MEASURED
 }
 

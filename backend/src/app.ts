@@ -99,6 +99,8 @@ const MAX_BATCHES_IN_FLIGHT = 2
 const LOOKUPS_IN_FLIGHT = 2
 const MAX_LOOKUPS_TOGETHER = 64
 const RETRY_AFTER_MS = 1000
+/** While no other node is heard: a device that was revoked there is cut off within a second (DEV-10). */
+const DEAF_SWEEP_MS = 600
 /** About 150 bytes each. */
 const MAX_REMEMBERED_HEADS = 100_000
 
@@ -377,7 +379,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     )
 
     const stopHousekeeping = startHousekeeping({
-      sweepMs: () => (bus.isHealthy ? config.headPollMs : config.headPollMs / 5),
+      sweepMs: () => (bus.isHealthy ? config.headPollMs : Math.min(config.headPollMs, DEAF_SWEEP_MS)),
       sweep,
       cleanMailboxes: async () => {
         await deleteExpiredMailboxes(db).catch(onFailure)

@@ -206,7 +206,8 @@ export const VARIABLES = {
   VALISE_HEAD_POLL_MS: {
     schema: integer(50, 600_000, 'milliseconds'),
     fallback: '5000',
-    meaning: 'How often the heads of connected users are compared with the log; a fifth of it while Redis is away',
+    meaning:
+      'How often the heads of connected users are compared with the log; at least every 600 ms while Redis is away',
   },
   VALISE_DRAIN_MS: {
     schema: integer(0, 600_000, 'milliseconds'),
@@ -253,7 +254,7 @@ export const VARIABLES = {
       (bytes) => bytes === 0 || bytes >= MIN_USER_BYTES,
       `expected 0 or at least ${MIN_USER_BYTES} bytes`,
     ),
-    fallback: String(1024 * 1024 * 1024),
+    fallback: String(DEFAULT_LIMITS.max_user_bytes),
     meaning: 'Bytes of sealed events kept of a user, above which the oldest go; 0: as many as he likes',
   },
   VALISE_EVENT_RETENTION_DAYS: {

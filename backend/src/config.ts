@@ -86,6 +86,7 @@ export function parseConfig(
     max_devices: read('VALISE_MAX_DEVICES'),
     max_streams: read('VALISE_MAX_STREAMS'),
     max_device_log_entries: read('VALISE_MAX_DEVICE_LOG_ENTRIES'),
+    max_user_bytes: read('VALISE_USER_BYTES'),
     send_buffer_bytes: read('VALISE_SEND_BUFFER_BYTES'),
     device_events_per_s: read('VALISE_DEVICE_EVENTS_PER_S'),
     device_events_burst: read('VALISE_DEVICE_EVENTS_BURST'),
@@ -133,7 +134,7 @@ export function parseConfig(
     presenceLeaseMs: read('VALISE_PRESENCE_LEASE_MS'),
     auditRetentionDays: read('VALISE_AUDIT_RETENTION_DAYS'),
     retention: {
-      maxUserBytes: read('VALISE_USER_BYTES') || undefined,
+      maxUserBytes: limits.max_user_bytes || undefined,
       maxAgeMs: read('VALISE_EVENT_RETENTION_DAYS') * DAY_MS || undefined,
       intervalMs: read('VALISE_RETENTION_INTERVAL_MS'),
     },

@@ -2,32 +2,53 @@
 // and invitations.
 
 export interface HousekeepingParts {
-  /** Asked before each sweep. */
+  /** From the end of a sweep to the next. Asked all the while: what is waited for may become urgent. */
   sweepMs(): number
   sweep(): Promise<void>
   cleanMailboxes(): Promise<unknown>
   cleanInvitations(): Promise<unknown>
+  readonly timer?: HousekeepingTimer
 }
 
+export interface HousekeepingTimer {
+  /** Milliseconds of a clock that never goes back. */
+  now(): number
+  /** Calls the task again and again; returns how to stop it. */
+  every(ms: number, task: () => void): () => void
+}
+
+/** How soon it is noticed that a sweep has become due. */
+const LOOK_MS = 50
 const MAILBOX_SWEEP_MS = 60_000
 const INVITATION_SWEEP_MS = 3_600_000
 
+const systemTimer: HousekeepingTimer = {
+  now: () => performance.now(),
+  every: (ms, task) => {
+    const interval = setInterval(task, ms).unref()
+    return () => clearInterval(interval)
+  },
+}
+
 /** Returns how to stop it. */
 export function startHousekeeping(parts: HousekeepingParts): () => void {
-  let sweepTimer: NodeJS.Timeout
-  let isStopped = false
-  const scheduleSweep = (): void => {
-    if (isStopped) return
-    sweepTimer = setTimeout(() => void parts.sweep().finally(scheduleSweep), parts.sweepMs())
-    sweepTimer.unref()
+  const timer = parts.timer ?? systemTimer
+  let sweptAtMs = timer.now()
+  let isSweeping = false
+  const look = (): void => {
+    if (isSweeping || timer.now() - sweptAtMs < parts.sweepMs()) return
+    isSweeping = true
+    void parts.sweep().finally(() => {
+      isSweeping = false
+      sweptAtMs = timer.now()
+    })
   }
-  scheduleSweep()
-  const mailboxTimer = setInterval(() => void parts.cleanMailboxes(), MAILBOX_SWEEP_MS).unref()
-  const invitationTimer = setInterval(() => void parts.cleanInvitations(), INVITATION_SWEEP_MS).unref()
+  const stops = [
+    timer.every(LOOK_MS, look),
+    timer.every(MAILBOX_SWEEP_MS, () => void parts.cleanMailboxes()),
+    timer.every(INVITATION_SWEEP_MS, () => void parts.cleanInvitations()),
+  ]
   return () => {
-    isStopped = true
-    clearTimeout(sweepTimer)
-    clearInterval(mailboxTimer)
-    clearInterval(invitationTimer)
+    for (const stop of stops) stop()
   }
 }

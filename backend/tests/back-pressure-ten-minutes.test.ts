@@ -4,6 +4,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { growthPerRound, measureMemory } from './back-pressure/scene.ts'
 import {
+  createMovedClock,
   createStoppedReader,
   ONE_PAGE_BYTES,
   ROUND_BYTES,
@@ -20,30 +21,20 @@ const STEP_MS = 50_000
 const STEPS = TEN_MINUTES_MS / STEP_MS
 
 let scene: StoppedReader
-let nowMs: number
+let clock: ReturnType<typeof createMovedClock>
 beforeEach(() => {
-  nowMs = Date.now()
+  clock = createMovedClock()
 })
 afterEach(() => scene?.server.close())
 
 const begin = async (flags: Readonly<Record<string, string>>): Promise<void> => {
-  scene = await createStoppedReader(flags, () => nowMs)
+  scene = await createStoppedReader(flags, { now: clock.now })
   await scene.publishUntilFull()
-}
-
-/** Moves the clock, and waits until the server has looked at it: a session that was silent so long is pinged. */
-const pass = async (ms: number): Promise<void> => {
-  const { publishing, awake } = scene
-  const pings = (): number => awake.messages.filter(({ type }) => type === 'ping').length
-  const before = pings()
-  nowMs += ms
-  await awake.until('the ping of a silent session', () => pings() > before)
-  await Promise.all([awake, publishing].map(roundTrip))
 }
 
 /** What a step brings: time, events for everybody, and word between strangers. */
 const live = async (ms: number): Promise<number> => {
-  await pass(ms)
+  await clock.pass(scene, ms)
   await scene.publishRound()
   await scene.passBetweenStrangers()
   return measureMemory()

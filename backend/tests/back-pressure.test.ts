@@ -53,9 +53,9 @@ describe('a reader that stops', () => {
     const { server, asleep } = scene
     await scene.publishUntilFull()
     await until('the close', async () => (await readMetric(server, 'valise_closes_total', { code: '4420' })) === 1)
-    await scene.publishRound()
     asleep.socket.resume()
     expect((await asleep.closed).code).toBe(4420)
+    await scene.publishRound()
     const back = await follow(server, scene.sleeper, asleep.through)
     await back.until('the rest', () => back.through === scene.published)
     expect(seqsOf(asleep, back)).toEqual(range(1, scene.published))

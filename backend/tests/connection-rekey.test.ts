@@ -29,8 +29,9 @@ function createPair() {
         if (received.type === 'rekey') replies.push(...received.replies)
       },
       close: () => {},
-      bufferedBytes: 0,
-      isRead: true,
+      bufferedBytes: () => 0,
+      progress: () => 0,
+      isRead: () => true,
       noteDrained: () => {},
     },
     channel: createSessionChannel({ crypto: nodeCrypto, role: 'server', secrets: secrets() }),

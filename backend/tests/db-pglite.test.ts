@@ -14,6 +14,7 @@ import { openPglite } from '../src/db/pglite.ts'
 import { appendRuns, readEventsAfter } from '../src/db/queries/events.ts'
 import { readLogEpoch } from '../src/db/queries/server-state.ts'
 import { createWalSync } from '../src/db/wal-sync.ts'
+import { provideEmptyCluster } from './support/empty-cluster.ts'
 import { addDevice, continueRun, createCapturedParts, makeEvents } from './support/open-database.ts'
 
 const runner = new URL('./support/run-typescript.mjs', import.meta.url)
@@ -51,7 +52,8 @@ describe('the embedded database in a folder', () => {
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
   test('P3: what was acknowledged is there after kill -9, gapless, and the log goes on', async () => {
-    const dataDir = join(folder, 'killed')
+    await provideEmptyCluster(join(folder, 'killed'))
+    const dataDir = join(folder, 'killed', 'database')
     let epoch: Uint8Array | undefined
     for (const batches of [1, 25]) {
       const lines = await appendAndKill(dataDir, batches)
@@ -88,7 +90,8 @@ describe('the embedded database in a folder', () => {
   })
 
   test('P8: the lock of a process that is gone, or of another one with its number, is taken over', async () => {
-    const dataDir = join(folder, 'stale')
+    await provideEmptyCluster(join(folder, 'stale'))
+    const dataDir = join(folder, 'stale', 'database')
     const lockFile = join(dataDir, 'server.lock')
     const first = await open(dataDir)
     const lock = JSON.parse(await readFile(lockFile, 'utf8'))

@@ -114,7 +114,7 @@ describe('ORD-5: every connection receives events in user_seq order, each once, 
     expect(scene.sent).toEqual(range(1, 8))
     scene.delivery.offer(batch(4, 6))
     expect(scene.sent).toEqual(range(1, 8))
-    expect(scene.delivery.state).toBe('live')
+    expect(scene.delivery.state()).toBe('live')
   })
 
   it('ORD-5: what is committed while a page is being read is not lost', async () => {

@@ -34,7 +34,7 @@ async function createMember(options: { isBroken?: boolean } = {}) {
     onFailure: () => {},
   })
   delivery.start(0, 0)
-  await expect.poll(() => delivery.state).toBe('live')
+  await expect.poll(() => delivery.state()).toBe('live')
   const member: Member = { delivery, onControl: ({ type }) => take(type) }
   return { member, given }
 }

@@ -38,6 +38,18 @@ describe.each(DATABASE_KINDS)('pairing on %s', (kind) => {
     )
   const join = (target: Uint8Array | number, seatKey = id(), address = newAddress()) =>
     pairings.join(target, seatKey, address)
+  /** A mailbox that is joined from the address, and how its two devices go on to where the guess was right. */
+  const openAndJoin = async (address: string) => {
+    const displayer = await open()
+    const joiner = { mailboxId: displayer.mailboxId, seatKey: id() }
+    const joined = await join(displayer.nameplate, joiner.seatKey, address)
+    const confirm = async () => {
+      for (const [slot, seat] of [joiner, displayer, joiner, displayer].entries()) {
+        expect(await pairings.post(seat, slot, Buffer.from('m'))).toEqual({ type: 'stored' })
+      }
+    }
+    return { joined: joined.type, displayer, joiner, confirm }
+  }
 
   test('PAIR-5: by its number the joiner finds the mailbox, and each writes his own slots and reads the other’s', async () => {
     const displayer = await open()
@@ -156,9 +168,13 @@ describe.each(DATABASE_KINDS)('pairing on %s', (kind) => {
     expect(await run('select 1 from pairing_openings where user_id = $1', [userId])).toEqual([])
   })
 
-  test('PAIR-7: an address fails ten times in ten minutes; those who join are not counted', async () => {
+  test('PAIR-7: an address fails ten times in ten minutes; those whose guess was right are not counted', async () => {
     const address = newAddress()
-    for (let i = 0; i < 12; i++) expect((await join((await open()).nameplate, id(), address)).type).toBe('joined')
+    for (let i = 0; i < 12; i++) {
+      const { joined, confirm } = await openAndJoin(address)
+      expect(joined).toBe('joined')
+      await confirm()
+    }
     const guesses = await Promise.all(Array.from({ length: 14 }, () => join(id(), id(), address)))
     expect(guesses.filter(({ type }) => type === 'not_found')).toHaveLength(10)
     expect(guesses.filter(({ type }) => type === 'limited')).toHaveLength(4)
@@ -170,14 +186,28 @@ describe.each(DATABASE_KINDS)('pairing on %s', (kind) => {
     expect((await join((await open()).nameplate, id(), address)).type).toBe('joined')
   })
 
-  test('PAIR-7: a failed confirmation counts as a failed join of the address that joined', async () => {
+  test('PAIR-7: a failed confirmation counts as a failed join of the address that joined, whoever ends the pairing', async () => {
     const address = newAddress()
     for (let i = 0; i < 10; i++) {
-      const displayer = await open()
-      expect((await join(displayer.nameplate, id(), address)).type).toBe('joined')
-      expect(await pairings.end(displayer, 'failed')).toBe('done')
+      const { joined, displayer, joiner } = await openAndJoin(address)
+      expect(joined).toBe('joined')
+      // Who guessed may know from the second message that it was wrong, and say so to nobody.
+      const ended = i % 2 === 0 ? pairings.end(displayer, 'failed') : pairings.end(joiner, 'ended')
+      expect(await ended).toBe('done')
     }
-    expect((await join((await open()).nameplate, id(), address)).type).toBe('limited')
+    expect((await openAndJoin(address)).joined).toBe('limited')
+  })
+
+  test('PAIR-7: guesses at many mailboxes at once are as many as one by one; who is under way goes on', async () => {
+    const address = newAddress()
+    const pairs = await Promise.all(Array.from({ length: 12 }, () => openAndJoin(address)))
+    const [first, ...others] = pairs.filter(({ joined }) => joined === 'joined')
+    expect(others).toHaveLength(9)
+    expect(await join(first!.displayer.mailboxId, first!.joiner.seatKey, address)).toMatchObject({ type: 'joined' })
+    await first!.confirm()
+    await first!.confirm()
+    expect((await openAndJoin(address)).joined).toBe('joined')
+    expect((await openAndJoin(address)).joined).toBe('limited')
   })
 
   test('PAIR-7: an address without a user opens twenty an hour', async () => {

@@ -102,6 +102,7 @@ test('LIM-8: every limit is announced', async () => {
     VALISE_SEND_BUFFER_BYTES: '65536',
     VALISE_MAX_DEVICE_LOG_ENTRIES: '33',
     VALISE_MAX_STREAMS: '44',
+    VALISE_USER_BYTES: '8589934592',
   })
   const session = await (await createAccount(server)).devices[0]!.connect(server)
   expect(session.established.limits).toEqual({
@@ -116,6 +117,7 @@ test('LIM-8: every limit is announced', async () => {
     send_buffer_bytes: 65_536,
     max_device_log_entries: 33,
     max_streams: 44,
+    max_user_bytes: 8 * 1024 ** 3,
   })
   session.drop()
 })

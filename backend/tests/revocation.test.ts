@@ -14,9 +14,10 @@ import { startTestServer, type TestServer, testRedisUrl } from './support/server
 const REVOKED = 4403
 
 describe.each([
-  ['Redis', true],
-  ['no word between them, as while Redis is away', false],
-] as const)('two nodes with %s', (_, isHeard) => {
+  // It would be minutes before a sweep found it.
+  ['Redis alone', true, '600000'],
+  ['no word between them, as while Redis is away', false, '100'],
+] as const)('two nodes with %s', (_, isHeard, sweepMs) => {
   let first: TestServer
   let second: TestServer
   const bus = createDeafBus()
@@ -25,7 +26,8 @@ describe.each([
     const redisUrl = testRedisUrl()
     first = await startTestServer({ database: 'postgres', redisUrl })
     const { databaseUrl = '', identityFile } = first
-    second = await startTestServer({ database: 'postgres', databaseUrl, identityFile, redisUrl, bus: bus.wrap })
+    const flags = { VALISE_HEAD_POLL_MS: sweepMs }
+    second = await startTestServer({ database: 'postgres', databaseUrl, identityFile, redisUrl, flags, bus: bus.wrap })
     bus.setDeaf(!isHeard)
   })
   afterAll(async () => {

@@ -5,17 +5,25 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeAccounts } from './transaction-isolation/accounts.ts'
+import { describeAudit } from './transaction-isolation/audit.ts'
 import { describeFailures } from './transaction-isolation/failures.ts'
 import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
+import { describePairing } from './transaction-isolation/pairing.ts'
+import { describePairingLimits } from './transaction-isolation/pairing-limits.ts'
 import { describeRetention } from './transaction-isolation/retention.ts'
 import { describeRevocation } from './transaction-isolation/revocation.ts'
 import { describeStorage } from './transaction-isolation/storage.ts'
+import { describeSweeps } from './transaction-isolation/sweeps.ts'
 
 describeStorage()
 describeAccounts()
 describeRevocation()
 describeOtherPaths()
 describeRetention()
+describePairing()
+describePairingLimits()
+describeSweeps()
+describeAudit()
 describeFailures()
 
 describe('the document and its tests', () => {

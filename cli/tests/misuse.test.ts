@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { runInProcess } from './support/in-process.ts'
 import { startServer, type TestServer } from './support/server.ts'
 import { initDevice } from './support/user.ts'
 import { cleanUp, makeFolder, runValise, startValise } from './support/valise.ts'
@@ -20,9 +21,24 @@ beforeAll(() => {
 afterAll(cleanUp)
 
 /** What is typed, and what must be told. */
-const misuses: readonly [readonly string[], string][] = [
+type Misuses = readonly (readonly [typed: readonly string[], expected: string])[]
+
+/** Of the command line as a whole, of a command of each kind, and of those that load the server's program. */
+const misusesOfProcesses: Misuses = [
   [[], commands],
   [['frobnicate'], commands],
+  [['send', 'notes'], 'valise init'],
+  [['watch', 'notes', '--count', 'many'], 'Expected a whole number of at least 1'],
+  [['init', '--server', 'nonsense'], 'Expected --server ws://'],
+  [['admin', 'restored'], 'give --yes'],
+  [['serve', '--port', 'high'], 'PORT: expected a whole number'],
+  [['serve', '--port', '65536'], 'PORT: expected at most 65535'],
+  [['serve', '--database-url', 'mysql://x'], 'DATABASE_URL: expected postgres://'],
+  [['top', '--admin-url', 'nonsense'], 'Expected --admin-url http://HOST:PORT'],
+  [['doctor', 'now'], 'Usage: valise doctor'],
+]
+
+const misuses: Misuses = [
   [['status', '--frobnicate'], 'Usage: valise status'],
   [['status', 'now'], 'Usage: valise status'],
   [['send'], "missing required argument 'stream'"],
@@ -37,43 +53,42 @@ const misuses: readonly [readonly string[], string][] = [
   [['send', 'notes', '--ttl', '4000d'], 'up to 3650 days'],
   [['republish'], 'give --yes'],
   [['republish', '--yes'], 'valise init'],
-  [['admin', 'restored'], 'give --yes'],
   [['watch'], "missing required argument 'stream'"],
   [['watch', 'notes', '--count', '0'], 'Expected a whole number of at least 1'],
-  [['watch', 'notes', '--count', 'many'], 'Expected a whole number of at least 1'],
   [['watch', 'notes', '--from', 'middle'], 'start, cursor'],
   [['init'], '--server <url>'],
   [['init', '--server', 'http://example.org'], 'Expected --server ws://'],
-  [['init', '--server', 'nonsense'], 'Expected --server ws://'],
   [['init', '--server', serverUrl, '--fingerprint', 'abc'], 'Expected the 43 characters'],
   [['link'], '--server <url>'],
   [['link', '--server', 'http://example.org'], 'Expected --server ws://'],
   [['approve'], "missing required argument 'request'"],
   [['approve', 'x'], 'give --yes'],
   [['approve', 'x', '--yes'], 'valise init'],
-  [['send', 'notes'], 'valise init'],
   [['watch', 'notes'], 'valise init'],
   [['status'], 'valise init'],
   [['devices'], 'valise init'],
   [['verify'], 'valise init'],
-  [['serve', '--port', 'high'], 'PORT: expected a whole number'],
-  [['serve', '--port', '65536'], 'PORT: expected at most 65535'],
-  [['serve', '--database-url', 'mysql://x'], 'DATABASE_URL: expected postgres://'],
-  [['top', '--admin-url', 'nonsense'], 'Expected --admin-url http://HOST:PORT'],
-  [['doctor', 'now'], 'Usage: valise doctor'],
 ]
 
+type Run = typeof runInProcess
+
 describe('misuse', () => {
-  it.each(misuses)('CLI-4: valise %j', async (args, expected) => {
+  const expectRefusal = async (args: readonly string[], expected: string, run: Run): Promise<void> => {
     const home = join(makeFolder(), 'home')
     const typed = args.map((arg) => (['a-folder', 'large', 'not-there'].includes(arg) ? join(folder, arg) : arg))
-    const { exitCode, stdout, stderr } = await runValise(typed, { environment: { VALISE_HOME: home } })
+    const { exitCode, stdout, stderr } = await run(typed, { VALISE_HOME: home })
     expect(stderr).toContain(expected)
     expect(stdout.toString()).toBe('')
     expect(exitCode).toBe(2)
     expect(stderr).not.toMatch(/\n\s+at /)
     if (args[0] !== 'init' && args[0] !== 'link') expect(existsSync(home)).toBe(false)
-  })
+  }
+
+  it.each(misusesOfProcesses)('CLI-4: valise %j', (args, expected) =>
+    expectRefusal(args, expected, (typed, environment) => runValise(typed, { environment })),
+  )
+
+  it.each(misuses)('CLI-4: in one process, valise %j', (args, expected) => expectRefusal(args, expected, runInProcess))
 
   it('CLI-5: with --json it is one object on standard error', async () => {
     const { exitCode, stdout, stderr } = await runValise(['frobnicate', '--json'])

@@ -28,6 +28,11 @@ import { del, put, type Store, type StoreOperation } from './store/store.ts'
 export const CHECKPOINT_STREAM = 'valise/checkpoint'
 export const CHECKPOINT_TYPE = 'valise/checkpoint'
 
+/** More are not written, nor read. */
+const MAX_DEVICES = 1000
+/** A new device is told so many: with them an invitation has room in one message of a pairing. */
+export const MAX_INVITED_DEVICES = 100
+
 /** A reconnect this long after the last checkpoint publishes one. */
 const MAX_AGE_MS = 3_600_000
 
@@ -45,7 +50,7 @@ const checkpointBody = z.strictObject({
         bytes(32),
       ]),
     )
-    .max(1000),
+    .max(MAX_DEVICES),
 })
 export type CheckpointBody = z.infer<typeof checkpointBody>
 
@@ -76,8 +81,8 @@ export interface Checkpoints {
   /** What to publish now, if one is due. `isReconnect` when a session has just begun. */
   due(isReconnect: boolean): CheckpointBody | undefined
   published(): Promise<void>
-  /** The device log and all chains as this device has verified them. */
-  view(): CheckpointBody
+  /** The device log and the chains as this device has verified them: of active devices first, then of those revoked last. */
+  view(maxDevices?: number): CheckpointBody
   /** Everything there is has been read: what the device that let this one in had seen must be here. Throws alarms. */
   compareInvitedView(): Promise<void>
 }
@@ -174,21 +179,23 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
   }
 
   const chainsSeen = (): CheckpointBody['devices'] => {
-    const devices: CheckpointBody['devices'] = []
+    const active: CheckpointBody['devices'] = []
+    const revoked: CheckpointBody['devices'] = []
     for (const device of book.require().devices.values()) {
       const { deviceId, status } = device
       const head: DeviceHead | undefined = log.deviceHead(deviceId)
       if (head === undefined) continue
-      if (status.type === 'active' || !isBeyondCut(device, head.deviceSeq)) {
-        devices.push([deviceId, head.deviceSeq, head.chain])
-      } else if (status.lastSeq > 0) devices.push([deviceId, status.lastSeq, status.chain])
+      const seen: CheckpointBody['devices'][number] = [deviceId, head.deviceSeq, head.chain]
+      if (status.type === 'active') active.push(seen)
+      else if (!isBeyondCut(device, head.deviceSeq)) revoked.push(seen)
+      else if (status.lastSeq > 0) revoked.push([deviceId, status.lastSeq, status.chain])
     }
-    return devices
+    return [...active, ...revoked.reverse()]
   }
 
-  const view = (): CheckpointBody => {
+  const view = (maxDevices = MAX_DEVICES): CheckpointBody => {
     const { seq, head } = book.require()
-    return { device_log_seq: seq, device_log_head: head, devices: chainsSeen() }
+    return { device_log_seq: seq, device_log_head: head, devices: chainsSeen().slice(0, maxDevices) }
   }
 
   const compareBody = async (place: CheckpointPlace, body: CheckpointBody, batch: BatchSoFar): Promise<void> => {

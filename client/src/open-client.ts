@@ -1,7 +1,7 @@
 // Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
 // More than 300 lines: it is the one place where the parts of a client meet.
 
-import { DEFAULT_LIMITS, isSameId, toHex } from '@valise/protocol'
+import { DEFAULT_LIMITS, deviceIdOf, isSameId, toHex } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
@@ -286,11 +286,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     whenLive: (signal) => until(() => state().type === 'live', signal),
     whenReady: (signal) => until(() => phase !== undefined, signal),
     cursor: () => localLog.progress.cursor,
-    addDevice: async (newDevice, signal) => {
-      const seq = await manage(isUp, (manager, ask) => addDevice(manager, ask, newDevice), signal)
-      await addedDevices.acknowledge()
-      return seq
-    },
+    addDevice: (newDevice, signal) =>
+      addedDevices.admit(deviceIdOf(crypto, newDevice.record), () =>
+        manage(isUp, (manager, ask) => addDevice(manager, ask, newDevice), signal),
+      ),
     // Live: what the device to be revoked has published is applied here as far as the log goes, and counts.
     revokeDevices: async ({ deviceIds, reason }, signal) => {
       const revocation = { deviceIds, reason, cutOf: localLog.deviceHead }

@@ -1,6 +1,6 @@
 // Checkpoints: what a device tells the others of its view, and every way in which two views contradict each other.
 
-import { createEventId, type DeviceId, equalBytes } from '@valise/protocol'
+import { createEventId, type DeviceId, equalBytes, toHex } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
 import {
@@ -193,4 +193,24 @@ describe('a published checkpoint', () => {
       expect(parseCheckpoint(encodeCheckpoint(broken as unknown as CheckpointBody))).toBeUndefined()
     }
   })
+})
+
+test('of more devices than there is room for, those that are active are told, then those that were revoked last', async () => {
+  const { server, first, second } = await createScene()
+  const third = await createNextDevice(server, first)
+  third.client.start()
+  await third.client.whenLive()
+  await publishAll(third.client, ['e'])
+  await third.client.flush()
+  expect(await take(first.client, 'notes', 3)).toEqual(['c', 'd', 'e'])
+  for (const { identity } of [second, third]) {
+    await first.client.revokeDevices({ deviceIds: [identity.deviceId], reason: 'lost' })
+  }
+  await publishAll(first.client, ['f'])
+  await first.client.flush()
+  const told = (max?: number) => first.client.device.checkpoints.view(max).devices.map(([deviceId]) => toHex(deviceId))
+  const ids = [first, third, second].map(({ identity }) => toHex(identity.deviceId))
+  expect(told()).toEqual(ids)
+  expect(told(2)).toEqual(ids.slice(0, 2))
+  expect(told(1)).toEqual(ids.slice(0, 1))
 })

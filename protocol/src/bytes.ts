@@ -177,9 +177,9 @@ export interface ByteReader {
   bytes(length: number): Uint8Array
   /** LP(x), refused above `maxLength` before anything is read. */
   prefixed(maxLength: number): Uint8Array
-  readonly offset: number
+  offset(): number
   /** True once a read ran past the end or a bound: every later read yields zeros. */
-  readonly hasFailed: boolean
+  hasFailed(): boolean
   /** True when every read succeeded and no byte is left over. */
   finish(): boolean
 }
@@ -222,12 +222,8 @@ export function createByteReader(input: Uint8Array): ByteReader {
       if (length > maxLength) failed = true
       return failed ? new Uint8Array(0) : bytes(length)
     },
-    get offset() {
-      return offset
-    },
-    get hasFailed() {
-      return failed
-    },
+    offset: () => offset,
+    hasFailed: () => failed,
     finish: () => !failed && offset === input.length,
   }
 }

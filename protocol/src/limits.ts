@@ -15,6 +15,8 @@ export interface Limits {
   readonly max_streams: number
   /** Entries of a user's device log but for the one that closes it. */
   readonly max_device_log_entries: number
+  /** Sealed bytes that are kept of a user, above which the oldest go; 0: all. */
+  readonly max_user_bytes: number
   /** Bytes waiting in a socket above which nothing more is delivered to it. */
   readonly send_buffer_bytes: number
   /** Rates; 0: not limited. A burst is what a quiet one may do at once. */
@@ -37,6 +39,7 @@ export const DEFAULT_LIMITS: Limits = {
   max_devices: 50,
   max_streams: 10_000,
   max_device_log_entries: 10_000,
+  max_user_bytes: 1024 * 1024 * 1024,
   send_buffer_bytes: 1024 * 1024,
   device_events_per_s: 200,
   device_events_burst: 2000,

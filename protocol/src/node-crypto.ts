@@ -118,8 +118,7 @@ function generateX25519(): { publicKey: Uint8Array; privateKey: KeyObject } {
   return { publicKey: publicX25519Of(privateKey), privateKey }
 }
 
-const publicX25519Of = (privateKey: KeyObject): Uint8Array =>
-  plain(diffieHellman({ privateKey, publicKey: basePoint }))
+const publicX25519Of = (privateKey: KeyObject): Uint8Array => plain(diffieHellman({ privateKey, publicKey: basePoint }))
 
 function importX25519(raw: Uint8Array): { publicKey: Uint8Array; privateKey: KeyObject } {
   const privateKey = importPrivateKey('X25519', raw)

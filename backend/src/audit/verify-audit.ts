@@ -27,12 +27,14 @@ export async function* verifyAudit(readPage: ReadAuditPage, pageRecords = PAGE_R
   let after: { userId: Uint8Array; seq: number } = { userId: SERVER_CHAIN, seq: 0 }
   for (;;) {
     const page = await readPage(after, pageRecords)
-    for (const record of page) {
+    for (const [i, record] of page.entries()) {
       if (report !== undefined && !Buffer.from(report.userId).equals(record.userId)) {
         yield report
         report = undefined
       }
-      report = report === undefined ? beginReport(record) : continueReport(report, record)
+      const wasPruned = report !== undefined && i === 0 && (await isPrunedUpTo(readPage, report, record))
+      if (report === undefined) report = beginReport(record)
+      else report = wasPruned ? continueAfterPrune(report, record) : continueReport(report, record)
       after = record
     }
     if (page.length < pageRecords) break
@@ -47,6 +49,28 @@ const beginReport = (record: AuditRecord): ChainReport => ({
   firstSeq: record.seq,
   head: record,
   fault: findChainFault([record], undefined),
+})
+
+/**
+ * Whether what is missing between two pages went by age since the first was read: then the record before it went, too,
+ * for retention takes a chain from its front.
+ */
+async function isPrunedUpTo(
+  readPage: ReadAuditPage,
+  { userId, head }: ChainReport,
+  next: AuditRecord,
+): Promise<boolean> {
+  if (next.seq === head.seq + 1) return false
+  const [before] = await readPage({ userId, seq: head.seq - 1 }, 1)
+  return before?.seq !== head.seq || !Buffer.from(before.userId).equals(userId)
+}
+
+const continueAfterPrune = (report: ChainReport, record: AuditRecord): ChainReport => ({
+  ...report,
+  records: report.records + 1,
+  firstSeq: record.seq,
+  head: record,
+  fault: report.fault ?? findChainFault([record], undefined),
 })
 
 const continueReport = (report: ChainReport, record: AuditRecord): ChainReport => ({

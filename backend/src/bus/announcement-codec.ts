@@ -160,15 +160,15 @@ function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage
   const to = reader.u64()
   const arrivedAtMs = reader.u64()
   const follows = reader.u8()
-  if (reader.hasFailed || follows > (FOLLOWS.trace | FOLLOWS.items) || from < 1 || from > to) return undefined
+  if (reader.hasFailed() || follows > (FOLLOWS.trace | FOLLOWS.items) || from < 1 || from > to) return undefined
   const trace = (follows & FOLLOWS.trace) === 0 ? undefined : readTrace(reader)
   const grown = { type: 'events', userId, from, to, arrivedAtMs, trace } as const
   if ((follows & FOLLOWS.items) === 0) return { ...grown, items: undefined }
   const items: LogItem[] = []
   let before = from - 1
-  while (reader.offset < end) {
+  while (reader.offset() < end) {
     const item = readItem(reader)
-    if (reader.hasFailed || item.userSeq <= before || item.userSeq > to) return undefined
+    if (reader.hasFailed() || item.userSeq <= before || item.userSeq > to) return undefined
     before = item.userSeq
     items.push(item)
   }

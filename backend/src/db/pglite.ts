@@ -1,5 +1,5 @@
-// The embedded database: PGlite (PostgreSQL in WebAssembly) in a folder, or in memory. One connection, so everything
-// runs one after another. In a folder, what resolves is in the write-ahead log on the disk; a second server is refused.
+// The embedded database: PGlite (PostgreSQL in WebAssembly) in a folder. One connection, so everything runs one
+// after another. What resolves is in the write-ahead log on the disk; a second server on the folder is refused.
 
 import { existsSync, mkdirSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
@@ -15,14 +15,13 @@ import { BYTEA_OID, formatBytea, PARSERS } from './values.ts'
 import { createWalSync, syncPath, syncTree } from './wal-sync.ts'
 
 export interface PgliteParts extends QueryMonitorParts {
-  /** Made when missing, mode 0700. Undefined: in memory, gone at the end. */
-  readonly dataDir: string | undefined
+  /** Made when missing, mode 0700. */
+  readonly dataDir: string
 }
 
 /** Throws a FolderLockedError when another server uses the folder. */
 export async function openPglite(parts: PgliteParts): Promise<Database> {
   const { dataDir } = parts
-  if (dataDir === undefined) return createDatabase(parts, await start(undefined), { sync: noWork, close: noWork })
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
   const lock = lockFolder(join(dataDir, 'server.lock'))
   try {
@@ -40,11 +39,9 @@ export async function openPglite(parts: PgliteParts): Promise<Database> {
   }
 }
 
-const noWork = async (): Promise<void> => {}
-
-const start = (clusterDir: string | undefined): Promise<PGlite> =>
+const start = (clusterDir: string): Promise<PGlite> =>
   PGlite.create({
-    ...(clusterDir === undefined ? {} : { dataDir: clusterDir }),
+    dataDir: clusterDir,
     parsers: PARSERS,
     serializers: { [BYTEA_OID]: formatBytea },
   })

@@ -2,7 +2,7 @@
 // who tries, and ends a mailbox at the first failure. All of it stands in the database, so any node serves either device.
 
 import type { Crypto } from '@valise/protocol'
-import type { Database } from '../db/postgres.ts'
+import type { Database, Queryable } from '../db/postgres.ts'
 import { returnUseOfAddress, takeOpeningOfUser, takeUseOfAddress, type UseLimit } from '../db/queries/pairing-limits.ts'
 import {
   countMailboxes,
@@ -29,6 +29,8 @@ export const MAX_OPEN_PAIRINGS = 10_000
 /** The largest number of each length; a range is used while less than half of it is taken. */
 const NAMEPLATE_RANGES = [999, 9999, 99_999, 999_999]
 const MAX_NAMEPLATE_TRIES = 64
+/** The displaying device's second message, which it writes only once the joiner's confirmation was right. */
+const CONFIRMED_SLOT = 3
 
 /** Whose the mailbox is: a user's whose device asks in its session, or an address's. */
 export type Opener =
@@ -59,11 +61,11 @@ export type Absence = 'not_found' | 'no_seat' | MailboxEnding
 export interface Pairings {
   /** Idempotent for the same id and key. */
   open(opener: Opener, seat: Seat): Promise<Opened>
-  /** Idempotent for the same key. Every join that fails counts against the address. */
+  /** Idempotent for the same key. A join counts against the address until the displaying device goes on with it. */
   join(target: Uint8Array | number, seatKey: Uint8Array, address: string): Promise<JoinResult>
   post(seat: Seat, slot: number, body: Uint8Array): Promise<Posted>
   read(seat: Seat, slot: number): Promise<Read>
-  /** A failed pairing counts as a failed join of the joiner's address. */
+  /** The first end stays. A failed pairing remains a failed join of the joiner's address, whoever ends it. */
   end(seat: Seat, ending: MailboxEnding): Promise<Absence | 'done'>
 }
 
@@ -103,65 +105,102 @@ export function createPairings({ crypto, db, count }: PairingsParts): Pairings {
     return result
   }
 
-  const takeOpening = (opener: Opener): Promise<number | undefined> =>
+  const takeOpening = (tx: Queryable, opener: Opener): Promise<number | undefined> =>
     opener.type === 'user'
-      ? takeOpeningOfUser(db, opener.userId, OPENINGS_OF_USER)
-      : takeUseOfAddress(db, 'opening', opener.address, OPENINGS_OF_ADDRESS)
+      ? takeOpeningOfUser(tx, opener.userId, OPENINGS_OF_USER)
+      : takeUseOfAddress(tx, 'opening', opener.address, OPENINGS_OF_ADDRESS)
 
-  const open = async (opener: Opener, { mailboxId, seatKey }: Seat): Promise<Opened> => {
-    const before = await findMailbox(db, mailboxId)
-    if (before !== undefined) {
-      const isOwn = seatOf(before, seatKey) === 'displayer' && before.ending === undefined
-      return isOwn ? { type: 'opened', nameplate: before.nameplate, lifetimeMs: lifetimeOf(before) } : { type: 'taken' }
-    }
-    const retryAfterMs = await takeOpening(opener)
+  /** What is open under this id: the seat's own mailbox, or another's; undefined for none. */
+  const findOpened = async ({ mailboxId, seatKey }: Seat): Promise<Opened | undefined> => {
+    const mailbox = await findMailbox(db, mailboxId)
+    if (mailbox === undefined) return undefined
+    if (seatOf(mailbox, seatKey) !== 'displayer' || mailbox.ending !== undefined) return { type: 'taken' }
+    return { type: 'opened', nameplate: mailbox.nameplate, lifetimeMs: lifetimeOf(mailbox) }
+  }
+
+  /** The use of the limit is held until the mailbox is there, so the same opening sent at once waits, and then finds it. */
+  const openNew = async (tx: Queryable, opener: Opener, { mailboxId, seatKey }: Seat): Promise<Opened> => {
+    const retryAfterMs = await takeOpening(tx, opener)
     if (retryAfterMs !== undefined) return { type: 'limited', retryAfterMs }
-    const openCount = await countMailboxes(db)
+    const openCount = await countMailboxes(tx)
     if (openCount >= MAX_OPEN_PAIRINGS) return { type: 'limited', retryAfterMs: PAIRING_LIFETIME_MS }
     const displayerHash = crypto.sha256(seatKey)
     for (let attempt = 0; attempt < MAX_NAMEPLATE_TRIES; attempt++) {
       const nameplate = drawNameplate(openCount)
-      if (await insertMailbox(db, { mailboxId, nameplate, displayerHash })) {
-        return { type: 'opened', nameplate, lifetimeMs: PAIRING_LIFETIME_MS }
-      }
+      const inserted = await insertMailbox(tx, { mailboxId, nameplate, displayerHash })
+      if (inserted === 'inserted') return { type: 'opened', nameplate, lifetimeMs: PAIRING_LIFETIME_MS }
+      if (inserted === 'id_taken') break
     }
     return { type: 'taken' }
   }
 
-  const join = async (target: Uint8Array | number, seatKey: Uint8Array, address: string): Promise<JoinResult> => {
-    // Taken before it is known to fail, so that guesses made at once are counted like guesses one by one.
-    const retryAfterMs = await takeUseOfAddress(db, 'failed_join', address, FAILED_JOINS_OF_ADDRESS)
-    if (retryAfterMs !== undefined) return { type: 'limited', retryAfterMs }
-    const result = await sit(target, seatKey, address)
-    if (result.type === 'joined') await returnUseOfAddress(db, 'failed_join', address)
-    else count('join_failed')
-    return result
+  const open = async (opener: Opener, seat: Seat): Promise<Opened> => {
+    const before = await findOpened(seat)
+    if (before !== undefined) return before
+    const opened = await db.transaction({ name: 'open_pairing' }, (tx) => openNew(tx, opener, seat))
+    if (opened.type === 'opened') return opened
+    return (await findOpened(seat)) ?? opened
   }
 
-  const sit = async (target: Uint8Array | number, seatKey: Uint8Array, address: string): Promise<JoinResult> => {
-    const isNumber = typeof target === 'number'
-    const mailboxId = isNumber ? await findMailboxByNameplate(db, target) : target
+  const join = async (target: Uint8Array | number, seatKey: Uint8Array, address: string): Promise<JoinResult> => {
+    const mailboxId = typeof target === 'number' ? await findMailboxByNameplate(db, target) : target
+    // Who has the seat guesses nothing, and is let in whatever the address has used.
+    const own = mailboxId === undefined ? undefined : await findJoined(mailboxId, seatKey)
+    if (own !== undefined) return own
+    // Taken before a guess is made, and kept until the displaying device has seen that it was right: guesses made at
+    // once are counted like guesses one by one, and so is one whose maker tells nobody that it was wrong.
+    const retryAfterMs = await takeUseOfAddress(db, 'failed_join', address, FAILED_JOINS_OF_ADDRESS)
+    if (retryAfterMs !== undefined) return { type: 'limited', retryAfterMs }
     if (mailboxId === undefined) return { type: 'not_found' }
-    const maxAgeMs = JOIN_LIFETIME_MS[isNumber ? 'nameplate' : 'id']
+    const maxAgeMs = JOIN_LIFETIME_MS[typeof target === 'number' ? 'nameplate' : 'id']
     const isSeated = await seatJoiner(db, mailboxId, { hash: crypto.sha256(seatKey), address, maxAgeMs })
-    const mailbox = await findMailbox(db, mailboxId)
-    if (mailbox === undefined) return { type: 'not_found' }
-    if (mailbox.ending !== undefined) return { type: mailbox.ending }
-    if (isSeated || seatOf(mailbox, seatKey) === 'joiner') {
-      return { type: 'joined', mailboxId, lifetimeMs: lifetimeOf(mailbox) }
-    }
-    return { type: mailbox.joinerHash === undefined ? 'not_found' : 'taken' }
+    const joined = await findJoined(mailboxId, seatKey)
+    // The same join at once has taken a use, too.
+    if (joined?.type === 'joined' && !isSeated) await returnUseOfAddress(db, 'failed_join', address, 'newest')
+    return joined ?? (await whyNotJoined(mailboxId))
   }
+
+  /** For whom the seat is: how the pairing under way goes on. Undefined for everybody else. */
+  const findJoined = async (mailboxId: Uint8Array, seatKey: Uint8Array): Promise<JoinResult | undefined> => {
+    const mailbox = await findMailbox(db, mailboxId)
+    if (mailbox === undefined || seatOf(mailbox, seatKey) !== 'joiner') return undefined
+    if (mailbox.ending !== undefined) return { type: mailbox.ending }
+    return { type: 'joined', mailboxId, lifetimeMs: lifetimeOf(mailbox) }
+  }
+
+  const whyNotJoined = async (mailboxId: Uint8Array): Promise<JoinResult> => {
+    const mailbox = await findMailbox(db, mailboxId)
+    if (mailbox?.ending !== undefined) return { type: mailbox.ending }
+    return { type: mailbox?.joinerHash === undefined ? 'not_found' : 'taken' }
+  }
+
+  /** A message, and with the one that shows that the joiner guessed right its address's use back, or neither. */
+  const postInSeat = ({ mailboxId }: Seat, { joinerAddress }: Mailbox, slot: number, body: Uint8Array) =>
+    db.transaction({ name: 'post_pairing_message' }, async (tx) => {
+      const posted = await postMessage(tx, { mailboxId, slot, body })
+      if (posted === 'stored' && slot === CONFIRMED_SLOT && joinerAddress !== undefined) {
+        await returnUseOfAddress(tx, 'failed_join', joinerAddress, 'oldest')
+      }
+      return posted
+    })
 
   return {
     open: async (opener, seat) => countedAs(await open(opener, seat)),
-    join: async (target, seatKey, address) => countedAs(await join(target, seatKey, address)),
+    join: async (target, seatKey, address) => {
+      const result = countedAs(await join(target, seatKey, address))
+      if (result.type !== 'joined' && result.type !== 'limited') count('join_failed')
+      return result
+    },
     post: async (seat, slot, body) => {
       const entered = await enter(seat)
       if (entered.type !== 'open') return entered
       if (seatOfSlot(slot) !== entered.seat) return { type: 'no_seat' }
-      const posted = await postMessage(db, { mailboxId: seat.mailboxId, slot, body })
-      return { type: posted === 'stored' ? 'stored' : 'slot_taken' }
+      const posted = await postInSeat(seat, entered.mailbox, slot, body)
+      if (posted === 'taken') return { type: 'slot_taken' }
+      if (posted !== 'closed') return { type: 'stored' }
+      // It ended meanwhile: how, the asker is told.
+      const after = await enter(seat)
+      return { type: after.type === 'open' ? 'not_found' : after.type }
     },
     read: async (seat, slot) => {
       const entered = await enter(seat)
@@ -173,10 +212,6 @@ export function createPairings({ crypto, db, count }: PairingsParts): Pairings {
       const entered = await enter(seat)
       if (entered.type !== 'open') return entered.type
       const isFirst = await db.transaction({ name: 'end_pairing' }, (tx) => endMailbox(tx, seat.mailboxId, ending))
-      const { joinerAddress } = entered.mailbox
-      if (isFirst && ending === 'failed' && joinerAddress !== undefined) {
-        await takeUseOfAddress(db, 'failed_join', joinerAddress, FAILED_JOINS_OF_ADDRESS)
-      }
       if (isFirst) count(ending)
       return 'done'
     },

@@ -14,15 +14,17 @@ import {
 } from '@valise/protocol'
 import type { RotationCounter, SessionKeyState } from './session-rotation.ts'
 
-/** The socket as a connection needs it. */
+/** The socket as a connection needs it. Methods, here and below: getters would cost each of many thousand objects a hash table. */
 export interface PeerSocket {
   /** Text only for the frame that ends the handshake. */
   send(data: Uint8Array | string): void
   close(code: number, reason: string): void
   /** Bytes handed to `send` that the kernel has not taken. */
-  readonly bufferedBytes: number
+  bufferedBytes(): number
+  /** Grows whenever the peer is seen to take bytes of a full buffer; never falls. */
+  progress(): number
   /** False while nothing the peer sends is looked at, so that its silence says nothing. */
-  readonly isRead: boolean
+  isRead(): boolean
   /** Bytes were taken: goes on reading when few enough are left. */
   noteDrained(): void
 }
@@ -54,16 +56,17 @@ export interface Connection {
   /** False while the socket's buffer is above its bound. */
   hasRoom(): boolean
   countDelivered(events: number): void
-  readonly keyState: SessionKeyState
+  keyState(): SessionKeyState
   /** True while a client that can rekey still has time to do so. */
   mayStillRekey(): boolean
   /** Pings a silent peer; the code to close with when it is gone or takes nothing. */
   tick(): ClosingErrorCode | 'gone' | undefined
-  onDrained(): void
+  /** The peer may have taken some of what waits. */
+  onTaken(): void
   close(code: ClosingErrorCode): void
   /** The socket is gone: what is left of the keys is overwritten. */
   end(): void
-  readonly isClosed: boolean
+  isClosed(): boolean
 }
 
 /** A client told to rekey has this long after the hard limit (PROTOCOL B). */
@@ -77,8 +80,8 @@ export function createConnection(parts: ConnectionParts): Connection {
   let heardAtMs = now()
   let pingId = 0
   let pingedAtMs: number | undefined
-  /** Since when the peer has taken nothing from a full buffer, and what was left in it then. */
-  let full: { readonly sinceMs: number; readonly bytes: number } | undefined
+  /** Since when the peer has taken nothing of a full buffer, and its progress then. */
+  let full: { readonly sinceMs: number; readonly progress: number } | undefined
   let exhaustedSinceMs: number | undefined
   let invalidMessages = 0
 
@@ -93,17 +96,17 @@ export function createConnection(parts: ConnectionParts): Connection {
   const sendEncoded = (payload: Uint8Array): void => {
     if (isClosed) return
     socket.send(channel.seal(payload))
-    if (!hasRoom()) full ??= { sinceMs: now(), bytes: socket.bufferedBytes }
+    if (!hasRoom()) full ??= { sinceMs: now(), progress: socket.progress() }
   }
 
-  const hasRoom = (): boolean => socket.bufferedBytes <= parts.sendBufferBytes
+  const hasRoom = (): boolean => socket.bufferedBytes() <= parts.sendBufferBytes
 
-  /** The peer took some, or all: what is left has its full time again. */
+  /** When the peer took some, or all, what is left has its full time again. */
   const noteProgress = (nowMs: number): void => {
     socket.noteDrained()
-    const bytes = socket.bufferedBytes
+    const progress = socket.progress()
     if (hasRoom()) full = undefined
-    else if (full !== undefined && bytes < full.bytes) full = { sinceMs: nowMs, bytes }
+    else if (full !== undefined && progress > full.progress) full = { sinceMs: nowMs, progress }
   }
 
   const ping = (): void => {
@@ -176,12 +179,10 @@ export function createConnection(parts: ConnectionParts): Connection {
       rotation.countDelivered(events)
       hintWhenDue()
     },
-    get keyState() {
-      return { establishedAtMs: parts.establishedAtMs, eventCount: rotation.eventCount() }
-    },
+    keyState: () => ({ establishedAtMs: parts.establishedAtMs, eventCount: rotation.eventCount() }),
     mayStillRekey: () => {
       // What asks the client may still wait in the socket, and its answer unread: its time begins after.
-      const mayBeUnderWay = socket.bufferedBytes > 0 || !socket.isRead
+      const mayBeUnderWay = socket.bufferedBytes() > 0 || !socket.isRead()
       if (exhaustedSinceMs !== undefined && mayBeUnderWay) exhaustedSinceMs = now()
       const isLate = exhaustedSinceMs !== undefined && now() - exhaustedSinceMs >= REKEY_GRACE_MS
       return parts.canRekey && !rotation.isOverPublished() && !isLate
@@ -192,7 +193,7 @@ export function createConnection(parts: ConnectionParts): Connection {
       const nowMs = now()
       noteProgress(nowMs)
       if (full !== undefined && nowMs - full.sinceMs >= parts.slowConsumerMs) return 'slow_consumer'
-      if (!socket.isRead) {
+      if (!socket.isRead()) {
         // What it says waits in the socket. It shall hear that the server lives, twice as often as it would ask.
         pingedAtMs = undefined
         if (full !== undefined || nowMs - heardAtMs < parts.pingIntervalMs / 2) return undefined
@@ -206,14 +207,12 @@ export function createConnection(parts: ConnectionParts): Connection {
       ping()
       return undefined
     },
-    onDrained: () => noteProgress(now()),
+    onTaken: () => noteProgress(now()),
     close,
     end: () => {
       isClosed = true
       channel.close()
     },
-    get isClosed() {
-      return isClosed
-    },
+    isClosed: () => isClosed,
   }
 }

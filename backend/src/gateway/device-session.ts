@@ -172,10 +172,10 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
 
     let begun: BegunSession
     try {
-      if (connection.isClosed) throw new SessionRefused('session_superseded')
+      if (connection.isClosed()) throw new SessionRefused('session_superseded')
       begun = await admit(deviceId, userId)
       // Its socket went while the database numbered it: the number is never confirmed, and ends nothing.
-      if (connection.isClosed) throw new SessionRefused('session_superseded')
+      if (connection.isClosed()) throw new SessionRefused('session_superseded')
       const isNewest = opening.begin(begun.number, connection.close)
       if (!isNewest) throw new SessionRefused('session_superseded')
     } catch (error) {

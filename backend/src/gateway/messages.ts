@@ -83,7 +83,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
 
   const answering = (requestId: number | undefined, work: () => Promise<void>) => async (): Promise<void> => {
     try {
-      if (!connection.isClosed) await work()
+      if (!connection.isClosed()) await work()
     } catch (error) {
       parts.onFailure(error)
       fail('unavailable', requestId)

@@ -4,42 +4,38 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import type { PeerSocket } from './connection.ts'
+import { createPeerProgress, type PeerProgress } from './peer-progress.ts'
+import type { UnacknowledgedBytes } from './tcp-table.ts'
 
 /** `intake`: too much waits for the database; `send_buffer`: the peer takes too little of what it is sent. */
 export type PauseReason = 'intake' | 'send_buffer'
 
 export interface GatewaySocket extends PeerSocket {
   setPaused(reason: PauseReason, isPaused: boolean): void
+  /** More waits for the peer than its bound. */
+  isFull(): boolean
+  lookAtProgress(): (unacknowledged: UnacknowledgedBytes | undefined) => void
   /** The socket is gone: it counts as paused no more. */
   end(): void
 }
 
 export interface PeerSocketParts {
+  /** What `socket` writes to. */
+  readonly transport: Duplex
   readonly sendBufferBytes: number
   /** Once: the code it was closed with, or `peer` when the other side ended it or fell silent. */
   onClose(code: number | 'peer'): void
   onPaused(isPaused: boolean): void
 }
 
-/** A socket that does not answer the close frame is cut after this. */
+/** A socket that does not answer the close frame is cut after this, also when the frame waits behind what it never read. */
 const CLOSE_GRACE_MS = 5000
 
-/** `transport` is what the WebSocket writes to. */
-export function createPeerSocket(socket: WebSocket, transport: Duplex, parts: PeerSocketParts): GatewaySocket {
+export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): GatewaySocket {
   const reasons = new Set<PauseReason>()
   let hasEnded = false
-  let isGathering = false
-
-  /** What is sent in one turn of the event loop leaves in one write, which costs more than to seal a frame. */
-  const gatherWrites = (): void => {
-    if (isGathering) return
-    isGathering = true
-    transport.cork()
-    process.nextTick(() => {
-      isGathering = false
-      transport.uncork()
-    })
-  }
+  /** Made for the few that ever fill their buffer. */
+  let progress: PeerProgress | undefined
 
   const change = (changeReasons: () => void): void => {
     const wasPaused = reasons.size > 0
@@ -66,10 +62,11 @@ export function createPeerSocket(socket: WebSocket, transport: Duplex, parts: Pe
   return {
     send: (data) => {
       if (socket.readyState !== socket.OPEN) return
-      gatherWrites()
       socket.send(data)
       // Who does not take his answers is asked nothing more: they would gather here without a bound.
-      if (socket.bufferedAmount > parts.sendBufferBytes) setPaused('send_buffer', true)
+      if (socket.bufferedAmount <= parts.sendBufferBytes) return
+      progress ??= createPeerProgress(parts.transport)
+      setPaused('send_buffer', true)
     },
     close: (code, reason) => {
       noteClose(code)
@@ -78,12 +75,11 @@ export function createPeerSocket(socket: WebSocket, transport: Duplex, parts: Pe
       const cut = setTimeout(() => socket.terminate(), CLOSE_GRACE_MS).unref()
       socket.once('close', () => clearTimeout(cut))
     },
-    get bufferedBytes() {
-      return socket.bufferedAmount
-    },
-    get isRead() {
-      return reasons.size === 0
-    },
+    bufferedBytes: () => socket.bufferedAmount,
+    progress: () => progress?.sightings() ?? 0,
+    isFull: () => reasons.has('send_buffer'),
+    lookAtProgress: () => progress?.look() ?? (() => {}),
+    isRead: () => reasons.size === 0,
     noteDrained: () => {
       if (socket.bufferedAmount <= parts.sendBufferBytes) setPaused('send_buffer', false)
     },

@@ -111,7 +111,7 @@ export function createPublishing(parts: PublishingParts): Publishing {
     for (const [index, event] of events.entries()) {
       const verdict = verdicts[index]
       if (verdict === undefined || verdict.status === 'unavailable') unavailable++
-      else if (!connection.isClosed) answer(event, verdict)
+      else if (!connection.isClosed()) answer(event, verdict)
     }
     // One word for all of them: what is unanswered is not stored, or will be found stored when it is sent again.
     if (unavailable === 0) return
@@ -124,7 +124,7 @@ export function createPublishing(parts: PublishingParts): Publishing {
     const event = parseEvent(wire)
     try {
       const stored = await parts.findStored(deviceSeq)
-      if (connection.isClosed) return
+      if (connection.isClosed()) return
       if (
         stored !== undefined &&
         event !== undefined &&

@@ -16,6 +16,7 @@ import type { EstablishedService } from './established-service.ts'
 import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
 import { createHandshakeTurns } from './handshake-turns.ts'
 import { type ObservedPeer, watchSockets } from './observed-peers.ts'
+import { createProgressWatch, type WatchedPeer } from './peer-progress.ts'
 import { createPeerSocket } from './peer-socket.ts'
 import { refuseUpgrade } from './refuse-upgrade.ts'
 import type { ConnectionService } from './service.ts'
@@ -58,6 +59,11 @@ type Stage =
   | { readonly type: 'established'; readonly connection: Connection; readonly service: EstablishedService }
   | { readonly type: 'closed' }
 
+interface GatewayPeer extends DrainingPeer, ObservedPeer, WatchedPeer {
+  tick(): void
+  updatePaused(): void
+}
+
 /** A suite-2 hello in base64url takes about 1.8 KiB. */
 const MAX_HANDSHAKE_BYTES = 8 * 1024
 const TICK_MS = 1000
@@ -75,7 +81,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     // Twice the protocol's bound, so that a frame just above it is answered with the protocol's own code.
     maxPayload: 2 * parts.maxFrameBytes,
   })
-  const sockets = new Map<WebSocket, DrainingPeer & ObservedPeer & { tick(): void; updatePaused(): void }>()
+  const sockets = new Map<WebSocket, GatewayPeer>()
+  const progressWatch = createProgressWatch()
   const turns = createHandshakeTurns(TURNS)
   let acceptedCount = 0
   let pausedCount = 0
@@ -85,6 +92,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
   const ticking = setInterval(() => {
     for (const peer of [...sockets.values()]) peer.tick()
+    progressWatch.look(sockets.values())
   }, TICK_MS).unref()
   watchSockets(metrics, sockets)
 
@@ -97,7 +105,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     let isFinishing = false
     const openedAtMs = now()
 
-    const peerSocket = createPeerSocket(socket, transport, {
+    const peerSocket = createPeerSocket(socket, {
+      transport,
       sendBufferBytes: parts.sendBufferBytes,
       onClose: metrics.countClose,
       onPaused: (isSocketPaused) => {
@@ -130,8 +139,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
     /** Why a session has to end now: its keys are used up, and its client may no longer change them in band. */
     const dueRotation = (connection: Connection) => {
-      const { keyState, isClosed } = connection
-      if (isClosed || !shouldRotateKeys(keyState, rotationLimits, now())) return undefined
+      const keyState = connection.keyState()
+      if (connection.isClosed() || !shouldRotateKeys(keyState, rotationLimits, now())) return undefined
       const reason = rotationReason(keyState, rotationLimits, now())
       return reason === 'events' && connection.mayStillRekey() ? undefined : reason
     }
@@ -139,7 +148,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     const enforceRotation = (connection: Connection, names: SessionLogNames): void => {
       const reason = dueRotation(connection)
       if (reason === undefined) return
-      const sessionAge = now() - connection.keyState.establishedAtMs
+      const sessionAge = now() - connection.keyState().establishedAtMs
       socketLog.info(
         {
           event: 'gateway.session.rotate',
@@ -178,7 +187,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       opening = connection
       service = await parts.service.begin(result, connection, { establishedAtMs: openedAtMs, address })
       opening = undefined
-      if (stage.type === 'closed' || connection.isClosed) {
+      if (stage.type === 'closed' || connection.isClosed()) {
         connection.end()
         return service.end()
       }
@@ -231,7 +240,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
 
     transport.on('drain', () => {
       if (stage.type !== 'established') return
-      stage.connection.onDrained()
+      stage.connection.onTaken()
       stage.service.onWritable()
     })
 
@@ -271,6 +280,14 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         await finishSession(stage.connection, stage.service)
       },
       updatePaused,
+      isFull: peerSocket.isFull,
+      lookAtProgress: () => {
+        const endLook = peerSocket.lookAtProgress()
+        return (unacknowledged) => {
+          endLook(unacknowledged)
+          if (stage.type === 'established') stage.connection.onTaken()
+        }
+      },
       isOverdue: () => stage.type === 'established' && dueRotation(stage.connection) !== undefined,
     })
     metrics.setConnections(sockets.size)

@@ -42,7 +42,7 @@ export interface DeliveryParts {
 }
 
 export interface Delivery {
-  readonly state: DeliveryState['type']
+  state(): DeliveryState['type']
   /** Begins, or begins anew, after `cursor`. `head` was read after the user's channel was heard: later ones are told. */
   start(cursor: number, head: number): void
   /** True when events of it were handed to the socket at once. */
@@ -143,9 +143,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
   }
 
   return {
-    get state() {
-      return state.type
-    },
+    state: () => state.type,
     start: (cursor, head) => {
       if (state.type === 'closed') return
       generation++

@@ -12,26 +12,31 @@ export interface LogEpochParts {
 
 export interface LogEpoch {
   readonly current: Uint8Array
-  /** Compares; never rejects. */
+  /** Compares, one check after another: an older answer that comes later is not taken for a change. Never rejects. */
   check(): Promise<void>
 }
 
 /** Rejects when the epoch cannot be read. */
 export async function openLogEpoch(parts: LogEpochParts): Promise<LogEpoch> {
   let current = await parts.read()
+  const compare = async (): Promise<void> => {
+    try {
+      const next = await parts.read()
+      if (equalBytes(next, current)) return
+      current = next
+      parts.onChange()
+    } catch (error) {
+      parts.onFailure(error)
+    }
+  }
+  let checking: Promise<void> = Promise.resolve()
   return {
     get current() {
       return current
     },
-    check: async () => {
-      try {
-        const next = await parts.read()
-        if (equalBytes(next, current)) return
-        current = next
-        parts.onChange()
-      } catch (error) {
-        parts.onFailure(error)
-      }
+    check: () => {
+      checking = checking.then(compare)
+      return checking
     },
   }
 }

@@ -1,12 +1,15 @@
-// Binds expiry and retention to the database, and lets both hear of what this node stores.
+// Binds expiry, retention and, in the embedded database, the vacuum after them to the database, and lets them hear of
+// what this node stores.
 
 import type { Database } from '../db/postgres.ts'
 import { expireEvents, readMsToNextExpiry } from '../db/queries/expiry.ts'
 import { countStoredBytes, findUncountedUsers, pruneEvents } from '../db/queries/retention.ts'
+import { vacuumDatabase } from '../db/queries/vacuum.ts'
 import type { RetentionMetrics } from '../telemetry/metrics.ts'
 import { startExpiry } from './expiry.ts'
 import type { StoredBatch } from './intake.ts'
 import { type RetentionRules, startRetention } from './retention.ts'
+import { startVacuum } from './vacuum.ts'
 
 export interface OpenRetentionParts {
   readonly db: Database
@@ -26,9 +29,25 @@ export interface OpenedRetention {
   close(): Promise<void>
 }
 
+/** A minute by default: in units of the interval in which stored bytes are counted. */
+const VACUUM_TURNS = 12
+
 export function openRetention({ db, rules, metrics, onFailure, ...clock }: OpenRetentionParts): OpenedRetention {
+  const vacuum =
+    db.kind === 'pglite'
+      ? startVacuum({
+          vacuum: () => vacuumDatabase(db),
+          intervalMs: VACUUM_TURNS * rules.intervalMs,
+          onFailure,
+          now: clock.monotonicMs,
+        })
+      : undefined
   const expiry = startExpiry({
-    expire: (maxEvents) => expireEvents(db, { maxEvents }),
+    expire: async (maxEvents) => {
+      const events = await expireEvents(db, { maxEvents })
+      if (events > 0) vacuum?.noteFreed()
+      return events
+    },
     readMsToNextExpiry: () => readMsToNextExpiry(db),
     metrics,
     onFailure,
@@ -38,7 +57,11 @@ export function openRetention({ db, rules, metrics, onFailure, ...clock }: OpenR
     rules,
     count: (userIds, maxEvents) => countStoredBytes(db, userIds, maxEvents),
     findUncounted: (afterUserId, maxUsers) => findUncountedUsers(db, afterUserId, maxUsers),
-    prune: (limit, maxEvents) => pruneEvents(db, limit, maxEvents),
+    prune: async (limit, maxEvents) => {
+      const pruned = await pruneEvents(db, limit, maxEvents)
+      if (pruned !== undefined) vacuum?.noteFreed()
+      return pruned
+    },
     metrics,
     onFailure,
     ...clock,
@@ -49,7 +72,7 @@ export function openRetention({ db, rules, metrics, onFailure, ...clock }: OpenR
       retention.noteStored(batch.userId)
     },
     close: async () => {
-      await Promise.all([expiry.close(), retention.close()])
+      await Promise.all([expiry.close(), retention.close(), vacuum?.close()])
     },
   }
 }

@@ -2,7 +2,7 @@
 // must notice nothing of it. The test keeps none of what is published, so that memory shows the server's.
 
 import { expect } from 'vitest'
-import { follow, haveEvents, haveReceipts, wiresOf } from '../event-ordering/publishing.ts'
+import { follow, haveEvents, haveReceipts, roundTrip, wiresOf } from '../event-ordering/publishing.ts'
 import { createAccount, type TestDevice } from '../support/account.ts'
 import type { RawSession } from '../support/raw-device.ts'
 import { startTestServer, type TestServer } from '../support/server.ts'
@@ -37,9 +37,15 @@ export const range = (from: number, to: number): number[] => Array.from({ length
 export const seqsOf = (...sessions: readonly RawSession[]): number[] =>
   sessions.flatMap(({ events }) => events.map(({ userSeq }) => userSeq))
 
+export interface StoppedReaderOptions {
+  readonly now?: () => number
+  /** Where the third device connects, made of the server's URL: it goes on reading, and the way stops it. */
+  readonly wayTo?: (url: string) => Promise<string>
+}
+
 export async function createStoppedReader(
   flags: Readonly<Record<string, string>>,
-  now?: () => number,
+  { now, wayTo }: StoppedReaderOptions = {},
 ): Promise<StoppedReader> {
   const server = await startTestServer({
     database: 'postgres',
@@ -50,11 +56,12 @@ export async function createStoppedReader(
   const [writer, , sleeper] = devices as [TestDevice, TestDevice, TestDevice]
   const publishing = await follow(server, writer)
   const awake = await follow(server, devices[1]!)
-  const asleep = await follow(server, sleeper)
+  const url = wayTo === undefined ? server.url : await wayTo(server.url)
+  const asleep = await follow({ url, fingerprint: server.fingerprint }, sleeper)
   const strangers = (await createAccount(server, { devices: 2 })).devices
   const speaking = await follow(server, strangers[0]!)
   const hearing = await follow(server, strangers[1]!)
-  asleep.socket.pause()
+  if (wayTo === undefined) asleep.socket.pause()
 
   let published = 0
   let worstBytes = 0
@@ -89,6 +96,22 @@ export async function createStoppedReader(
     passBetweenStrangers: async () => {
       speaking.publish(wiresOf([await strangers[0]!.seal('b')]))
       await haveEvents(hearing, hearing.events.length + 1)
+    },
+  }
+}
+
+/** Begins now, and stands still but for what passes. */
+export function createMovedClock() {
+  let nowMs = Date.now()
+  return {
+    now: () => nowMs,
+    /** Passes more than a session may be silent, and waits until the server has looked at the clock and pinged. */
+    pass: async ({ publishing, awake }: StoppedReader, ms: number): Promise<void> => {
+      const pings = (): number => awake.messages.filter(({ type }) => type === 'ping').length
+      const before = pings()
+      nowMs += ms
+      await awake.until('the ping of a silent session', () => pings() > before)
+      await Promise.all([awake, publishing].map(roundTrip))
     },
   }
 }

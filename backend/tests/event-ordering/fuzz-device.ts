@@ -7,6 +7,7 @@ import type { RawSession, SessionTarget } from '../support/raw-device.ts'
 import { readEvents } from '../support/received-event.ts'
 import type { SeededRandom } from '../support/seeded-random.ts'
 import type { LogRecord } from './observed-log.ts'
+import type { ObservedSession } from './observed-sessions.ts'
 
 export interface FuzzDevice {
   readonly name: string
@@ -16,6 +17,8 @@ export interface FuzzDevice {
   readonly problems: readonly string[]
   /** By `user_seq`. */
   readonly log: readonly LogRecord[]
+  /** All it ever had, whether it heard them out or not. */
+  readonly sessions: readonly ObservedSession[]
   /** Seals events and sends them if it can; without a receipt they are sent again. */
   publish(streamNames: readonly string[]): Promise<void>
   /**
@@ -29,6 +32,8 @@ export interface FuzzDevice {
   resume(): void
   /** Comes back as often as it takes, until all receipts and the whole log of `total` events are here. */
   settle(targets: readonly SessionTarget[], total: number): Promise<void>
+  /** Resolves when every session but the one it has is over, and nothing more is said in it. */
+  untilOthersEnd(): Promise<void>
 }
 
 /** Below the events that a session may publish under one set of keys. */
@@ -37,6 +42,7 @@ const SETTLE_MS = 20_000
 
 export function createFuzzDevice(name: string, device: TestDevice, random: SeededRandom): FuzzDevice {
   const problems: string[] = []
+  const sessions: { readonly session: RawSession; resumedAfter: number | undefined }[] = []
   const logBySeq = new Map<number, LogRecord>()
   const seqByOwn = new Map<number, number>()
   const ownId = toHex(device.deviceId)
@@ -115,13 +121,15 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
 
   /** What has no receipt goes out again, byte for byte. */
   const resend = (): void => {
-    if (session === undefined || session.channel.isRekeying) return
+    if (session === undefined || session.channel.isRekeying()) return
     mustResend = false
     send(outbox)
   }
 
-  const adopt = (newest: RawSession): void => {
+  const adopt = (observed: (typeof sessions)[number]): void => {
+    const newest = observed.session
     session = newest
+    observed.resumedAfter = cursor
     const dialsBefore = dials
     void newest.closed.then(({ code }) => {
       if (session !== newest) return
@@ -144,9 +152,11 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
       let connected: RawSession | undefined
       const onMessage = (message: ServerMessage): unknown => session === connected && take(message)
       connected = await device.connect(target, { onMessage, signal: dialled.signal })
+      const observed = { session: connected, resumedAfter: undefined }
+      sessions.push(observed)
       if (dialling !== dialled) return false
       dialling = undefined
-      adopt(connected)
+      adopt(observed)
       return true
     } catch {
       if (dialling === dialled) dialling = undefined
@@ -170,12 +180,13 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
     get log() {
       return [...logBySeq.values()].sort((a, b) => a.userSeq - b.userSeq)
     },
+    sessions,
     publish: async (streamNames) => {
       if (outbox.length + streamNames.length > MAX_OUTBOX) return
       const events: PublishedEvent[] = []
       for (const streamName of streamNames) events.push(await device.seal(streamName))
       outbox.push(...events)
-      if (mustResend || session?.channel.isRekeying) mustResend = true
+      if (mustResend || session?.channel.isRekeying()) mustResend = true
       else send(events)
     },
     connect,
@@ -208,6 +219,9 @@ export function createFuzzDevice(name: string, device: TestDevice, random: Seede
             if (performance.now() > endAtMs) throw error
           })
       }
+    },
+    untilOthersEnd: async () => {
+      await Promise.all(sessions.filter((other) => other.session !== session).map((other) => other.session.closed))
     },
   }
 }

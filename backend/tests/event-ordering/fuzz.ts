@@ -1,12 +1,14 @@
 // The seeded fuzz: devices of two users publish, lose sockets, move between nodes and come back, while nodes restart,
 // announcements go astray and connections to the database die. In the end every device of a user holds the same log,
-// without a gap, and a device that starts from nothing reads it too. `VALISE_ORDERING_SEEDS=7,8` runs other seeds.
+// without a gap, and a device that starts from nothing reads it too; and no session, superseded ones included, was told
+// anything but what is stored. `VALISE_ORDERING_SEEDS=7,8` runs other seeds.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createAccount } from '../support/account.ts'
 import { createSeededRandom, type SeededRandom } from '../support/seeded-random.ts'
 import { createFuzzDevice, type FuzzDevice } from './fuzz-device.ts'
 import { expectSoundLog } from './observed-log.ts'
+import { expectExactSessions } from './observed-sessions.ts'
 import { runSdkSeed } from './sdk-fuzz.ts'
 import { letPass, type World } from './world.ts'
 
@@ -66,6 +68,19 @@ async function createUser(world: World, deviceCount: number, random: SeededRando
   return { devices: others, newcomer: newcomer! }
 }
 
+/** A new session stands while the old one still publishes and is delivered to. */
+async function takeOver(world: World, device: FuzzDevice, random: SeededRandom): Promise<void> {
+  const publish = () => device.publish(Array.from({ length: 8 }, () => random.pick(STREAM_NAMES)))
+  await publish()
+  const taking = device.connect(random.pick(world.nodes))
+  await publish()
+  await taking
+}
+
+/** How many sessions ended because a newer one of the device took over. */
+const countSuperseded = (devices: readonly FuzzDevice[]): number =>
+  devices.flatMap(({ sessions }) => sessions).filter(({ session }) => session.closeFrame?.code === 4405).length
+
 async function runSeed(world: World, seed: number): Promise<void> {
   const random = createSeededRandom(seed)
   world.mendBus()
@@ -73,6 +88,7 @@ async function runSeed(world: World, seed: number): Promise<void> {
   const devices = users.flatMap((user) => user.devices)
   for (const device of devices) await device.connect(random.pick(world.nodes))
 
+  await Promise.all(devices.map((device) => takeOver(world, device, random)))
   for (let i = 0; i < STEPS; i++) {
     await step(world, devices, random)
     await letPass(random.below(6))
@@ -89,7 +105,11 @@ async function runSeed(world: World, seed: number): Promise<void> {
     const { log } = user.newcomer
     expectSoundLog(log, total)
     for (const device of user.devices) expect(device.log).toEqual(log)
+    await Promise.all(user.devices.map((device) => device.untilOthersEnd()))
+    const stored = user.newcomer.sessions.flatMap(({ session }) => session.events)
+    for (const { device, sessions } of user.devices) expectExactSessions(device, sessions, stored)
   }
+  expect(countSuperseded(devices)).toBeGreaterThan(0)
   for (const device of users.flatMap((user) => [...user.devices, user.newcomer])) {
     expect(device.problems).toEqual([])
     device.drop()

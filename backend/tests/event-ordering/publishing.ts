@@ -30,7 +30,7 @@ export async function publishAll(session: RawSession, events: readonly Published
   const before = session.receipts.length
   publishInFrames(session, events, before)
   await haveReceipts(session, before + events.length)
-  await session.until('the new keys', () => !session.channel.isRekeying)
+  await session.until('the new keys', () => !session.channel.isRekeying())
 }
 
 export const haveReceipts = (session: RawSession, count: number): Promise<void> =>

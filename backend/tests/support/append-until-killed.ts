@@ -6,7 +6,7 @@ import { openPglite } from '../../src/db/pglite.ts'
 import { appendRuns } from '../../src/db/queries/events.ts'
 import { addUser, continueRun, createCapturedParts, makeEvents } from './open-database.ts'
 
-const [dataDir] = process.argv.slice(2)
+const [dataDir = ''] = process.argv.slice(2)
 const say = (line: object): void => void process.stdout.write(`${JSON.stringify(line)}\n`)
 
 const db = await openPglite({ ...createCapturedParts().parts, dataDir })

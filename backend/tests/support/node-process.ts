@@ -17,12 +17,11 @@ export interface NodeProcess {
   readonly exited: Promise<number | null>
 }
 
-const runner = fileURLToPath(new URL('./run-typescript.mjs', import.meta.url))
-const program = fileURLToPath(new URL('./serve-node.ts', import.meta.url))
+const program = fileURLToPath(new URL('./serve-node.mjs', import.meta.url))
 
 /** Resolves when it listens. Its log goes where the tests' own words go, unless somebody takes its lines. */
 export async function startNodeProcess(flags: RawConfig, onLogLine?: (line: string) => void): Promise<NodeProcess> {
-  const child: ChildProcess = spawn(process.execPath, [runner, program, JSON.stringify(flags)], {
+  const child: ChildProcess = spawn(process.execPath, [program, JSON.stringify(flags)], {
     stdio: ['ignore', 'pipe', onLogLine === undefined ? 'inherit' : 'pipe'],
   })
   const endWithProcess = () => child.kill('SIGKILL')

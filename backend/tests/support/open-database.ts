@@ -1,7 +1,10 @@
-// Both databases for one suite: a PostgreSQL database of its own and PGlite in memory, migrated, with what they logged
-// and counted. And accounts to fill them with.
+// Both databases for one suite: a PostgreSQL database of its own and PGlite in a folder of its own, migrated, with what
+// they logged and counted. And accounts to fill them with.
 
 import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { runMigrations } from '../../src/db/migrate.ts'
 import { openPglite } from '../../src/db/pglite.ts'
 import { type Database, openPostgres } from '../../src/db/postgres.ts'
@@ -10,6 +13,7 @@ import type { AppendEvent, AppendRun } from '../../src/db/queries/events.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts'
 import { createTestDatabase } from './database.ts'
+import { provideEmptyCluster } from './empty-cluster.ts'
 
 export const DATABASE_KINDS = ['postgres', 'pglite'] as const
 
@@ -41,23 +45,30 @@ export async function openDatabase(
   { slowQueryMs, statementTimeoutMs, isMigrated = true }: OpenOptions = {},
 ): Promise<OpenedDatabase> {
   const { logged, metrics, parts } = createCapturedParts(slowQueryMs)
-  const database = kind === 'postgres' ? await createTestDatabase() : undefined
-  const url = database?.url ?? ''
-  const db =
-    kind === 'postgres'
-      ? await openPostgres({
-          ...parts,
-          url,
-          poolSize: 6,
-          ...(statementTimeoutMs === undefined ? {} : { statementTimeoutMs }),
-        })
-      : await openPglite({ ...parts, dataDir: undefined })
+  if (kind === 'pglite') {
+    const folder = await mkdtemp(join(tmpdir(), 'valise-database-'))
+    await provideEmptyCluster(folder)
+    const db = await openPglite({ ...parts, dataDir: join(folder, 'database') })
+    if (isMigrated) await runMigrations(db)
+    const close = async (): Promise<void> => {
+      await db.close()
+      await rm(folder, { recursive: true, force: true })
+    }
+    return { db, url: '', metrics, logged, close }
+  }
+  const database = await createTestDatabase()
+  const db = await openPostgres({
+    ...parts,
+    url: database.url,
+    poolSize: 6,
+    ...(statementTimeoutMs === undefined ? {} : { statementTimeoutMs }),
+  })
   if (isMigrated) await runMigrations(db)
   const close = async (): Promise<void> => {
     await db.close()
-    await database?.drop()
+    await database.drop()
   }
-  return { db, url, metrics, logged, close }
+  return { db, url: database.url, metrics, logged, close }
 }
 
 export interface TestDevice {

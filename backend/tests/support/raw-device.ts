@@ -202,7 +202,7 @@ export async function openSession(target: SessionTarget, parts: OpenSessionParts
       return isCaughtUp
     },
     get phase() {
-      return channel.phase
+      return channel.phase()
     },
     closed,
     get closeFrame() {
@@ -261,7 +261,7 @@ export async function openSession(target: SessionTarget, parts: OpenSessionParts
       events: events.length,
       through,
       isCaughtUp,
-      phase: channel.phase,
+      phase: channel.phase(),
       close: closeFrame ?? null,
     })
 

@@ -21,7 +21,7 @@ export function answerRekey(
   socket: WebSocket,
   onStep: OnRekeyStep = () => true,
 ): void {
-  if (received.type === 'rekey_hint' && !channel.isRekeying && onStep('hint_received', socket)) {
+  if (received.type === 'rekey_hint' && !channel.isRekeying() && onStep('hint_received', socket)) {
     socket.send(channel.startRekey())
     onStep('init_sent', socket)
   }

@@ -1,13 +1,15 @@
 // Tells the application of every device that others let into the account, once, also when it comes back days later: how
-// far it was told is stored. A device that only this one let in is no news to it.
+// far it was told is stored. A device that this one let in is no news to it, whatever else came into the log meanwhile.
 
-import { createByteReader, createByteWriter, type DeviceId, isSameId } from '@valise/protocol'
+import { createByteReader, createByteWriter, type DeviceId, isSameId, toHex } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import { createListeners } from '../signal.ts'
 import { storeKeys } from '../store/layout.ts'
 import { put, type Store } from '../store/store.ts'
 import { formatDeviceFingerprint } from './fingerprint.ts'
 import type { LogBook } from './log-book.ts'
+
+const SEQ_BYTES = 8
 
 export interface AddedDevice {
   readonly deviceId: DeviceId
@@ -18,8 +20,8 @@ export interface AddedDevice {
 
 export interface AddedDevices {
   add(listener: (device: AddedDevice) => void): () => void
-  /** What the log holds by now was this device's own doing. */
-  acknowledge(): Promise<void>
+  /** `add` lets the device in, by this device's own doing, and resolves to the seq of its entry. */
+  admit(deviceId: DeviceId, add: () => Promise<number>): Promise<number>
 }
 
 export interface AddedDevicesParts {
@@ -37,31 +39,36 @@ export async function createAddedDevices({
 }: AddedDevicesParts): Promise<AddedDevices> {
   const listeners = createListeners<AddedDevice>(failing)
   let listenerCount = 0
-  let toldSeq = await readTold(store)
+  const stored = await readTold(store)
+  let { toldSeq } = stored
+  /** Above `toldSeq`: the entries by which this device let others in. */
+  let ownSeqs = stored.ownSeqs
+  const admitting = new Set<string>()
 
-  /** Those added after this device and after what was told. */
+  /** Those that others added after this device and after what was told. */
   const untold = (): AddedDevice[] => {
     const devices = [...(book.state?.devices.values() ?? [])]
     const own = devices.find(({ deviceId }) => isSameId(deviceId, ownDeviceId))
     if (own === undefined) return []
-    const after = Math.max(own.addedSeq, toldSeq ?? 0)
+    const after = Math.max(own.addedSeq, toldSeq)
     return devices.flatMap(({ deviceId, record: { role }, addedSeq }) =>
-      role === 'recovery' || addedSeq <= after
+      role === 'recovery' || addedSeq <= after || ownSeqs.includes(addedSeq) || admitting.has(toHex(deviceId))
         ? []
         : [{ deviceId, role, addedSeq, deviceFingerprint: formatDeviceFingerprint(deviceId) }],
     )
   }
-  const save = async (): Promise<void> => {
-    const seq = book.state?.seq
-    if (seq === undefined || seq === toldSeq) return
-    toldSeq = seq
-    await store.batch([put(storeKeys.toldOfDevices, createByteWriter().u64(seq).finish())])
+  const save = async (upTo: number): Promise<void> => {
+    toldSeq = upTo
+    ownSeqs = ownSeqs.filter((seq) => seq > upTo)
+    const writer = createByteWriter().u64(toldSeq)
+    for (const seq of ownSeqs) writer.u64(seq)
+    await store.batch([put(storeKeys.toldOfDevices, writer.finish())])
   }
   const consider = (): void => {
     if (listenerCount === 0) return
     const devices = untold()
     for (const device of devices) listeners.emit(device)
-    if (devices.length > 0) save().catch(failing)
+    if (devices.length > 0) save(book.require().seq).catch(failing)
   }
 
   book.onAppend(async () => ({ also: [], onStored: consider }))
@@ -76,15 +83,26 @@ export async function createAddedDevices({
         remove()
       }
     },
-    acknowledge: save,
+    admit: async (deviceId, add) => {
+      const id = toHex(deviceId)
+      admitting.add(id)
+      try {
+        const seq = await add()
+        if (seq > toldSeq) ownSeqs = [...ownSeqs, seq]
+        await save(untold().length === 0 ? book.require().seq : toldSeq)
+        return seq
+      } finally {
+        admitting.delete(id)
+      }
+    },
   }
 }
 
-async function readTold(store: Store): Promise<number | undefined> {
+async function readTold(store: Store): Promise<{ readonly toldSeq: number; readonly ownSeqs: readonly number[] }> {
   const stored = await store.get(storeKeys.toldOfDevices)
-  if (stored === undefined) return undefined
+  if (stored === undefined) return { toldSeq: 0, ownSeqs: [] }
   const reader = createByteReader(stored)
-  const seq = reader.u64()
+  const [toldSeq = 0, ...ownSeqs] = Array.from({ length: Math.ceil(stored.length / SEQ_BYTES) }, () => reader.u64())
   if (!reader.finish()) throw new AlarmError('store_damaged', { record: storeKeys.toldOfDevices })
-  return seq
+  return { toldSeq, ownSeqs }
 }

@@ -8,7 +8,13 @@ import { type BeginParts, beginPairing, hashOffer, planPairing } from '../pairin
 import { createPairingMailbox, joinPairingMailbox, openPairingMailbox } from '../pairing/mailbox.ts'
 import type { PairingPart } from '../pairing/offer.ts'
 import { type PairingKeeper, type PairingRecord, parsePairingRecord } from '../pairing/record.ts'
-import { type PairingOutcome, type PairingStep, type RunPairingParts, runPairing } from '../pairing/run-pairing.ts'
+import {
+  interrupted,
+  type PairingOutcome,
+  type PairingStep,
+  type RunPairingParts,
+  runPairing,
+} from '../pairing/run-pairing.ts'
 import { checkServerUrl } from './first-contact.ts'
 import type { ServerPin } from './identity.ts'
 
@@ -93,7 +99,9 @@ export async function pairDevice(parts: PairParts, pairing: Pairing): Promise<Pa
             join: (target, seatKey) => joinPairingMailbox({ ...httpParts, seatKey }, target),
           },
           begun,
-        )
+        ).catch((error: unknown) => {
+          throw signal?.aborted === true ? interrupted(error) : error
+        })
   if (running.shown !== undefined) screen.onShown({ ...running.shown, isResumed })
   const mailboxOf = (ending: AbortSignal) =>
     createPairingMailbox({ ...httpParts, seatKey: running.seatKey, signal: ending }, running.state.mailboxId)

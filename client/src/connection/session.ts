@@ -167,7 +167,7 @@ export function openSession(parts: SessionParts): Session {
       case 'application':
         return receivePayload(received.payload)
       case 'rekey_hint':
-        if (!channel.isRekeying) connection.send(channel.startRekey())
+        if (!channel.isRekeying()) connection.send(channel.startRekey())
         return
       case 'rekey':
         for (const reply of received.replies) connection.send(reply)

@@ -13,7 +13,7 @@ import {
 } from '../account/join-account.ts'
 import { findPairing, type PairingScreen, pairDevice } from '../account/pair-account.ts'
 import { SetupError } from '../account/setup-error.ts'
-import { saveInvitedView } from '../checkpoint.ts'
+import { MAX_INVITED_DEVICES, saveInvitedView } from '../checkpoint.ts'
 import type { Client } from '../client.ts'
 import type { Clock } from '../clock.ts'
 import { RequestRefusedError } from '../connection/requests.ts'
@@ -93,7 +93,7 @@ async function letIn(parts: PairingActionsParts, options: PairExistingOptions): 
       userId: identity.userId,
       serverFingerprint: identity.server.fingerprint,
       inviter: identity.deviceId,
-      seen: client.device.checkpoints.view(),
+      seen: client.device.checkpoints.view(MAX_INVITED_DEVICES),
     }),
     decide: options.decide,
     add: async (device, signal) => {

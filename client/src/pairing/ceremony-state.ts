@@ -37,6 +37,7 @@ export const PAIRING_FAILURES = [
   'wrong_code',
   'same_part',
   'offer_expired',
+  'not_confirmed',
   'wrong_digits',
   'message_altered',
   'message_unreadable',
@@ -44,9 +45,9 @@ export const PAIRING_FAILURES = [
   'keys_not_proved',
   'role_refused',
   'expired',
+  'unfinished',
   'other_failed',
   'other_ended',
-  'given_up',
 ] as const
 export type PairingFailure = (typeof PAIRING_FAILURES)[number]
 
@@ -76,7 +77,13 @@ const state = z.discriminatedUnion('type', [
   /** Has joined with one of them, and waits for the answer. */
   z.strictObject({ type: z.literal('opened'), ...common, scalar: bytes(32), share: bytes(32) }),
   /** Has answered, and waits for the joiner's confirmation. */
-  z.strictObject({ type: z.literal('answered'), ...common, confirmation: bytes(32), channel }),
+  z.strictObject({
+    type: z.literal('answered'),
+    ...common,
+    answeredAtMs: z.int().min(0),
+    confirmation: bytes(32),
+    channel,
+  }),
   /** Existing device: is to say whose the new one will be. */
   z.strictObject({ type: z.literal('inviting'), ...common, channel }),
   z.strictObject({ type: z.literal('awaiting_introduction'), ...common, channel, userId: bytes(32) }),

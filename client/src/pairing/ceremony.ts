@@ -13,13 +13,14 @@ import {
 } from '@valise/protocol'
 import { encodeDeclined, encodeDone, parseDone } from '../link/messages.ts'
 import type { CeremonyOutcome, CeremonyState, Channel, PairingFailure, StateOf } from './ceremony-state.ts'
-import { cpaceGenerator, cpaceScalar, cpaceShare, cpaceSharedPoint } from './cpace.ts'
+import { type CpaceShare, cpaceGenerator, cpaceScalar, cpaceShare, cpaceSharedPoint } from './cpace.ts'
 import {
   associatedDataOf,
   channelIdentifier,
   derivePairingKeys,
   openMessage,
   otherSeat,
+  type PairingKeys,
   type Seat,
   sealMessage,
 } from './keys.ts'
@@ -39,6 +40,11 @@ import { otherPart, type PairingPart } from './offer.ts'
 
 /** How long after it was shown each secret may be used. */
 export const OFFER_LIFETIME_MS = { qr: 120_000, code: 300_000 } as const
+/**
+ * For the joiner's confirmation, from the answer on: no person has a part in it. A guesser who falls silent, once the answer
+ * has told that the guess was wrong, is known for one while there still is a mailbox to count it.
+ */
+export const CONFIRMATION_LIFETIME_MS = 120_000
 /** After that nothing of a pairing is left anywhere. */
 export const PAIRING_LIFETIME_MS = 600_000
 
@@ -178,43 +184,43 @@ const end = (state: Live, outcome: CeremonyOutcome): StateOf<'ended'> => ({
 
 const fail = (state: Live, failure: PairingFailure): StateOf<'ended'> => end(state, { type: 'failed', failure })
 
-/** The keys of both, from this party's scalar and the other's share; undefined for a share that is none. */
+/** The keys of both, from this party's scalar and what the other sent; or why there are none. */
 function agree(
   { crypto }: CeremonyParts,
   state: Live,
-  { scalar, own, other }: { scalar: Uint8Array; own: Uint8Array; other: Uint8Array },
-) {
-  const sharedPoint = cpaceSharedPoint(scalar, other)
-  if (sharedPoint === undefined) return undefined
-  const mine = { share: own, associatedData: associatedDataOf(state.seat, state.part) }
-  const theirs = { share: other, associatedData: expectedFromOther(state) }
+  { scalar, share }: { readonly scalar: Uint8Array; readonly share: Uint8Array },
+  theirs: CpaceShare,
+): PairingFailure | { readonly confirmations: PairingKeys['confirmations']; readonly channel: Channel } {
+  const expected = associatedDataOf(otherSeat(state.seat), otherPart(state.part))
+  if (!equalBytes(theirs.associatedData, expected)) return 'same_part'
+  const sharedPoint = cpaceSharedPoint(scalar, theirs.share)
+  if (sharedPoint === undefined) return 'message_unreadable'
+  const mine = { share, associatedData: associatedDataOf(state.seat, state.part) }
   const shares =
     state.seat === 'initiator' ? { initiator: mine, responder: theirs } : { initiator: theirs, responder: mine }
   const { confirmations, sealing, check } = derivePairingKeys(crypto, state.mailboxId, sharedPoint, shares)
   return { confirmations, channel: { sealing, check, sealed: 0, opened: 0 } }
 }
 
-const expectedFromOther = ({ seat, part }: Live): Uint8Array => associatedDataOf(otherSeat(seat), otherPart(part))
-
 /** m1 → m2. */
 function answer(parts: CeremonyParts, state: StateOf<'offered'>, body: Uint8Array): CeremonyState {
   const opening = parseOpening(body)
   if (opening === undefined) return fail(state, 'message_unreadable')
   if (parts.nowMs - state.offeredAtMs > OFFER_LIFETIME_MS[opening.form]) return fail(state, 'offer_expired')
-  if (!equalBytes(opening.associatedData, expectedFromOther(state))) return fail(state, 'same_part')
   const secret = opening.form === 'qr' ? state.secret : encodeUtf8(state.digits)
   const scalar = cpaceScalar(parts.crypto)
-  const own = cpaceShare(generatorOf(state, secret), scalar)
-  const agreed = agree(parts, state, { scalar, own, other: opening.share })
-  if (agreed === undefined) return fail(state, 'message_unreadable')
+  const share = cpaceShare(generatorOf(state, secret), scalar)
+  const agreed = agree(parts, state, { scalar, share }, opening)
+  if (typeof agreed === 'string') return fail(state, agreed)
   const { confirmations, channel } = agreed
   const associatedData = associatedDataOf(state.seat, state.part)
-  const message = encodeAnswer({ share: own, associatedData, confirmation: confirmations.responder })
+  const message = encodeAnswer({ share, associatedData, confirmation: confirmations.responder })
   return {
     type: 'answered',
     ...commonOf(state),
     sent: [...state.sent, message],
     taken: state.taken + 1,
+    answeredAtMs: parts.nowMs,
     confirmation: confirmations.initiator,
     channel,
   }
@@ -224,16 +230,20 @@ function answer(parts: CeremonyParts, state: StateOf<'offered'>, body: Uint8Arra
 function confirm(parts: CeremonyParts, state: StateOf<'opened'>, body: Uint8Array): CeremonyState {
   const received = parseAnswer(body)
   if (received === undefined) return fail(state, 'message_unreadable')
-  if (!equalBytes(received.associatedData, expectedFromOther(state))) return fail(state, 'same_part')
-  const agreed = agree(parts, state, { scalar: state.scalar, own: state.share, other: received.share })
-  if (agreed === undefined) return fail(state, 'message_unreadable')
+  const agreed = agree(parts, state, state, received)
+  if (typeof agreed === 'string') return fail(state, agreed)
   const { confirmations, channel } = agreed
   if (!parts.crypto.isEqual(confirmations.responder, received.confirmation)) return fail(state, 'wrong_code')
   return confirmed({ ...commonOf(state), sent: [...state.sent, confirmations.initiator] }, channel)
 }
 
 /** m3. */
-function checkConfirmation({ crypto }: CeremonyParts, state: StateOf<'answered'>, body: Uint8Array): CeremonyState {
+function checkConfirmation(
+  { crypto, nowMs }: CeremonyParts,
+  state: StateOf<'answered'>,
+  body: Uint8Array,
+): CeremonyState {
+  if (nowMs - state.answeredAtMs > CONFIRMATION_LIFETIME_MS) return fail(state, 'not_confirmed')
   if (!crypto.isEqual(state.confirmation, body)) return fail(state, 'wrong_code')
   return confirmed(commonOf(state), state.channel)
 }
@@ -261,18 +271,25 @@ function seal(
   }
 }
 
-/** The other's next message, opened; undefined when it is not that. */
-function open({ crypto }: CeremonyParts, state: Live & { readonly channel: Channel }, sealed: Uint8Array) {
+/** The other's next message, opened and parsed, and the state's fields after it; or why it is not that. */
+function open<Message>(
+  { crypto }: CeremonyParts,
+  state: Live & { readonly channel: Channel },
+  sealed: Uint8Array,
+  parse: (body: Uint8Array) => Message | undefined,
+) {
   const { channel } = state
   const from = otherSeat(state.seat)
   const body = openMessage(crypto, channel.sealing[from], channel.opened, slotOf(from, state.taken), sealed)
-  if (body === undefined) return undefined
+  if (body === undefined) return 'message_altered'
+  const message = parse(body)
+  if (message === undefined) return 'message_unreadable'
   const after = {
     ...commonOf(state),
     taken: state.taken + 1,
     channel: { ...channel, opened: channel.opened + 1 },
   }
-  return { body, after }
+  return { body, message, after }
 }
 
 const invite = (
@@ -290,12 +307,11 @@ function readInvitation(
   state: StateOf<'awaiting_invitation'>,
   sealed: Uint8Array,
 ): CeremonyState {
-  const opened = open(parts, state, sealed)
-  if (opened === undefined) return fail(state, 'message_altered')
-  const invitation = parsePairingInvitation(opened.body)
-  if (invitation === undefined) return fail(state, 'message_unreadable')
-  if (!equalBytes(invitation.serverFingerprint, state.serverFingerprint)) return fail(state, 'wrong_server_key')
-  return { type: 'introducing', ...opened.after, invitation: opened.body }
+  const opened = open(parts, state, sealed, parsePairingInvitation)
+  if (typeof opened === 'string') return fail(state, opened)
+  const { message, body, after } = opened
+  if (!equalBytes(message.serverFingerprint, state.serverFingerprint)) return fail(state, 'wrong_server_key')
+  return { type: 'introducing', ...after, invitation: body }
 }
 
 const introduce = (
@@ -314,11 +330,9 @@ function readIntroduction(
   state: StateOf<'awaiting_introduction'>,
   sealed: Uint8Array,
 ): CeremonyState {
-  const opened = open(parts, state, sealed)
-  if (opened === undefined) return fail(state, 'message_altered')
-  const introduction = parsePairingIntroduction(opened.body)
-  if (introduction === undefined) return fail(state, 'message_unreadable')
-  const { record, proof } = introduction
+  const opened = open(parts, state, sealed, parsePairingIntroduction)
+  if (typeof opened === 'string') return fail(state, opened)
+  const { record, proof } = opened.message
   if (record.role !== 'member') return fail(state, 'role_refused')
   if (!provesKeys(parts.crypto, state.userId, record, proof)) return fail(state, 'keys_not_proved')
   return { type: 'deciding', ...opened.after, introduction: opened.body }
@@ -351,12 +365,10 @@ function finish(
 const withoutChannel = ({ channel: _, ...common }: ReturnType<typeof seal>): ReturnType<typeof commonOf> => common
 
 function readDone(parts: CeremonyParts, state: StateOf<'awaiting_done'>, sealed: Uint8Array): CeremonyState {
-  const opened = open(parts, state, sealed)
-  if (opened === undefined) return fail(state, 'message_altered')
-  const done = parseDone(opened.body)
-  if (done === undefined) return fail(state, 'message_unreadable')
-  if (done.type === 'declined') return end(state, { type: 'declined' })
-  const { seq, entryHash } = done
+  const opened = open(parts, state, sealed, parseDone)
+  if (typeof opened === 'string') return fail(state, opened)
+  if (opened.message.type === 'declined') return end(state, { type: 'declined' })
+  const { seq, entryHash } = opened.message
   return end(state, { type: 'admitted', invitation: state.invitation, seq, entryHash })
 }
 

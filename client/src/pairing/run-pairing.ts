@@ -6,7 +6,15 @@ import { formatDeviceFingerprint } from '../account/fingerprint.ts'
 import { SetupError } from '../account/setup-error.ts'
 import type { Clock } from '../clock.ts'
 import type { NewDevice } from '../link/link.ts'
-import { type CeremonyInput, type CeremonyNeed, needOf, OFFER_LIFETIME_MS, slotOf, stepCeremony } from './ceremony.ts'
+import {
+  type CeremonyInput,
+  type CeremonyNeed,
+  CONFIRMATION_LIFETIME_MS,
+  needOf,
+  OFFER_LIFETIME_MS,
+  slotOf,
+  stepCeremony,
+} from './ceremony.ts'
 import type { CeremonyOutcome, CeremonyState, PairingFailure } from './ceremony-state.ts'
 import type { PairingMailbox } from './mailbox.ts'
 import type { PairingIntroduction, PairingInvitation } from './messages.ts'
@@ -55,7 +63,9 @@ const FAILURES: Readonly<Record<PairingFailure, string>> = {
   wrong_code:
     'The two devices do not share one secret: the code was mistyped, the server showed them different keys, or somebody else took part. Nothing was let in, and this pairing is destroyed. Begin a new one.',
   same_part: 'Both devices belong to an account, or neither does. One that does and one that does not can be paired.',
-  offer_expired: 'Nobody joined in time. Begin a new pairing.',
+  offer_expired: 'No other device made itself known in time. Begin a new pairing.',
+  not_confirmed:
+    'A device joined and did not show in time that it knows the code: it was given a wrong one, or interrupted, or somebody else guessed. Nothing was let in, and this pairing is destroyed. Begin a new one.',
   wrong_digits:
     'Those are not the four digits of the device that asks: it may be another one than you mean. It was not let in, and this pairing is destroyed.',
   message_altered:
@@ -66,14 +76,30 @@ const FAILURES: Readonly<Record<PairingFailure, string>> = {
   keys_not_proved: 'The new device did not prove that its keys are its own. It was not let in.',
   role_refused: 'The new device asks for more than a member may. It was not let in.',
   expired: 'The pairing was not finished in time, and is gone. Begin a new one.',
+  unfinished:
+    'The time was over while the new device was being let in: it may be one of yours already. The list of your devices tells.',
   other_failed:
     'The other device ended this pairing because it failed: a wrong code, wrong digits, or somebody else took part. It is destroyed. Begin a new one.',
   other_ended: 'The pairing was ended from the other side. Begin a new one.',
-  given_up: 'Given up.',
 }
 
-/** All others destroy the mailbox, and the other device says so, too. */
-const ENDED_BY_OTHERS: ReadonlySet<PairingFailure> = new Set(['expired', 'other_failed', 'other_ended'])
+/** What the other device and the server are told; by the other failures they know already. */
+const ENDINGS: Readonly<Record<PairingFailure, 'failed' | 'ended' | undefined>> = {
+  wrong_code: 'failed',
+  same_part: 'failed',
+  offer_expired: 'ended',
+  not_confirmed: 'failed',
+  wrong_digits: 'failed',
+  message_altered: 'failed',
+  message_unreadable: 'failed',
+  wrong_server_key: 'failed',
+  keys_not_proved: 'failed',
+  role_refused: 'failed',
+  expired: 'ended',
+  unfinished: 'ended',
+  other_failed: undefined,
+  other_ended: undefined,
+}
 
 /** Rejects with a `SetupError`: `pairing_failed` for good, `aborted` and `server_unreachable` when it can go on. */
 export async function runPairing(parts: RunPairingParts, record: RecordAt<'running'>): Promise<PairingOutcome> {
@@ -105,29 +131,32 @@ export async function runPairing(parts: RunPairingParts, record: RecordAt<'runni
       state = step(await obtain(parts, mailbox, need, signal))
     }
   } catch (error) {
-    if (parts.signal?.aborted === true)
-      throw new SetupError('aborted', 'Interrupted. Pair again within its ten minutes to go on from here.', {
-        cause: error,
-      })
+    // It has failed for good, whoever interrupts it then.
+    if (error instanceof SetupError) throw error
+    if (parts.signal?.aborted === true) throw interrupted(error)
     if (!deadline.signal.aborted) throw error
-    await mailbox.end(state.type === 'answered' ? 'failed' : 'ended')
-    await keeper.forget()
-    const text = FAILURES[state.type === 'offered' ? 'offer_expired' : 'expired']
-    throw new SetupError('pairing_failed', text, { cause: error })
+    // What has ended here has not become anything else because the other could not be told.
+    return conclude(parts, mailbox, state.type === 'ended' ? state.outcome : lateOutcome(state), error)
   } finally {
     deadline.cancel()
   }
 }
 
+/** What is stored stays. */
+export const interrupted = (cause: unknown): SetupError =>
+  new SetupError('aborted', 'Interrupted. Pair again within its ten minutes to go on from here.', { cause })
+
 async function conclude(
   { keeper }: RunPairingParts,
   mailbox: PairingMailbox,
   outcome: CeremonyOutcome,
+  cause?: unknown,
 ): Promise<PairingOutcome> {
   if (outcome.type !== 'failed') return outcome
-  if (!ENDED_BY_OTHERS.has(outcome.failure)) await mailbox.end('failed')
+  const ending = ENDINGS[outcome.failure]
+  if (ending !== undefined) await mailbox.end(ending)
   await keeper.forget()
-  throw new SetupError('pairing_failed', FAILURES[outcome.failure])
+  throw new SetupError('pairing_failed', FAILURES[outcome.failure], { cause })
 }
 
 async function obtain(
@@ -174,9 +203,30 @@ export function describeNewDevice(crypto: Crypto, { record, name, platform }: Pa
   return { name, platform, deviceFingerprint: formatDeviceFingerprint(deviceIdOf(crypto, record)) }
 }
 
-/** An offer that nobody takes up ends before the pairing would. */
-const deadlineOf = ({ endsAtMs }: RecordAt<'running'>, state: CeremonyState): number =>
-  state.type === 'offered' ? Math.min(endsAtMs, state.offeredAtMs + OFFER_LIFETIME_MS.code) : endsAtMs
+/** An offer that nobody takes up, and an answer that nobody confirms, end before the pairing would. */
+function deadlineOf({ endsAtMs }: RecordAt<'running'>, state: CeremonyState): number {
+  switch (state.type) {
+    case 'offered':
+      return Math.min(endsAtMs, state.offeredAtMs + OFFER_LIFETIME_MS.code)
+    case 'answered':
+      return Math.min(endsAtMs, state.answeredAtMs + CONFIRMATION_LIFETIME_MS)
+    default:
+      return endsAtMs
+  }
+}
+
+function lateOutcome({ type }: CeremonyState): CeremonyOutcome {
+  switch (type) {
+    case 'offered':
+      return { type: 'failed', failure: 'offer_expired' }
+    case 'answered':
+      return { type: 'failed', failure: 'not_confirmed' }
+    case 'adding':
+      return { type: 'failed', failure: 'unfinished' }
+    default:
+      return { type: 'failed', failure: 'expired' }
+  }
+}
 
 const checkOf = (state: CeremonyState): string | undefined =>
   state.part === 'new' && 'channel' in state && state.type !== 'answered' ? state.channel.check : undefined

@@ -123,7 +123,7 @@ function readEpoch(reader: ByteReader): EpochStart | undefined {
     members.push({ deviceId, boxHash: reader.bytes(32) })
   }
   const prevBoxHash = reader.bytes(32)
-  return reader.hasFailed ? undefined : { n, commit, members, prevBoxHash }
+  return reader.hasFailed() ? undefined : { n, commit, members, prevBoxHash }
 }
 
 function readGenesis(reader: ByteReader): Operation | undefined {

@@ -46,7 +46,7 @@ export function parseClientHello(
   const failed = { ok: false, code: 'handshake_failed' } as const
   const reader = createByteReader(bytes)
   const version = reader.u8()
-  if (reader.hasFailed) return failed
+  if (reader.hasFailed()) return failed
   if (version !== PROTOCOL_VERSION) return { ok: false, code: 'version_unsupported' }
   const count = reader.u8()
   if (count > KNOWN_SUITES.length) return failed

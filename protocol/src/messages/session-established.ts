@@ -12,6 +12,7 @@ export const limits = z.strictObject({
   max_devices: u32,
   max_streams: u32,
   max_device_log_entries: u32,
+  max_user_bytes: counter,
   send_buffer_bytes: u32,
   device_events_per_s: u32,
   device_events_burst: u32,

@@ -17,9 +17,9 @@ export type ReceivedFrame =
 
 export interface SessionChannel {
   /** Rotations of the sending direction so far. */
-  readonly phase: number
+  phase(): number
   /** From `startRekey` (client) or a received rekey_init (server) until both directions have the new keys. */
-  readonly isRekeying: boolean
+  isRekeying(): boolean
   /** A frame of application data: the payload and 19 bytes. */
   seal(payload: Uint8Array): Uint8Array
   sealCloseNotify(): Uint8Array
@@ -137,12 +137,8 @@ export function createSessionChannel({ crypto, role, secrets }: SessionChannelPa
   }
 
   return {
-    get phase() {
-      return sending.phase()
-    },
-    get isRekeying() {
-      return rotation.type !== 'none'
-    },
+    phase: sending.phase,
+    isRekeying: () => rotation.type !== 'none',
     seal: (payload) => sending.seal('application', payload),
     sealCloseNotify: () => sending.seal('close_notify', NOTHING),
     sealRekeyHint: () => {

@@ -4,11 +4,11 @@
 import type { Crypto } from '../crypto.ts'
 import { deriveTrafficKeys, eraseSecrets } from '../handshake/key-schedule.ts'
 import {
-  encodeFrameHeader,
   FRAME_HEADER_BYTES,
   FRAME_KINDS,
   FRAME_OVERHEAD_BYTES,
   type FrameKind,
+  frameHeader,
   toFrameKind,
 } from './frame.ts'
 
@@ -27,36 +27,36 @@ export interface Direction {
   advance(trafficSecret: Uint8Array): void
 }
 
-// Where kind and payload of small frames are put together; a cipher has read them when it returns, so all
-// channels share it. Larger frames are rare enough for memory of their own.
+// Where kind and payload of small frames are put together, and the nonce; a cipher has read them when it returns, so all
+// channels share them. Larger frames are rare enough for memory of their own.
 const STAGING_BYTES = 4096
 const staging = new Uint8Array(STAGING_BYTES)
+const nonce = new Uint8Array(12)
+const nonceView = new DataView(nonce.buffer)
 
 /** Overwrites `trafficSecret`. */
 export function createDirection(crypto: Crypto, trafficSecret: Uint8Array): Direction {
-  const nonce = new Uint8Array(12)
-  const nonceView = new DataView(nonce.buffer)
   let phase = -1
   let seq = 0
   let header: Uint8Array
   let aead: ReturnType<Crypto['createAead']>
-  let iv: DataView
+  let iv: Uint8Array
 
   const advance = (secret: Uint8Array): void => {
     const keys = deriveTrafficKeys(crypto, secret)
     eraseSecrets(secret)
     aead = keys.aead
-    iv = new DataView(keys.iv.buffer, keys.iv.byteOffset, keys.iv.byteLength)
-    nonce.set(keys.iv)
+    iv = keys.iv
     seq = 0
     phase += 1
-    header = encodeFrameHeader(phase)
+    header = frameHeader(phase)
   }
 
-  /** iv XOR (0^4 ‖ u64 seq), in place: both ciphers have read the nonce when they return. */
+  /** iv XOR (0^4 ‖ u64 seq). */
   const nextNonce = (): Uint8Array => {
-    nonceView.setUint32(4, iv.getUint32(4) ^ Math.floor(seq / 2 ** 32))
-    nonceView.setUint32(8, iv.getUint32(8) ^ (seq >>> 0))
+    nonce.set(iv)
+    nonceView.setUint32(4, nonceView.getUint32(4) ^ Math.floor(seq / 2 ** 32))
+    nonceView.setUint32(8, nonceView.getUint32(8) ^ (seq >>> 0))
     seq += 1
     return nonce
   }

@@ -30,10 +30,12 @@ const KIND_BY_CODE: ReadonlyMap<number, FrameKind> = new Map([
 
 export const toFrameKind = (code: number): FrameKind | undefined => KIND_BY_CODE.get(code)
 
+/** All there are, shared by all directions: read, never written. */
+const HEADERS = Array.from({ length: 256 }, (_, phase) => Uint8Array.of(FRAME_VERSION, phase))
+
 /**
  * The header counts phases modulo 256, while both sides count them whole. That is no ambiguity: a phase is entered
  * only by a rotation that both sides made, each phase has keys of its own, and a receiver opens the current one only.
  */
-export function encodeFrameHeader(phase: number): Uint8Array {
-  return Uint8Array.of(FRAME_VERSION, phase % 256)
-}
+export const frameHeader = (phase: number): Uint8Array =>
+  HEADERS[phase % 256] ?? Uint8Array.of(FRAME_VERSION, phase % 256)

@@ -74,10 +74,20 @@ export async function craftEntry(draft: Draft): Promise<Uint8Array> {
   return encodeEntry(body, signature, proof ?? new Uint8Array(0))
 }
 
+const history = new WeakMap<DeviceLogState, readonly Uint8Array[]>()
+
 export function mustApply(state: DeviceLogState | undefined, entry: Uint8Array): DeviceLogState {
   const applied = applyEntry(crypto, state, entry)
   if (!applied.ok) throw new Error(`the entry was refused: ${applied.rule}`)
+  history.set(applied.state, [...entriesOf(state), entry])
   return applied.state
+}
+
+/** All that `mustApply` took on the way to a state. */
+export function entriesOf(state: DeviceLogState | undefined): readonly Uint8Array[] {
+  const entries = state === undefined ? [] : history.get(state)
+  if (entries === undefined) throw new Error('a state that was not made of entries')
+  return entries
 }
 
 export const genesisOf = (manager: TestDevice, recovery: TestDevice | undefined): Operation => ({

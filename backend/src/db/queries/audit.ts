@@ -50,11 +50,15 @@ interface HeadRow {
   readonly hash: Uint8Array | null
 }
 
+/** To the end of the transaction. Chains that begin alike share a lock, which costs a wait and nothing else. */
+async function lockChainOf(tx: Queryable, userId: Uint8Array): Promise<void> {
+  await tx.query(lockChain, [CHAIN_LOCKS, Buffer.from(userId).readInt32BE(0)])
+}
+
 /** Adds to a chain, inside a transaction. */
 export async function appendAudit(tx: Queryable, userId: Uint8Array, notes: readonly AuditNote[]): Promise<void> {
   if (notes.length === 0) return
-  // Chains that begin alike share a lock, which costs a wait and nothing else.
-  await tx.query(lockChain, [CHAIN_LOCKS, Buffer.from(userId).readInt32BE(0)])
+  await lockChainOf(tx, userId)
   const [row] = await tx.query<HeadRow>(readHead, [userId])
   if (row === undefined) throw new Error('the head of the audit log cannot be read')
   const head = row.hash === null ? EMPTY_CHAIN : { seq: row.seq, atMs: row.at_ms, hash: row.hash }
@@ -150,6 +154,9 @@ const prune: Statement = {
 
 /** Takes away at most `maxRecords` that are older than so many days, and says so in the server's chain. How many. */
 export async function pruneAudit(tx: Queryable, days: number, maxRecords: number): Promise<number> {
+  // One after another: of two at once the second would take what lies behind the first one's records, and leave a hole
+  // until the first commits, or for longer when it does not.
+  await lockChainOf(tx, SERVER_CHAIN)
   const count = (await tx.query(prune, [days, maxRecords])).length
   if (count > 0) await appendAudit(tx, SERVER_CHAIN, [{ kind: 'audit.prune', detail: { records: count, days } }])
   return count

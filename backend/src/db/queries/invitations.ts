@@ -43,12 +43,19 @@ export async function useInvitation(tx: Queryable, hash: Uint8Array): Promise<bo
 const deleteExpired: Statement = {
   name: 'delete_expired_invitations',
   text: `
+    with expired as (
+      select i.invitation_hash
+      from invitations as i
+      where i.expires_at <= now()
+      for update skip locked
+    )
     delete from invitations as i
-    where i.expires_at <= now()
+    using expired
+    where i.invitation_hash = expired.invitation_hash
     returning i.invitation_hash`,
 }
 
-/** Returns how many went. */
+/** Returns how many went. Those that another node is deleting, or a registration has used, are left to it. */
 export async function deleteExpiredInvitations(db: Queryable): Promise<number> {
   return (await db.query(deleteExpired, [])).length
 }

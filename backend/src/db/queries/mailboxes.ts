@@ -78,12 +78,19 @@ export async function readMailboxMessage(
 const deleteExpired: Statement = {
   name: 'delete_expired_mailboxes',
   text: `
+    with expired as (
+      select p.mailbox_id, p.slot
+      from pairings as p
+      where p.expires_at <= now()
+      for update skip locked
+    )
     delete from pairings as p
-    where p.expires_at <= now()
+    using expired
+    where p.mailbox_id = expired.mailbox_id and p.slot = expired.slot
     returning p.slot`,
 }
 
-/** Returns how many messages went. */
+/** Returns how many messages went. Those that another node is deleting are left to it. */
 export async function deleteExpiredMailboxes(db: Queryable): Promise<number> {
   return (await db.query(deleteExpired, [])).length
 }

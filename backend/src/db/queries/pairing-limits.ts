@@ -97,41 +97,66 @@ const returnAddress: Statement = {
   name: 'return_pairing_address_use',
   text: `
     update pairing_addresses as a
-    set used_at = a.used_at[1:cardinality(a.used_at) - 1]
+    set used_at = case
+      when $3 then a.used_at[2:]
+      else a.used_at[1:cardinality(a.used_at) - 1]
+    end
     where a.kind = $1 and a.address = $2
     returning a.address`,
 }
 
-/** Gives back the newest use: what it was taken for did not happen. */
-export async function returnUseOfAddress(db: Queryable, kind: AddressUse, address: string): Promise<void> {
-  await db.query(returnAddress, [kind, address])
+/**
+ * Gives one use back. The newest, when it was taken a moment ago for nothing; the oldest, when what it was taken for went
+ * well after all: those that stay are then never older than the uses they stand for, so no limit is passed by it.
+ */
+export async function returnUseOfAddress(
+  db: Queryable,
+  kind: AddressUse,
+  address: string,
+  which: 'newest' | 'oldest',
+): Promise<void> {
+  await db.query(returnAddress, [kind, address, which === 'oldest'])
 }
 
 const deleteOpenings: Statement = {
   name: 'delete_old_pairing_openings',
   text: `
-    delete from pairing_openings as o
-    where not exists (
-      select 1
-      from unnest(o.opened_at) as used (at)
-      where used.at > clock_timestamp() - interval '1 hour'
+    with old as (
+      select o.user_id
+      from pairing_openings as o
+      where not exists (
+        select 1
+        from unnest(o.opened_at) as used (at)
+        where used.at > clock_timestamp() - interval '1 hour'
+      )
+      for update skip locked
     )
+    delete from pairing_openings as o
+    using old
+    where o.user_id = old.user_id
     returning o.user_id`,
 }
 
 const deleteAddresses: Statement = {
   name: 'delete_old_pairing_addresses',
   text: `
-    delete from pairing_addresses as a
-    where not exists (
-      select 1
-      from unnest(a.used_at) as used (at)
-      where used.at > clock_timestamp() - interval '1 hour'
+    with old as (
+      select a.kind, a.address
+      from pairing_addresses as a
+      where not exists (
+        select 1
+        from unnest(a.used_at) as used (at)
+        where used.at > clock_timestamp() - interval '1 hour'
+      )
+      for update skip locked
     )
+    delete from pairing_addresses as a
+    using old
+    where a.kind = old.kind and a.address = old.address
     returning a.address`,
 }
 
-/** An hour is the longest window. */
+/** An hour is the longest window. What another node sweeps, or somebody uses at this moment, is left alone. */
 export async function deleteOldUses(db: Queryable): Promise<void> {
   await db.query(deleteOpenings, [])
   await db.query(deleteAddresses, [])

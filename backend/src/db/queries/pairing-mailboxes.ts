@@ -33,12 +33,18 @@ const insert: Statement = {
     returning nameplate`,
 }
 
-/** False when the mailbox id or the number is taken. */
+const findId: Statement = {
+  name: 'find_pairing_mailbox_id',
+  text: 'select p.mailbox_id from pairing_mailboxes as p where p.mailbox_id = $1',
+}
+
+/** A second statement says what was taken: the first may have waited for whom it does not see. */
 export async function insertMailbox(
   db: Queryable,
   { mailboxId, nameplate, displayerHash }: NewMailbox,
-): Promise<boolean> {
-  return (await db.query(insert, [mailboxId, nameplate, displayerHash])).length > 0
+): Promise<'inserted' | 'id_taken' | 'nameplate_taken'> {
+  if ((await db.query(insert, [mailboxId, nameplate, displayerHash])).length > 0) return 'inserted'
+  return (await db.query(findId, [mailboxId])).length > 0 ? 'id_taken' : 'nameplate_taken'
 }
 
 const count: Statement = {
@@ -128,28 +134,13 @@ export async function seatJoiner(
 const post: Statement = {
   name: 'post_pairing_message',
   text: `
-    with posted as (
-      insert into pairing_messages (mailbox_id, slot, body)
-      select p.mailbox_id, $2, $3
-      from pairing_mailboxes as p
-      where p.mailbox_id = $1 and p.ending is null and p.expires_at > now()
-      for share
-      on conflict (mailbox_id, slot) do nothing
-      returning slot
-    )
-    select
-      exists (select 1 from posted) as is_stored,
-      (select m.body from pairing_messages as m where m.mailbox_id = $1 and m.slot = $2) as before`,
-}
-
-/** The same message again is stored, too: its answer may have been lost. Once a mailbox has ended it takes none. */
-export async function postMessage(
-  db: Queryable,
-  { mailboxId, slot, body }: { readonly mailboxId: Uint8Array; readonly slot: number; readonly body: Uint8Array },
-): Promise<'stored' | 'taken'> {
-  const [row] = await db.query<{ is_stored: boolean; before: Uint8Array | null }>(post, [mailboxId, slot, body])
-  if (row?.is_stored === true) return 'stored'
-  return row?.before != null && Buffer.from(row.before).equals(body) ? 'stored' : 'taken'
+    insert into pairing_messages (mailbox_id, slot, body)
+    select p.mailbox_id, $2, $3
+    from pairing_mailboxes as p
+    where p.mailbox_id = $1 and p.ending is null and p.expires_at > now()
+    for share
+    on conflict (mailbox_id, slot) do nothing
+    returning slot`,
 }
 
 const read: Statement = {
@@ -163,6 +154,20 @@ const read: Statement = {
 export async function readMessage(db: Queryable, mailboxId: Uint8Array, slot: number): Promise<Uint8Array | undefined> {
   const [row] = await db.query<{ body: Uint8Array }>(read, [mailboxId, slot])
   return row?.body
+}
+
+/**
+ * `same`: this very message is there already, its answer may have been lost. `closed`: the mailbox has ended, and takes
+ * none. What is there is read by a second statement, which sees the message that the first has waited for.
+ */
+export async function postMessage(
+  db: Queryable,
+  { mailboxId, slot, body }: { readonly mailboxId: Uint8Array; readonly slot: number; readonly body: Uint8Array },
+): Promise<'stored' | 'same' | 'taken' | 'closed'> {
+  if ((await db.query(post, [mailboxId, slot, body])).length > 0) return 'stored'
+  const before = await readMessage(db, mailboxId, slot)
+  if (before === undefined) return 'closed'
+  return Buffer.from(before).equals(body) ? 'same' : 'taken'
 }
 
 const finish: Statement = {
@@ -189,12 +194,19 @@ export async function endMailbox(tx: Queryable, mailboxId: Uint8Array, ending: M
 const deleteExpired: Statement = {
   name: 'delete_expired_pairing_mailboxes',
   text: `
+    with expired as (
+      select p.mailbox_id
+      from pairing_mailboxes as p
+      where p.expires_at <= now()
+      for update skip locked
+    )
     delete from pairing_mailboxes as p
-    where p.expires_at <= now()
+    using expired
+    where p.mailbox_id = expired.mailbox_id
     returning p.ending`,
 }
 
-/** Returns how many went that nobody had ended. */
+/** Returns how many went that nobody had ended. Those that another node is deleting are left to it. */
 export async function deleteExpiredPairings(db: Queryable): Promise<number> {
   const rows = await db.query<{ ending: MailboxEnding | null }>(deleteExpired, [])
   return rows.filter(({ ending }) => ending === null).length

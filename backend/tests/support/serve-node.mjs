@@ -1,6 +1,6 @@
-// A node as a process of its own: node run-typescript.mjs serve-node.ts FLAGS, where FLAGS is JSON by variable.
+// A node as a process of its own, from what is built: node serve-node.mjs FLAGS, where FLAGS is JSON by variable.
 
-import { runServer } from '../../src/main.ts'
+import { runServer } from '@valise/backend'
 
 const flags = JSON.parse(process.argv[2] ?? '{}')
 const exitCode = await runServer({
