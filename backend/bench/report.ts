@@ -88,8 +88,7 @@ export function formatConnections(result: ConnectionsResult): string {
     ['handshakes a second of server CPU', whole(result.handshakesPerCpuSecond)],
     ['server CPU a handshake, µs', whole(result.cpuMsPerHandshake * 1000)],
     ['server CPU a resume without events, µs', whole(result.cpuMsPerResume * 1000)],
-    [`resident bytes an idle device (${whole(result.devices)} devices)`, whole(result.rssBytesPerDevice)],
-    ['  of these JavaScript heap and buffers', whole(result.heapBytesPerDevice)],
+    [`bytes of heap and buffers an idle device (${whole(result.devices)} devices)`, whole(result.heapBytesPerDevice)],
   ]
   return table(['connections', ''], rows)
 }

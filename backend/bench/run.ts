@@ -83,7 +83,7 @@ async function measure(options: Options, databaseUrl: string, postmaster: number
         const needed = loads.reduce((sum, load) => sum + load.users * options.runs, 0)
         await rehearse(server, sealing, await createUsers(server, REHEARSAL.users))
         const users = await createUsers(server, Math.max(needed, isConnecting ? IDLE_USERS : 0))
-        if (isConnecting) connections = await measureConnections(server, users)
+        if (isConnecting) connections = await measureConnections(server, users, () => startServer({ databaseUrl }))
         cases.push(...(await measureLoads(options, { loads, server, sealing, users, postmaster })))
       }
       try {

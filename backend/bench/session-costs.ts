@@ -13,16 +13,15 @@ export interface ConnectionsResult {
   readonly cpuMsPerHandshake: number
   readonly handshakesPerCpuSecond: number
   readonly cpuMsPerResume: number
-  /** Resident memory of the server after a garbage collection, with the devices less without, a device. */
-  readonly rssBytesPerDevice: number
-  /** JavaScript heap and buffers of the same. */
+  /** JavaScript heap and buffers of the server after a garbage collection, with the devices less without, a device. */
   readonly heapBytesPerDevice: number
 }
 
 const REQUESTS_AT_ONCE = 8
-/** Of all devices, after the first round: what is measured is code that V8 has compiled. */
-const WARM_UP_ROUNDS = 5
+/** Of all devices: what is measured is code that V8 has compiled. */
+const WARM_UP_ROUNDS = 6
 const MEASURED_ROUNDS = 5
+const REHEARSED_DEVICES = 100
 /** Connected throughout. When the last connection is gone, the next collection throws away the code compiled for them. */
 const STAYING_DEVICES = 8
 
@@ -31,21 +30,18 @@ interface Device {
   readonly keys: DeviceKeys
 }
 
+/** CPU time on `server`; memory on one that `startFresh` gives, whose heap nothing else has stretched. */
 export async function measureConnections(
   server: ServerProcess,
   users: readonly BenchUser[],
+  startFresh: () => Promise<ServerProcess>,
 ): Promise<ConnectionsResult> {
   const devices = users.flatMap((user): Device[] => [
     { user, keys: user.publisher },
     { user, keys: user.receiver },
   ])
-  // Memory the first time: later, a server holds them in what it has kept of earlier ones. CPU time when the code is
-  // compiled, and as in service: nobody asks for a collection of garbage, and some devices are always there.
-  const empty = await server.readUsage({ isCollected: true })
-  const firstPeers = await connectAll(server, devices)
-  await resumeAll(firstPeers)
-  const idle = await server.readUsage({ isCollected: true })
-  await closeAll(firstPeers)
+  const heapBytesPerDevice = await measureHeap(startFresh, devices)
+  // When the code is compiled, and as in service: nobody asks for a collection of garbage, some devices are always there.
   const staying = await connectAll(server, devices.slice(0, STAYING_DEVICES))
   const coming = devices.slice(STAYING_DEVICES)
   const rounds: Round[] = []
@@ -60,8 +56,24 @@ export async function measureConnections(
     cpuMsPerHandshake,
     handshakesPerCpuSecond: 1000 / cpuMsPerHandshake,
     cpuMsPerResume: median(rounds.map((round) => round.cpuMsPerResume)),
-    rssBytesPerDevice: (idle.rssBytes - empty.rssBytes) / devices.length,
-    heapBytesPerDevice: (idle.heapBytes - empty.heapBytes) / devices.length,
+    heapBytesPerDevice,
+  }
+}
+
+/** Resident memory says little about so few: the heap grows in steps of their size. `connections` measures it. */
+async function measureHeap(startFresh: () => Promise<ServerProcess>, devices: readonly Device[]): Promise<number> {
+  const server = await startFresh()
+  try {
+    // A rehearsal, so that code and pools are there before.
+    await closeAll(await connectAll(server, devices.slice(0, REHEARSED_DEVICES)))
+    const empty = await server.readUsage({ isCollected: true })
+    const peers = await connectAll(server, devices)
+    await resumeAll(peers)
+    const idle = await server.readUsage({ isCollected: true })
+    await closeAll(peers)
+    return (idle.heapBytes - empty.heapBytes) / devices.length
+  } finally {
+    await server.close()
   }
 }
 
