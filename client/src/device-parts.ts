@@ -21,6 +21,7 @@ import {
 } from './publish/publisher.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
+import { openServerTime, type ServerTime } from './server-time.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
 import { type LocalLog, openLocalLog } from './store/local-log.ts'
 import type { Store } from './store/store.ts'
@@ -37,6 +38,7 @@ export interface DeviceParts {
   readonly receiver: Receiver
   readonly checkpoints: Checkpoints
   readonly reader: EventReader
+  readonly serverTime: ServerTime
   /** As the newest session announced them. */
   readonly limits: { maxPayload: number }
 }
@@ -72,6 +74,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const voidEvents = await openVoidEvents({ store, book, log: localLog, onFailure: parts.onFailure })
   const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits })
   const chain = await openOwnChain({ store, crypto, identity })
+  const serverTime = await openServerTime({ store, clock })
 
   const refresh = async (upTo: number): Promise<void> => {
     const requests = parts.requests()
@@ -92,6 +95,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const publisher = createPublisher({
     crypto,
     clock,
+    serverTime,
     identity,
     outbox,
     chain,
@@ -138,6 +142,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     receiver,
     checkpoints,
     reader,
+    serverTime,
     limits,
   }
 }

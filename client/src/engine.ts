@@ -64,9 +64,9 @@ const MESSAGE_OVERHEAD_BYTES = 8192
 
 export function createEngine(parts: EngineParts): Engine {
   const { device, clock, log } = parts
-  const { book, epochKeys, publisher, receiver, localLog, identity } = device
+  const { book, epochKeys, publisher, receiver, localLog, identity, serverTime } = device
   const lane = createLane()
-  let current: { session: Session; requests: Requests; serverAheadMs: number } | undefined
+  let current: { session: Session; requests: Requests } | undefined
   let queuedBytes = 0
   let isWakeQueued = false
 
@@ -216,7 +216,7 @@ export function createEngine(parts: EngineParts): Engine {
       case 'error':
         return onError(session, message)
       case 'session_expiring':
-        return handover.before(message.expires_at - clock.now() - (current?.serverAheadMs ?? 0))
+        return handover.before(message.expires_at - serverTime.now())
       case 'presence':
         return parts.onPresence(message)
       case 'session_established':
@@ -266,8 +266,12 @@ export function createEngine(parts: EngineParts): Engine {
         onOverdue: () => session.abandon({ type: 'silent' }),
       })
       end()
-      current = { session, requests, serverAheadMs: message.server_time - clock.now() }
-      run(session, () => begin(session, requests, message))
+      current = { session, requests }
+      serverTime.note(message.server_time)
+      run(session, async () => {
+        await serverTime.save()
+        await begin(session, requests, message)
+      })
     },
     onMessage: (session, message, frameBytes) => {
       if (current?.session !== session) return

@@ -4,7 +4,7 @@
 import { toBase64Url } from '@valise/protocol'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { PAIRING_LIFETIME_MS } from '../src/pairing/ceremony.ts'
-import { createCodeDigits, formatQrOffer, parseOffer } from '../src/pairing/offer.ts'
+import { createCodeDigits, formatQrOffer, parseOffer, shortFingerprintOf } from '../src/pairing/offer.ts'
 import { encodePairingRecord, parsePairingRecord } from '../src/pairing/record.ts'
 import { createPairingScene, type PairingDevice, type PairingScene, SERVER } from './support/pairing-scene.ts'
 import { answerOf } from './support/pairing-server.ts'
@@ -36,6 +36,8 @@ describe('an offer', () => {
     const offer = { serverUrl: 'wss://host.test', mailboxId, secret, shortFingerprint, part: 'existing' as const }
     expect(formatQrOffer(offer)).toBe(url)
     expect(parseOffer(`  ${url}\n`)).toEqual({ form: 'qr', ...offer })
+    const fingerprint = Uint8Array.from({ length: 32 }, (_, i) => i)
+    expect(shortFingerprintOf(fingerprint)).toEqual(fingerprint.subarray(0, 16))
     const below = formatQrOffer({ ...offer, serverUrl: 'ws://host.test:80/valise', part: 'new' })
     expect(below).toBe(`http://host.test/valise/p#1.${parts.join('.')}.n`)
     expect(parseOffer(below)).toMatchObject({ serverUrl: 'ws://host.test/valise', part: 'new' })

@@ -12,7 +12,8 @@ import { type ExportedEvent, parseExportLine } from './export-lines.ts'
 
 export interface ImportParts {
   readonly client: Client
-  readonly clock: Clock
+  /** By which a lifetime has ended: the server's time, as far as it is known. */
+  readonly clock: Pick<Clock, 'now'>
   /** How far an import of this file has come, by the name it is stored under. */
   readonly positionName: string
   readonly done: number

@@ -58,7 +58,7 @@ export function createDataActions(parts: DataActionsParts): DataActions {
       const { client } = parts.require()
       const positionName = importPositionName(exportId)
       const done = await readPosition(store, positionName)
-      return importEvents({ client, clock, positionName, done, signal }, lines)
+      return importEvents({ client, clock: client.device.serverTime, positionName, done, signal }, lines)
     },
     deleteAccount: async (signal) => {
       const { client, account } = parts.require()

@@ -1,8 +1,8 @@
 // Turns what an application wants to publish into an item of the outbox, or says what is wrong with it.
 
 import { type Crypto, createEventId, encodeUtf8, MAX_TTL_S } from '@valise/protocol'
-import type { Clock } from '../clock.ts'
 import { encodeContent, MAX_CONTENT_TYPE_LENGTH } from '../sealing/content.ts'
+import type { ServerTime } from '../server-time.ts'
 import type { OutboxItem } from './outbox.ts'
 import { PublishError } from './publish-error.ts'
 import { isOwnStream } from './publisher.ts'
@@ -20,7 +20,7 @@ export interface Composition {
 
 export interface ComposeParts {
   readonly crypto: Pick<Crypto, 'randomBytes'>
-  readonly clock: Clock
+  readonly serverTime: Pick<ServerTime, 'now'>
   readonly maxPayload: number
 }
 
@@ -37,7 +37,7 @@ export function checkStreamName(streamName: string): void {
 
 /** Throws a `PublishError`. */
 export function composeItem(
-  { crypto, clock, maxPayload }: ComposeParts,
+  { crypto, serverTime, maxPayload }: ComposeParts,
   { streamName, type, body, ttlS, atMs }: Composition,
 ): OutboxItem {
   if (!Number.isInteger(ttlS) || ttlS < 0 || ttlS > MAX_TTL_S) {
@@ -51,7 +51,7 @@ export function composeItem(
   if (atMs !== undefined && !(Number.isSafeInteger(atMs) && atMs >= 0)) {
     throw new PublishError('bad_content', "A content's time is a whole number of milliseconds since 1970.")
   }
-  const now = clock.now()
+  const now = serverTime.now()
   const content = encodeContent({ type, atMs: atMs ?? now, body })
   if (content.length > maxPayload) {
     const room = Math.max(0, maxPayload - (content.length - body.length))

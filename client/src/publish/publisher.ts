@@ -6,6 +6,7 @@ import { type ErrorCode, type EventId, errorEntry, formatUuid, type Receipts, ty
 import type { LogBook } from '../account/log-book.ts'
 import { AlarmError } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
+import type { ServerTime } from '../server-time.ts'
 import type { LocalLog, LogEvent } from '../store/local-log.ts'
 import type { StoreOperation } from '../store/store.ts'
 import type { Outbox } from './outbox.ts'
@@ -58,6 +59,7 @@ export interface Publisher {
 
 export interface PublisherParts extends SealingParts {
   readonly clock: Clock
+  readonly serverTime: Pick<ServerTime, 'now'>
   readonly outbox: Outbox
   readonly chain: OwnChain
   readonly log: LocalLog
@@ -141,7 +143,8 @@ export function createPublisher(parts: PublisherParts): Publisher {
     const drafts: Draft[] = []
     const buried = new Set<SealedItem>()
     for (const item of later) {
-      const isBuried = repair.type === 'bury' && (item === first || hasOutlivedToo(repair.code, item, clock.now()))
+      const isBuried =
+        repair.type === 'bury' && (item === first || hasOutlivedToo(repair.code, item, parts.serverTime.now()))
       if (isBuried) buried.add(item)
       drafts.push(isBuried ? draftTombstone(parts, item, repair.code) : await redraft(parts, item))
     }

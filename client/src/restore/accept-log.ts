@@ -29,7 +29,7 @@ export interface AcceptLogParts {
 
 /** Rejects with a `SetupError` when the server cannot be asked, a `ClientStoppedError` for what it must not say. */
 export async function acceptLog(parts: AcceptLogParts): Promise<Rebased> {
-  const { crypto, identity, device, clock } = parts
+  const { crypto, identity, device } = parts
   const { deviceId } = identity
   const { seq, head } = device.book.require()
   const probe = await openLogProbe({ ...parts, log: { seq, head } })
@@ -38,7 +38,7 @@ export async function acceptLog(parts: AcceptLogParts): Promise<Rebased> {
     const through = await findCommonPoint({ crypto, log: device.localLog, ownDeviceId: deviceId, probe })
     return await rebaseLog(
       { ...parts, ownDeviceId: deviceId, epochKeys: device.epochKeys },
-      { through, logEpoch: probe.established.log_epoch, acceptedAtMs: clock.now() },
+      { through, logEpoch: probe.established.log_epoch, acceptedAtMs: probe.established.server_time },
     )
   } catch (error) {
     if (error instanceof AlarmError) throw new ClientStoppedError({ type: 'alarm', alarm: error.alarm })

@@ -50,6 +50,8 @@ export const storeKeys = {
   earlierPlace: (userSeq: number) => `earlier/${counter(userSeq)}`,
   /** That the server's log went backwards, until its user accepts the one that is there now. */
   lostLog: 'lost-log',
+  /** How far the server's clock was ahead of this device's, when they last spoke. */
+  serverAhead: 'server-ahead',
   /** When the last checkpoint was published, and events since. */
   checkpoint: 'checkpoint',
   /** What the device that let this one in had seen: to be compared once the log is read. */
