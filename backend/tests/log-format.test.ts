@@ -25,6 +25,23 @@ describe('a line for a person', () => {
     expect(lines[0]).toContain('inner')
   })
 
+  test('SEE-5: unless told otherwise, it is written only where standard error is a terminal', () => {
+    const before = process.stderr.isTTY
+    const showTerminal = (value: boolean) =>
+      Object.defineProperty(process.stderr, 'isTTY', { value, configurable: true, writable: true })
+    try {
+      const areJson = [true, false].map((isTerminal) => {
+        showTerminal(isTerminal)
+        const { lines, log } = collect({ format: 'auto' })
+        log.info({ event: 'app.start.end' }, 'It runs')
+        return lines[0]?.startsWith('{')
+      })
+      expect(areJson).toEqual([false, true])
+    } finally {
+      showTerminal(before)
+    }
+  })
+
   test('SEE-5: nothing in it moves the cursor, turns the text, or makes a line of its own', () => {
     const json = JSON.stringify({
       level: 'info',
