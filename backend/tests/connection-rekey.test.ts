@@ -30,6 +30,7 @@ function createPair() {
       },
       close: () => {},
       bufferedBytes: () => 0,
+      gatherTurn: () => {},
       progress: () => 0,
       isRead: () => true,
       noteDrained: () => {},

@@ -32,6 +32,7 @@ function createScene() {
       close: () => {},
       noteDrained: () => {},
       bufferedBytes: () => scene.bufferedBytes,
+      gatherTurn: () => {},
       progress: () => scene.progress,
       isRead: () => scene.isRead,
     },

@@ -64,6 +64,7 @@ export function hkdfExtract(crypto: Crypto, salt: Uint8Array, inputKey: Uint8Arr
 /** HKDF-Expand of RFC 5869 §2.3 with SHA-256; throws a RangeError above 255 blocks, as the RFC bounds it. */
 export function hkdfExpand(crypto: Crypto, key: Uint8Array, info: Uint8Array, length: number): Uint8Array {
   if (length > 255 * HASH_BYTES) throw new RangeError('HKDF-Expand yields at most 255 blocks')
+  if (length <= HASH_BYTES) return expandOneBlock(crypto, key, info, length)
   const out = new Uint8Array(length)
   // The block before, info and index side by side; the first block has none before it.
   const input = new Uint8Array(HASH_BYTES + info.length + 1)
@@ -80,6 +81,31 @@ export function hkdfExpand(crypto: Crypto, key: Uint8Array, info: Uint8Array, le
   return out
 }
 
+/** All but long keys: this is on the path of a handshake, twenty times. */
+function expandOneBlock(crypto: Crypto, key: Uint8Array, info: Uint8Array, length: number): Uint8Array {
+  const input = new Uint8Array(info.length + 1)
+  input.set(info)
+  input[info.length] = 1
+  const block = crypto.hmacSha256(key, input)
+  if (length === HASH_BYTES) return block
+  const out = block.slice(0, length)
+  block.fill(0)
+  return out
+}
+
+const PREFIX = 'valise '
+/** With PREFIX. They are constants of the code, so there are few. */
+const knownLabels = new Map<string, Uint8Array>()
+
+function encodeLabel(prefix: string, label: string): Uint8Array {
+  if (prefix !== PREFIX) return encodeUtf8(prefix + label)
+  const known = knownLabels.get(label)
+  if (known !== undefined) return known
+  const encoded = encodeUtf8(prefix + label)
+  knownLabels.set(label, encoded)
+  return encoded
+}
+
 /** HKDF-Expand-Label of RFC 8446 §7.1; the prefix is a parameter so that TLS 1.3 traces test this function. */
 export function kdf(
   crypto: Crypto,
@@ -87,13 +113,13 @@ export function kdf(
   label: string,
   context: Uint8Array,
   length = HASH_BYTES,
-  prefix = 'valise ',
+  prefix = PREFIX,
 ): Uint8Array {
-  const fullLabel = encodeUtf8(prefix + label)
+  const fullLabel = encodeLabel(prefix, label)
   if (length > 0xffff || fullLabel.length > 0xff || context.length > 0xff) {
     throw new RangeError('a label or a context has at most 255 bytes, what is derived 65535')
   }
-  // u16 length | u8 and label | u8 and context, written at once: this is on the path of a handshake, twenty times.
+  // u16 length | u8 and label | u8 and context.
   const info = new Uint8Array(4 + fullLabel.length + context.length)
   info[0] = length >> 8
   info[1] = length

@@ -19,6 +19,8 @@ export interface PeerSocket {
   /** Text only for the frame that ends the handshake. */
   send(data: Uint8Array | string): void
   close(code: number, reason: string): void
+  /** What is sent from now until this turn of the event loop ends leaves in one write. */
+  gatherTurn(): void
   /** Bytes handed to `send` that the kernel has not taken. */
   bufferedBytes(): number
   /** Grows whenever the peer is seen to take bytes of a full buffer; never falls. */
@@ -140,7 +142,10 @@ export function createConnection(parts: ConnectionParts): Connection {
 
   return {
     greet: (message) => {
-      if (!isClosed) socket.send(encodeSessionEstablishedFrame(channel.seal(encodeMessage(message))))
+      if (isClosed) return
+      // The presence of the other devices follows at once.
+      socket.gatherTurn()
+      socket.send(encodeSessionEstablishedFrame(channel.seal(encodeMessage(message))))
     },
     receive: (frame) => {
       if (isClosed) return

@@ -32,6 +32,7 @@ export interface PeerSocketParts {
 const CLOSE_GRACE_MS = 5000
 
 export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): GatewaySocket {
+  const { transport } = parts
   const reasons = new Set<PauseReason>()
   let hasEnded = false
   /** Made for the few that ever fill their buffer. */
@@ -65,8 +66,12 @@ export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): Gat
       socket.send(data)
       // Who does not take his answers is asked nothing more: they would gather here without a bound.
       if (socket.bufferedAmount <= parts.sendBufferBytes) return
-      progress ??= createPeerProgress(parts.transport)
+      progress ??= createPeerProgress(transport)
       setPaused('send_buffer', true)
+    },
+    gatherTurn: () => {
+      transport.cork()
+      process.nextTick(() => transport.uncork())
     },
     close: (code, reason) => {
       noteClose(code)

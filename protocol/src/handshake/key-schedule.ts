@@ -127,7 +127,7 @@ export function deriveTrafficKeys(crypto: Crypto, trafficSecret: Uint8Array): Tr
   return { aead, iv: kdf(crypto, trafficSecret, 'iv', NOTHING, 12) }
 }
 
-/** Overwrites each with zeros. Copies inside the platform's own key objects live until they are collected. */
+/** Overwrites each with zeros. Copies inside an `Aead` live until they are collected. */
 export function eraseSecrets(...secrets: readonly Uint8Array[]): void {
   for (const secret of secrets) secret.fill(0)
 }
