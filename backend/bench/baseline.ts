@@ -5,32 +5,54 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 
 export interface BaselineResult {
-  readonly connections: number
+  readonly name: string
   readonly insertsPerSecond: number
   readonly p50Ms: number
   readonly p99Ms: number
 }
 
-const ROW_BYTES = 540
-const insert = { name: 'plain_insert', text: 'insert into plain_insert (id, wire) values ($1, $2)' }
+export const PLAIN_ROW_BYTES = 540
+export const PLAIN_INSERT = { name: 'plain_insert', text: 'insert into plain_insert (id, wire) values ($1, $2)' }
+
+/** An empty table for them. */
+export async function preparePlainInserts(databaseUrl: string): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl })
+  await client.connect()
+  try {
+    await client.query('create table if not exists plain_insert (id bigint primary key, wire bytea not null)')
+    await client.query('truncate plain_insert')
+  } finally {
+    await client.end()
+  }
+}
+
+export function toBaselineResult(name: string, latenciesMs: readonly number[], durationMs: number): BaselineResult {
+  const sorted = [...latenciesMs].sort((a, b) => a - b)
+  const percentile = (share: number): number => sorted[Math.floor(share * sorted.length)] ?? Number.NaN
+  return {
+    name,
+    insertsPerSecond: sorted.length / (durationMs / 1000),
+    p50Ms: percentile(0.5),
+    p99Ms: percentile(0.99),
+  }
+}
 
 export async function measureBaseline(
   databaseUrl: string,
   connections: number,
   measureMs: number,
 ): Promise<BaselineResult> {
+  await preparePlainInserts(databaseUrl)
   const clients = Array.from({ length: connections }, () => new pg.Client({ connectionString: databaseUrl }))
   await Promise.all(clients.map((client) => client.connect()))
   try {
-    await clients[0]?.query('create table if not exists plain_insert (id bigint primary key, wire bytea not null)')
-    await clients[0]?.query('truncate plain_insert')
-    const wire = randomBytes(ROW_BYTES)
+    const wire = randomBytes(PLAIN_ROW_BYTES)
     const latenciesMs: number[] = []
     let lastId = 0
     const insertFor = async (client: pg.Client, durationMs: number): Promise<void> => {
       const endAtMs = performance.now() + durationMs
       for (let startedAtMs = performance.now(); startedAtMs < endAtMs; startedAtMs = performance.now()) {
-        await client.query({ ...insert, values: [++lastId, wire] })
+        await client.query({ ...PLAIN_INSERT, values: [++lastId, wire] })
         latenciesMs.push(performance.now() - startedAtMs)
       }
     }
@@ -38,15 +60,12 @@ export async function measureBaseline(
     latenciesMs.length = 0
     const startedAtMs = performance.now()
     await Promise.all(clients.map((client) => insertFor(client, measureMs)))
-    const seconds = (performance.now() - startedAtMs) / 1000
-    const sorted = latenciesMs.sort((a, b) => a - b)
-    const percentile = (share: number): number => sorted[Math.floor(share * sorted.length)] ?? Number.NaN
-    return {
-      connections,
-      insertsPerSecond: sorted.length / seconds,
-      p50Ms: percentile(0.5),
-      p99Ms: percentile(0.99),
-    }
+    const durationMs = performance.now() - startedAtMs
+    return toBaselineResult(
+      `plain inserts, ${connections === 1 ? 'one connection' : `${connections} connections`}`,
+      latenciesMs,
+      durationMs,
+    )
   } finally {
     await Promise.all(clients.map((client) => client.end()))
   }

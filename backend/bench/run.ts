@@ -8,6 +8,7 @@ import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
+import { measureBareRelay } from './bare-relay.ts'
 import { type BaselineResult, measureBaseline } from './baseline.ts'
 import { LOAD_CASES, type LoadCase, REHEARSAL, rehearse, runCase } from './cases.ts'
 import { findPostmaster } from './cpu.ts'
@@ -66,6 +67,7 @@ async function measure(options: Options, databaseUrl: string, postmaster: number
     for (const connections of BASELINE_CONNECTIONS) {
       baselines.push(await measureBaseline(databaseUrl, connections, BASELINE_MS))
     }
+    baselines.push(await measureBareRelay(databaseUrl, BASELINE_MS))
   }
   const sealing = createSealing()
   const cases: MeasuredCase[] = []
