@@ -2,7 +2,6 @@
 // into appendRuns, no sockets; prints events a second and the time of a batch by its size, for PostgreSQL and for the
 // embedded database in a folder. What it writes is removed at the end.
 
-import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,25 +10,13 @@ import { parseArgs } from 'node:util'
 import { runMigrations } from '../src/db/migrate.ts'
 import { openPglite } from '../src/db/pglite.ts'
 import { type Database, openPostgres } from '../src/db/postgres.ts'
-import { insertGenesis } from '../src/db/queries/device-log.ts'
-import { type AppendRun, appendRuns } from '../src/db/queries/events.ts'
+import { appendRuns } from '../src/db/queries/events.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
 import { createTestDatabase } from '../tests/support/database.ts'
+import { addDevice, makeBatch } from './append-batches.ts'
 
-/** A sealed event with 256 bytes of content: header, padded ciphertext, signature. */
-const WIRE_BYTES = 540
 const BATCH_SIZES = [1, 10, 25, 100, 250, 500]
-const ZERO_HASH = new Uint8Array(32)
-const wire = randomBytes(WIRE_BYTES)
-
-interface Device {
-  readonly userId: Uint8Array
-  readonly deviceId: Uint8Array
-  readonly streamId: Uint8Array
-  nextSeq: number
-  chain: Uint8Array
-}
 
 const { values: flags } = parseArgs({
   options: {
@@ -90,53 +77,4 @@ async function measure(target: Database, batchSize: number): Promise<Record<stri
     'batch p99 ms': Number((durations[Math.floor(durations.length * 0.99)] ?? 0).toFixed(2)),
     'client CPU µs an event': Number(((cpu.user + cpu.system) / events).toFixed(1)),
   }
-}
-
-function makeBatch(devices: readonly Device[], batchSize: number, turn: number): AppendRun[] {
-  const runCount = Math.min(batchSize, devices.length)
-  return Array.from({ length: runCount }, (_, i) => {
-    const device = devices[(turn * runCount + i) % devices.length]
-    if (device === undefined) throw new Error('no device')
-    const count = Math.floor(batchSize / runCount) + (i < batchSize % runCount ? 1 : 0)
-    const run = { ...device, firstSeq: device.nextSeq, chainPrev: device.chain }
-    const random = randomBytes(count * (16 + 32 + 32))
-    const events = Array.from({ length: count }, (_, j) => ({
-      streamId: device.streamId,
-      eventId: random.subarray(80 * j, 80 * j + 16),
-      logSeq: 0,
-      ttlS: 0,
-      leaf: random.subarray(80 * j + 16, 80 * j + 48),
-      chain: random.subarray(80 * j + 48, 80 * j + 80),
-      wire,
-    }))
-    device.nextSeq += count
-    device.chain = events.at(-1)?.chain ?? device.chain
-    return { ...run, events }
-  })
-}
-
-async function addDevice(target: Database): Promise<Device> {
-  const device = {
-    userId: randomBytes(32),
-    deviceId: randomBytes(16),
-    streamId: randomBytes(16),
-    nextSeq: 1,
-    chain: randomBytes(32),
-  }
-  await target.transaction({ name: 'bench' }, (tx) =>
-    insertGenesis(tx, {
-      userId: device.userId,
-      seq: 0,
-      prevHead: ZERO_HASH,
-      head: randomBytes(32),
-      entry: randomBytes(64),
-      added: [{ deviceId: device.deviceId, edPub: randomBytes(32), role: 2, chain: device.chain }],
-      revoked: [],
-      roles: [],
-      epoch: { n: 1, prevBox: null },
-      boxes: [],
-      isClosed: false,
-    }),
-  )
-  return device
 }

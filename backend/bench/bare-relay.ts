@@ -1,6 +1,6 @@
-// The way of an event of 1 × 1 with nothing on it but its hops: a process that inserts what it reads from one socket as
-// one plain row and then writes it to another, over TCP, nothing sealed, checked or counted. What a relay that waits for
-// its commit cannot do without on this machine.
+// The way of an event of 1 × 1 with nothing on it but its hops and its commit: a process that reads from one socket, stores
+// one plain row or one event, and then writes to another socket, over TCP; nothing sealed, opened, limited or fanned out.
+// What a relay that waits for its commit cannot do without on this machine.
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,9 +22,13 @@ async function open(port: number): Promise<Socket> {
   return socket
 }
 
-export async function measureBareRelay(databaseUrl: string, measureMs: number): Promise<BaselineResult> {
+export async function measureBareRelay(
+  databaseUrl: string,
+  stored: 'insert' | 'append',
+  measureMs: number,
+): Promise<BaselineResult> {
   await preparePlainInserts(databaseUrl)
-  const child = fork(fileURLToPath(new URL('./bare-relay-process.js', import.meta.url)), {
+  const child = fork(fileURLToPath(new URL('./bare-relay-process.js', import.meta.url)), [stored], {
     env: { ...process.env, DATABASE_URL: databaseUrl },
   })
   const ended = once(child, 'exit')
@@ -53,7 +57,7 @@ export async function measureBareRelay(databaseUrl: string, measureMs: number): 
     await relayFor(measureMs / 4)
     const startedAtMs = performance.now()
     const latenciesMs = await relayFor(measureMs)
-    return toBaselineResult('a bare relay, one insert each', latenciesMs, performance.now() - startedAtMs)
+    return toBaselineResult(`a bare relay, one ${stored} each`, latenciesMs, performance.now() - startedAtMs)
   } finally {
     for (const socket of sockets) socket.destroy()
     child.kill()

@@ -80,7 +80,7 @@ export function formatBaselines(baselines: readonly BaselineResult[]): string {
     milliseconds(p50Ms),
     milliseconds(p99Ms),
   ])
-  return table(['without our code', 'inserts/s', 'p50 ms', 'p99 ms'], rows)
+  return table(['beside it', 'a second', 'p50 ms', 'p99 ms'], rows)
 }
 
 export function formatConnections(result: ConnectionsResult): string {

@@ -67,7 +67,9 @@ async function measure(options: Options, databaseUrl: string, postmaster: number
     for (const connections of BASELINE_CONNECTIONS) {
       baselines.push(await measureBaseline(databaseUrl, connections, BASELINE_MS))
     }
-    baselines.push(await measureBareRelay(databaseUrl, BASELINE_MS))
+    for (const stored of ['insert', 'append'] as const) {
+      baselines.push(await measureBareRelay(databaseUrl, stored, BASELINE_MS))
+    }
   }
   const sealing = createSealing()
   const cases: MeasuredCase[] = []
