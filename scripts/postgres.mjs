@@ -14,6 +14,7 @@ import {
   startSupervised,
 } from './provision.mjs'
 import { onSmallDisk } from './small-disk.mjs'
+import { moveWalToSmallDisk, smallWalSettings } from './small-wal.mjs'
 
 const oldestVersion = 15
 const debianFolder = '/usr/lib/postgresql'
@@ -44,9 +45,18 @@ export async function providePostgres(givenUrl) {
  * Always a private server, of this machine's programs: { url, close, smallFolder }, where `smallFolder` is a disk of so
  * many bytes for a tablespace, seen by the server alone. The rest of its data lies on the disk of everybody.
  */
-export async function providePostgresWithSmallDisk(bytes) {
+export const providePostgresWithSmallDisk = (bytes) => provideWithSmallDisk({ bytes })
+
+/**
+ * As above, but the small disk holds the write-ahead log, in segments of 1 MiB. { url, close, smallFolder, makeRoom }:
+ * PostgreSQL ends when it finds no room for its log, and stays away until `makeRoom` removes `ballast` from the disk and
+ * starts it again, as an operator would.
+ */
+export const providePostgresWithSmallWalDisk = (bytes) => provideWithSmallDisk({ bytes, isForWal: true })
+
+async function provideWithSmallDisk(smallDisk) {
   const tried = []
-  const started = await startFromMachine(tried, bytes)
+  const started = await startFromMachine(tried, smallDisk)
   if (started) return started
   throw new Error(`no PostgreSQL with a small disk. Tried:\n${tried.map((line) => `  ${line}`).join('\n')}`)
 }
@@ -59,7 +69,7 @@ async function useGiven(url) {
   return { url, close: async () => {} }
 }
 
-async function startFromMachine(tried, smallDiskBytes) {
+async function startFromMachine(tried, smallDisk) {
   const folder = binaryFolders().find((candidate) => versionOf(candidate) >= oldestVersion)
   if (!folder) {
     tried.push(
@@ -68,7 +78,7 @@ async function startFromMachine(tried, smallDiskBytes) {
     return undefined
   }
   try {
-    return await startFrom(folder, smallDiskBytes)
+    return await startFrom(folder, smallDisk)
   } catch (error) {
     tried.push(`this machine, ${folder}: ${error.message}`)
     return undefined
@@ -91,18 +101,18 @@ function versionOf(folder) {
   return Number(/\) (\d+)/.exec(output)?.[1] ?? 0)
 }
 
-async function startFrom(binaries, smallDiskBytes) {
+async function startFrom(binaries, smallDisk) {
   const identity = isRoot ? unprivilegedIdentity() : undefined
   const folder = makeFolder('postgres', identity)
   try {
-    return await startIn(folder, { binaries, identity, smallDiskBytes })
+    return await startIn(folder, { binaries, identity, smallDisk })
   } catch (error) {
     rmSync(folder, { recursive: true, force: true })
     throw error
   }
 }
 
-async function startIn(folder, { binaries, identity, smallDiskBytes }) {
+async function startIn(folder, { binaries, identity, smallDisk }) {
   const data = join(folder, 'data')
   const passwordFile = join(folder, 'password')
   const password = randomBytes(12).toString('hex')
@@ -110,11 +120,9 @@ async function startIn(folder, { binaries, identity, smallDiskBytes }) {
   const env = { PATH: process.env['PATH'], HOME: folder, LC_ALL: 'C', TZ: 'UTC' }
 
   // The cluster's first files need no sync: losing them loses nothing. The server's own commits do sync.
-  const init = capture(
-    join(binaries, 'initdb'),
-    ['-D', data, '-U', 'valise', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--no-sync'],
-    { cwd: folder, env, ...identity },
-  )
+  const initFlags = ['-U', 'valise', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--no-sync']
+  if (smallDisk?.isForWal) initFlags.push('--wal-segsize=1')
+  const init = capture(join(binaries, 'initdb'), ['-D', data, ...initFlags], { cwd: folder, env, ...identity })
   if (init.exitCode !== 0) throw new Error(`initdb failed: ${init.output.trim()}`)
 
   const port = await findFreePort()
@@ -125,16 +133,19 @@ async function startIn(folder, { binaries, identity, smallDiskBytes }) {
     port: String(port),
     unix_socket_directories: socketFolder,
     ...settings,
+    ...(smallDisk?.isForWal ? smallWalSettings : {}),
   }
   const program = {
     command: join(binaries, 'postgres'),
     args: ['-D', data, ...Object.entries(options).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
   }
-  const smallFolder = smallDiskBytes === undefined ? undefined : makeInside(folder, 'small', identity)
+  const smallFolder = smallDisk === undefined ? undefined : makeInside(folder, 'small', identity)
+  const wal = smallDisk?.isForWal ? moveWalToSmallDisk({ ...program, data, folder, smallFolder }) : undefined
+  const started = wal?.program ?? program
   const server = await startSupervised({
     ...(smallFolder === undefined
-      ? { ...program, ...identity }
-      : onSmallDisk({ ...program, folder: smallFolder, bytes: smallDiskBytes, identity })),
+      ? { ...started, ...identity }
+      : onSmallDisk({ ...started, folder: smallFolder, bytes: smallDisk.bytes, identity })),
     env,
     folder,
     stopSignal: 'SIGQUIT', // at once: the data goes with it
@@ -142,7 +153,7 @@ async function startIn(folder, { binaries, identity, smallDiskBytes }) {
   })
   const url = `postgres://valise:${password}@127.0.0.1:${port}/postgres`
   const socketUrl = socketFolder && `${url}?host=${encodeURIComponent(socketFolder)}`
-  return { url, socketUrl, close: server.close, smallFolder }
+  return { url, socketUrl, close: server.close, smallFolder, makeRoom: wal?.makeRoom }
 }
 
 function makeInside(folder, name, identity) {

@@ -12,6 +12,9 @@ const integer = (min: number, max: number, unit: string) =>
     .transform(Number)
     .pipe(z.int().min(min, `expected at least ${min} ${unit}`).max(max, `expected at most ${max} ${unit}`))
 
+const PORT_FORM = 'expected a port from 0 to 65535'
+const port = z.string().regex(/^\d+$/, PORT_FORM).transform(Number).pipe(z.int().max(65_535, PORT_FORM))
+
 const url = (protocols: readonly string[]) =>
   z
     .string()
@@ -48,13 +51,13 @@ const MIN_USER_BYTES = 1024 * 1024
 export const VARIABLES = {
   HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the public port binds to' },
   PORT: {
-    schema: integer(0, 65_535, 'port'),
+    schema: port,
     fallback: '8787',
     meaning: 'Public port: WebSocket, mailbox, /.well-known/valise',
   },
   ADMIN_HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the admin port binds to' },
   ADMIN_PORT: {
-    schema: integer(0, 65_535, 'port'),
+    schema: port,
     fallback: '8788',
     meaning: 'Admin port: status page, /live, /ready, /metrics',
   },

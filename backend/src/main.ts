@@ -3,7 +3,8 @@
 
 import { toBase64Url } from '@valise/protocol'
 import { startApp } from './app.ts'
-import { ConfigError, parseConfig, type RawConfig } from './config.ts'
+import { type Config, ConfigError, parseConfig, type RawConfig } from './config.ts'
+import { describeUnstarted } from './unstarted.ts'
 
 export interface ProcessParts {
   readonly flags: RawConfig
@@ -15,13 +16,13 @@ export interface ProcessParts {
 
 /** Runs until SIGINT or SIGTERM; a second signal ends at once. Resolves to the exit code. */
 export async function runServer({ flags, print, printError, isJson }: ProcessParts): Promise<number> {
-  let config: ReturnType<typeof parseConfig>
+  let config: Config | undefined
   let app: Awaited<ReturnType<typeof startApp>>
   try {
     config = parseConfig(flags)
     app = await startApp(config)
   } catch (error) {
-    printError(`The server did not start: ${describe(error)}`)
+    printError(`The server did not start: ${describeUnstarted(error, config)}`)
     return error instanceof ConfigError ? 2 : 1
   }
   // Before anything is printed: whoever waits for the greeting may signal at once.
@@ -102,12 +103,4 @@ function watchSignals() {
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
   return { first, later }
-}
-
-function describe(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown error'
-  const code = 'code' in error ? error.code : undefined
-  if (code === 'EADDRINUSE') return 'the port is in use by another program; choose one with --port and --admin-port'
-  if (code === 'EACCES') return 'not allowed to use that port or folder; choose another with --port or --data'
-  return error.message
 }

@@ -71,6 +71,21 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     ])
   })
 
+  test('LOG-2: a batch of devices, streams and users is one statement: one transaction, one round trip', async () => {
+    const [first, second, third] = [await addDevice(opened.db), await addDevice(opened.db), await addDevice(opened.db)]
+    const runs = [first, second, third].map((device) =>
+      continueRun(
+        device,
+        [id(), id()].flatMap((streamId) => makeEvents(3, { streamId })),
+      ),
+    )
+    const before = await opened.metrics.read('database_queries_total')
+    expect(statuses(await append(...runs))).toEqual(Array(18).fill('stored'))
+    expect(await opened.metrics.read('database_queries_total')).toBe(before + 1)
+    expect(statuses(await append(continueRun(first, makeEvents(2))))).toEqual(['stored', 'stored'])
+    expect(await opened.metrics.read('database_queries_total')).toBe(before + 2)
+  })
+
   test('ORD-3, ORD-4: devices of one user in one batch share user_seq and stream_seq in the order of the runs', async () => {
     const { devices } = await addUser(opened.db, 3)
     const verdicts = await append(...devices.map((device) => continueRun(device, makeEvents(2))))

@@ -202,6 +202,41 @@ describe('what PostgreSQL must be set to', () => {
     await opened.close()
   })
 
+  /** A server whose settings are told otherwise: a function of its own goes before PostgreSQL's. */
+  const withTold = async (setting: string, value: string, use: (url: string) => Promise<void>): Promise<void> => {
+    const database = await createTestDatabase()
+    const client = new pg.Client({ connectionString: database.url })
+    await client.connect()
+    await client.query(`
+      create schema told;
+      create function told.current_setting(name text) returns text language sql as $$
+        select case name when '${setting}' then '${value}' else pg_catalog.current_setting(name) end
+      $$`)
+    await client.end()
+    const url = new URL(database.url)
+    url.searchParams.set('options', '-c search_path=told,pg_catalog,public')
+    await use(url.href)
+    await database.drop()
+  }
+
+  test('P3: a version that is too old is refused, with the one that is needed', () =>
+    withTold('server_version_num', '140019', async (url) => {
+      const opening = openPostgres({ ...createCapturedParts().parts, url, poolSize: 1 })
+      await expect(opening).rejects.toThrow('PostgreSQL 14 is too old: version 15 or newer is needed')
+      await expect(opening).rejects.toHaveProperty('name', 'DatabaseRefusedError')
+    }))
+
+  test.each(['fsync', 'full_page_writes'])('P3: %s off is warned of, with what it costs', (setting) =>
+    withTold(setting, 'off', async (url) => {
+      const { logged, parts } = createCapturedParts()
+      await (await openPostgres({ ...parts, url, poolSize: 1 })).close()
+      const lines = logged.map((line) => JSON.parse(line))
+      expect(lines.filter(({ event }) => event === 'db.settings.weak')).toMatchObject([
+        { level: 'warn', setting, msg: expect.stringContaining(`${setting} off: a power cut can`) },
+      ])
+    }),
+  )
+
   test('P3: a database that is out of reach rejects the start instead of waiting for ever', async () => {
     const opening = openPostgres({
       ...createCapturedParts().parts,

@@ -59,6 +59,8 @@ const SETUP_HINTS: Readonly<Record<string, string>> = {
 
 const ACCOUNT_MISUSES: ReadonlySet<string> = new Set(['unknown_device', 'ambiguous_device'])
 
+const HOME_MISUSES: ReadonlySet<string> = new Set(['in_use', 'unusable'])
+
 const PUBLISH_MISUSES: ReadonlySet<string> = new Set(['bad_stream_name', 'bad_ttl'])
 
 export function describeFailure(error: unknown): Failure {
@@ -78,8 +80,11 @@ export function describeFailure(error: unknown): Failure {
     return { exitCode: EXIT.interrupted, code: 'aborted', text: 'Given up.' }
   }
   if (error instanceof DeviceHomeError) {
-    const exitCode = error.code === 'in_use' ? EXIT.misuse : EXIT.failure
-    return { exitCode, code: error.code, text: error.message }
+    const { code, message } = error
+    const exitCode = HOME_MISUSES.has(code) ? EXIT.misuse : EXIT.failure
+    const hint =
+      code === 'unusable' ? ' Expected --home with a folder of your own, or a place where you may make one.' : ''
+    return { exitCode, code, text: `${message}${hint}` }
   }
   if (error instanceof PublishError) {
     const exitCode = PUBLISH_MISUSES.has(error.code) ? EXIT.misuse : EXIT.failure

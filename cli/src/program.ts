@@ -68,13 +68,15 @@ export async function runProgram(args: readonly string[], parts: ProgramParts): 
     }
 
   const program = createProgram(run, output)
+  let told: unknown
   try {
     await program.parseAsync(args, { from: 'user' })
   } catch (error) {
+    told = error
     exitCode = error instanceof CommanderError ? tellCommandLine(error, output) : tellFailure(error, output)
   }
   await output.drained().catch((error: unknown) => {
-    exitCode = tellFailure(error, output)
+    if (error !== told) exitCode = tellFailure(error, output)
   })
   return exitCode
 }

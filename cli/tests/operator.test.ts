@@ -52,7 +52,9 @@ describe('doctor', () => {
 
   it('SEE-7: a value that cannot be used ends it at once', async () => {
     const ended = await doctor(['--port', 'high'])
-    expect(textsOf(ended, 'wrong')).toEqual([expect.stringContaining('PORT cannot be used: expected a whole number')])
+    expect(textsOf(ended, 'wrong')).toEqual([
+      expect.stringContaining('PORT cannot be used: expected a port from 0 to 65535'),
+    ])
     expect(ended.exitCode).toBe(1)
   })
 
@@ -137,7 +139,7 @@ describe('config', () => {
 
   it('SEE-6: a value that cannot be used is told, and is misuse', async () => {
     const ended = await runValise(['config', '--port', 'high'])
-    expect(ended.stderr).toContain('PORT: expected a whole number')
+    expect(ended.stderr).toContain('PORT: expected a port from 0 to 65535')
     expect(ended.exitCode).toBe(2)
   })
 })

@@ -67,6 +67,9 @@ describe('a file on its way from the laptop to the phone', () => {
       expect(verified).toMatchObject({ exitCode: 0, stderr: '' })
       expect(lastJson(verified.stdout)).toMatchObject({ sound: true, problems: [], devices: 3, device_log_entries: 2 })
     }
+    expect((await runValise(['verify'], { home: phone })).stdout.toString()).toMatch(
+      /^Sound\. Checked: 2 device-log entries of 3 devices \(a recovery phrase counts as one\), 1 key epoch, /,
+    )
   })
 })
 

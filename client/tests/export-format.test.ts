@@ -3,11 +3,12 @@
 
 import { createDecipheriv, createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { isSameId, leafHash, parseEvent, toHex } from '@valise/protocol'
+import { leafHash, parseEvent, toHex } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { createPair, publishAll } from './support/device-pair.ts'
 import { check, exportOf } from './support/export-of.ts'
+import { leaveOneBeyondCut } from './support/revoking.ts'
 import { text } from './support/test-device.ts'
 import { until } from './support/until.ts'
 
@@ -19,7 +20,8 @@ let parsed: Line[]
 
 /** With a line of every kind, and an event with every field in each of its forms. */
 beforeAll(async () => {
-  const { server, first, second } = await createPair()
+  const pair = await createPair()
+  const { server, first, second } = pair
   server.distort = (message) => {
     if (message.type !== 'events') return [message]
     const events = message.events.map((item) => {
@@ -36,15 +38,7 @@ beforeAll(async () => {
   await first.client.publish('notes', text('zwei\u2028 \u{1f4bc}'), { ttlS: 60, atMs: 5 })
   await first.client.flush()
   await until(() => first.client.cursor() === 3, 'everything to arrive')
-  // From here on the revoker is not told of what the other publishes.
-  for (const peer of server.peers) if (isSameId(peer.deviceId, first.identity.deviceId)) peer.isLive = false
-  await publishAll(second.client, ['void'])
-  await second.client.flush()
-  await first.client.revokeDevices({ deviceIds: [second.identity.deviceId], reason: 'lost' })
-  await first.restart()
-  first.client.start()
-  await until(() => first.client.cursor() === 4, 'the event beyond the cut')
-  await first.client.close()
+  await leaveOneBeyondCut(pair)
   lines = await exportOf(first)
   parsed = lines.map((line) => JSON.parse(line))
 })

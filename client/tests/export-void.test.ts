@@ -1,31 +1,24 @@
 // What a revoked device wrote beyond its cut, in an export and in an import of it.
 
-import { formatUuid, isSameId, parseEvent } from '@valise/protocol'
+import { formatUuid, parseEvent } from '@valise/protocol'
 import { beforeEach, expect, test } from 'vitest'
 import { importEvents, importPositionName } from '../src/export/import-events.ts'
 import { createPair, publishAll } from './support/device-pair.ts'
 import { check, each, exportOf } from './support/export-of.ts'
 import { createManualClock } from './support/manual-clock.ts'
+import { leaveOneBeyondCut } from './support/revoking.ts'
 import { createFirstDevice, take, toText } from './support/test-device.ts'
 import { createTestServer } from './support/test-server.ts'
-import { until } from './support/until.ts'
 
 /** Of an account with an event that counts, and one that does not. */
 let lines: string[]
 beforeEach(async () => {
-  const { server, first, second } = await createPair()
+  const pair = await createPair()
+  const { first, second } = pair
   for (const { client } of [first, second]) client.start()
   await publishAll(second.client, ['counts'])
   expect(await take(first.client, 'notes', 1)).toEqual(['counts'])
-  // From here on the revoker is not told of what the other publishes.
-  for (const peer of server.peers) if (isSameId(peer.deviceId, first.identity.deviceId)) peer.isLive = false
-  await publishAll(second.client, ['void'])
-  await second.client.flush()
-  await first.client.revokeDevices({ deviceIds: [second.identity.deviceId], reason: 'lost' })
-  await first.restart()
-  first.client.start()
-  await until(() => first.client.cursor() === 2, 'the event beyond the cut')
-  await first.client.close()
+  await leaveOneBeyondCut(pair)
   lines = await exportOf(first)
 })
 

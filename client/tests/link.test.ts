@@ -4,6 +4,7 @@ import { applyEntry, buildAdd, type DeviceRecord, findDevice, toHex } from '@val
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { SetupError } from '../src/account/setup-error.ts'
+import type { Clock } from '../src/clock.ts'
 import type { Http } from '../src/http.ts'
 import { type ApproveParts, approveRequest, askToJoin, type NewDevice } from '../src/link/link.ts'
 import { createMailbox, type Mailbox } from '../src/link/mailbox.ts'
@@ -23,6 +24,15 @@ import { type Account, authorOf, createAccount } from './support/sealed-account.
 const SERVER = new Uint8Array(32).fill(5)
 const OTHER_SERVER = new Uint8Array(32).fill(6)
 
+/** Every pause is over at once. */
+const hasty: Clock = {
+  now: () => 0,
+  after: (_, task) => {
+    const scheduled = setImmediate(task)
+    return () => clearImmediate(scheduled)
+  },
+}
+
 /** The server's side of mailboxes: a slot is written once, and a reader waits for it. */
 function createMailboxServer() {
   const bodyByUrl = new Map<string, Uint8Array>()
@@ -38,7 +48,7 @@ function createMailboxServer() {
     }
     const stored = bodyByUrl.get(key)
     if (stored !== undefined) return { status: 200, body: stored }
-    await written.next(signal)
+    if (!url.endsWith('?wait_s=5')) await written.next(signal)
     return { status: 404, body: new Uint8Array(0) }
   }
   return { http, bodyByUrl }
@@ -59,7 +69,7 @@ beforeEach(async () => {
 })
 
 const open = (from: LinkRequest = request): Mailbox =>
-  createMailbox({ crypto, http: server.http, httpUrl: 'http://s', request: from, signal })
+  createMailbox({ crypto, http: server.http, clock: hasty, httpUrl: 'http://s', request: from, signal })
 
 const join = (parts: { serverFingerprint?: Uint8Array; keys?: DeviceKeys; mailbox?: Mailbox } = {}) =>
   askToJoin({
@@ -68,6 +78,7 @@ const join = (parts: { serverFingerprint?: Uint8Array; keys?: DeviceKeys; mailbo
     name: 'phone',
     platform: 'linux',
     serverFingerprint: parts.serverFingerprint ?? SERVER,
+    onIntroduced: () => {},
     onInvited: async () => {},
   })
 
@@ -78,6 +89,7 @@ const approve = (parts: Partial<ApproveParts> = {}) =>
     userId: account.state.userId,
     serverFingerprint: SERVER,
     position: () => ({ seq: account.state.seq, head: account.state.head }),
+    onSilence: () => {},
     confirm: async () => true,
     add: async ({ record, proof }) => {
       const { boxHash } = await sealBoxForNewDevice(crypto, account.state, record, account.epoch.secret)
@@ -207,15 +219,49 @@ describe('a linking', () => {
     expect(await codeOf(open().take(0))).toBe('link_timeout')
   })
 
-  test('an unreachable server is tried a few times, then told', async () => {
+  test('a server that is away for a while, or has no time, is waited for; one that stays away is told', async () => {
+    const failing = [
+      () => Promise.reject(new Error('connection refused')),
+      async () => ({ status: 503, body: new Uint8Array(0) }),
+      async () => ({ status: 429, body: new Uint8Array(0) }),
+    ]
     let tries = 0
-    const http: Http = async () => {
-      tries += 1
-      throw new Error('connection refused')
-    }
-    const mailbox = createMailbox({ crypto, http, httpUrl: 'http://s', request, signal })
+    let failures = 40
+    const http: Http = (sent) => (tries++ < failures ? failing[tries % failing.length]!() : server.http(sent))
+    const mailbox = createMailbox({ crypto, http, clock: hasty, httpUrl: 'http://s', request, signal })
+    await open().post(0, Uint8Array.of(1, 2, 3))
+    expect(await mailbox.take(0)).toEqual(Uint8Array.of(1, 2, 3))
+    expect(tries).toBe(41)
+    tries = 0
+    failures = Number.POSITIVE_INFINITY
     expect(await codeOf(mailbox.take(0))).toBe('server_unreachable')
-    expect(tries).toBe(5)
+    expect(tries).toBe(60)
+  })
+
+  test('DEV-3: a message whose answer was lost counts as written, another one in its slot does not', async () => {
+    let isLost = true
+    const http: Http = async (sent) => {
+      const response = await server.http(sent)
+      if (!isLost) return response
+      isLost = false
+      throw new Error('connection reset')
+    }
+    const mailbox = createMailbox({ crypto, http, clock: hasty, httpUrl: 'http://s', request, signal })
+    await mailbox.post(0, Uint8Array.of(1))
+    expect(await codeOf(mailbox.post(0, Uint8Array.of(1)))).toBe('link_failed')
+    await open().post(2, Uint8Array.of(1))
+    isLost = true
+    expect(await codeOf(mailbox.post(2, Uint8Array.of(2)))).toBe('link_failed')
+  })
+
+  test('whoever approves is told once that nothing comes', async () => {
+    const told: string[] = []
+    const taking = open().take(0, () => told.push('silence'))
+    await open().post(2, Uint8Array.of(1))
+    await open().post(0, Uint8Array.of(7))
+    expect(await taking).toEqual(Uint8Array.of(7))
+    await open().take(0, () => told.push('never'))
+    expect(told).toEqual(['silence'])
   })
 })
 

@@ -1,9 +1,9 @@
 // Vectors of other people's making, against the very functions that seal boxes and contents: RFC 9180, X-Wing,
-// XChaCha20-Poly1305 (Wycheproof) and BIP39.
+// ChaCha20-Poly1305 and XChaCha20-Poly1305 (Wycheproof), and BIP39.
 
 import { KEM_X_WING, KEM_X25519 } from '@valise/protocol'
 import { describe, expect, test } from 'vitest'
-import { openContentBytes, sealContentBytes } from '../src/sealing/content-cipher.ts'
+import { openContentBytes, openSubkeyBytes, sealContentBytes } from '../src/sealing/content-cipher.ts'
 import { hpkeOpen, hpkeSeal, hpkeSuite, kemPublicKey } from '../src/sealing/hpke.ts'
 import { formatRecoveryPhrase, readRecoveryPhrase } from '../src/sealing/recovery.ts'
 import { bytesOf, readVectors } from './support/vectors.ts'
@@ -91,11 +91,25 @@ interface AeadTest {
   readonly result: 'valid' | 'invalid' | 'acceptable'
 }
 
+const readAeadTests = (name: string): AeadTest[] => {
+  const { testGroups } = readVectors(name) as { testGroups: { tests: AeadTest[] }[] }
+  return testGroups.flatMap((group) => group.tests)
+}
+
+describe('ChaCha20-Poly1305', () => {
+  const tests = readAeadTests('wycheproof_chacha20_poly1305.json')
+
+  test(`DEV-2: ${tests.length} vectors of Wycheproof`, () => {
+    expect(tests.length).toBeGreaterThan(300)
+    for (const { tcId, key, iv, aad, msg, ct, tag, result } of tests) {
+      const opened = openSubkeyBytes(bytesOf(key), bytesOf(iv), bytesOf(aad), bytesOf(ct + tag))
+      expect(opened, `test ${tcId}`).toEqual(result === 'valid' ? bytesOf(msg) : undefined)
+    }
+  })
+})
+
 describe('XChaCha20-Poly1305', () => {
-  const { testGroups } = readVectors('wycheproof_xchacha20_poly1305.json') as {
-    readonly testGroups: readonly { readonly tests: readonly AeadTest[] }[]
-  }
-  const tests = testGroups.flatMap((group) => group.tests)
+  const tests = readAeadTests('wycheproof_xchacha20_poly1305.json')
 
   test(`DEV-2: ${tests.length} vectors of Wycheproof`, () => {
     expect(tests.length).toBeGreaterThan(300)

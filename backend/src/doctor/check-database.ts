@@ -9,11 +9,11 @@ import { type MigrationState, readMigrationState } from '../db/migrate.ts'
 import { openPglite } from '../db/pglite.ts'
 import { type Database, openPostgres } from '../db/postgres.ts'
 import { readServerSettings, type ServerSettings } from '../db/queries/server-settings.ts'
-import { DatabaseRefusedError } from '../db/startup-checks.ts'
+import { describeUnopened, describeUnreachable } from '../db/unopened.ts'
 import { createLog } from '../telemetry/log.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { checkClock } from './check-clock.ts'
-import { codeOf, type Finding, findingsOf, messageOf } from './finding.ts'
+import { type Finding, findingsOf, messageOf } from './finding.ts'
 
 const findings = findingsOf('database')
 const { ok, note, wrong } = findings
@@ -58,7 +58,8 @@ async function checkPostgres(config: Config, url: string): Promise<Finding[]> {
   try {
     db = await openPostgres({ ...quietParts(), url, poolSize: 1 })
   } catch (error) {
-    return [describeRefusal(error)]
+    const { text, remedy } = describeUnopened(error) ?? describeUnreachable(messageOf(error))
+    return [wrong(text, remedy)]
   }
   try {
     const beforeMs = Date.now()
@@ -74,29 +75,6 @@ async function checkPostgres(config: Config, url: string): Promise<Finding[]> {
   } finally {
     await db.close()
   }
-}
-
-const REACH_REMEDY = 'see that PostgreSQL runs there, and that host and port of DATABASE_URL are right'
-/** By codes of sockets and of PostgreSQL. */
-const REFUSALS: Readonly<Record<string, readonly [text: string, remedy: string]>> = {
-  ECONNREFUSED: ['nothing listens at the address of DATABASE_URL', REACH_REMEDY],
-  ENOTFOUND: ['the host of DATABASE_URL is not known', REACH_REMEDY],
-  ETIMEDOUT: ['the host of DATABASE_URL does not answer', REACH_REMEDY],
-  '28P01': ['PostgreSQL refuses the password', 'set the right user and password in DATABASE_URL'],
-  '28000': ['PostgreSQL lets this user not in from here', 'add a line for it to pg_hba.conf'],
-  '3D000': ['the database does not exist', 'create it: createdb with the name that DATABASE_URL ends with'],
-  '53300': ['PostgreSQL has no connection left', 'raise max_connections, or lower VALISE_POOL_SIZE of the nodes'],
-}
-
-function describeRefusal(error: unknown): Finding {
-  if (error instanceof DatabaseRefusedError) {
-    return wrong(error.message, 'the server refuses to start on such a database; mend the setting first')
-  }
-  const [text, remedy] = REFUSALS[codeOf(error) ?? ''] ?? [
-    `PostgreSQL cannot be reached: ${messageOf(error)}`,
-    REACH_REMEDY,
-  ]
-  return wrong(text, remedy)
 }
 
 function describeSettings(settings: ServerSettings, { poolSize }: Config): Finding[] {

@@ -1,8 +1,8 @@
 // A proxy between one device and its node that passes on as many bytes from the node as the test says, so that the
 // node's kernel sees a reader who takes nothing, or a little.
 
-import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import { listenLocally, tie } from '../support/local-listener.ts'
 
 export interface HeldWay {
   /** `ws://…`, where the device connects. */
@@ -32,37 +32,22 @@ export async function startHeldWay(target: string): Promise<HeldWay> {
     ways.set(device, flow)
     device.pipe(node)
     node.on('readable', flow)
-    for (const [socket, other] of [
-      [device, node],
-      [node, device],
-    ] as const) {
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        ways.delete(device)
-        other.destroy()
-      })
-    }
+    tie(device, node)
+    device.on('close', () => ways.delete(device))
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  const listener = await listenLocally(server)
   const allow = (bytes: number): void => {
     allowedBytes = bytes
     for (const flow of ways.values()) flow()
   }
   return {
-    url: `ws://127.0.0.1:${address.port}`,
+    url: `ws://127.0.0.1:${listener.port}`,
     hold: () => allow(0),
     pass: (bytes) => allow(allowedBytes + bytes),
     get allowedBytes() {
       return allowedBytes
     },
     release: () => allow(Number.POSITIVE_INFINITY),
-    close: async () => {
-      for (const device of ways.keys()) device.destroy()
-      server.close()
-      await once(server, 'close')
-    },
+    close: listener.close,
   }
 }

@@ -1,8 +1,8 @@
 // A proxy in front of PostgreSQL: it passes everything on, refuses, or falls silent in one direction or in both, and
 // cuts what is open. What is held when it cuts is lost, as on a network.
 
-import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import { listenLocally, tie } from '../support/local-listener.ts'
 
 export interface DatabaseProxy {
   /** The database's URL, through the proxy. */
@@ -41,15 +41,9 @@ export async function startDatabaseProxy(
     if (mode === 'pass') upstream.resume()
     else upstream.pause()
   }
-  const cut = (): void => {
-    for (const { downstream, upstream } of pairs) {
-      downstream.destroy()
-      upstream.destroy()
-    }
-  }
   const enter = (next: Mode): void => {
     mode = next
-    if (next === 'refuse') cut()
+    if (next === 'refuse') listener.cut()
     else for (const pair of pairs) apply(pair)
   }
 
@@ -59,28 +53,19 @@ export async function startDatabaseProxy(
     const upstream = connect(Number(target.port), target.hostname)
     const pair = { downstream, upstream }
     pairs.add(pair)
-    upstream.on('error', () => {})
     const hear = listen()
     downstream.on('data', (chunk: Buffer) => {
       hear(chunk)
       upstream.write(chunk)
     })
     upstream.on('data', (chunk) => downstream.write(chunk))
-    for (const socket of [downstream, upstream]) {
-      socket.on('close', () => {
-        pairs.delete(pair)
-        downstream.destroy()
-        upstream.destroy()
-      })
-    }
+    tie(downstream, upstream)
+    downstream.on('close', () => pairs.delete(pair))
     apply(pair)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  const listener = await listenLocally(server)
   const url = new URL(databaseUrl)
-  url.host = `127.0.0.1:${address.port}`
+  url.host = `127.0.0.1:${listener.port}`
 
   return {
     url: url.href,
@@ -88,11 +73,7 @@ export async function startDatabaseProxy(
     refuse: () => enter('refuse'),
     holdAll: () => enter('hold_all'),
     holdAnswers: () => enter('hold_answers'),
-    cut,
-    close: async () => {
-      cut()
-      server.close()
-      await once(server, 'close')
-    },
+    cut: listener.cut,
+    close: listener.close,
   }
 }

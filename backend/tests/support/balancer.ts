@@ -1,8 +1,8 @@
 // A balancer in front of several nodes: passes bytes, sends new connections to the nodes that say they are ready, one
 // after another, and remembers when each connection came.
 
-import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import { listenLocally, tie } from './local-listener.ts'
 
 export interface BalancedNode {
   readonly port: number
@@ -29,7 +29,6 @@ const isReady = async ({ adminUrl }: BalancedNode): Promise<boolean> => {
 
 export async function startBalancer(): Promise<Balancer> {
   const acceptedAtMs: number[] = []
-  const sockets = new Set<Socket>()
   let nodes: readonly BalancedNode[] = []
   let turn = 0
 
@@ -44,38 +43,23 @@ export async function startBalancer(): Promise<Balancer> {
 
   const pass = async (downstream: Socket): Promise<void> => {
     downstream.on('error', () => {})
-    sockets.add(downstream)
-    downstream.on('close', () => sockets.delete(downstream))
     const node = await choose()
     if (node === undefined || downstream.destroyed) return void downstream.destroy()
     const upstream = connect(node.port, '127.0.0.1')
-    sockets.add(upstream)
-    upstream.on('error', () => {})
+    tie(downstream, upstream)
     upstream.on('connect', () => acceptedAtMs.push(performance.now()))
-    upstream.on('close', () => {
-      sockets.delete(upstream)
-      downstream.destroy()
-    })
-    downstream.on('close', () => upstream.destroy())
     downstream.pipe(upstream)
     upstream.pipe(downstream)
   }
 
   const server = createServer({ pauseOnConnect: false }, (socket) => void pass(socket))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  const listener = await listenLocally(server)
   return {
-    url: `ws://127.0.0.1:${address.port}`,
+    url: `ws://127.0.0.1:${listener.port}`,
     setNodes: (next) => {
       nodes = next
     },
     acceptedAtMs,
-    close: async () => {
-      for (const socket of sockets) socket.destroy()
-      server.close()
-      await once(server, 'close')
-    },
+    close: listener.close,
   }
 }

@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { WebSocket, WebSocketServer } from 'ws'
+import { listenLocally } from './local-listener.ts'
 
 export interface ClosingProxy {
   /** `ws://…`, for all that the server at the target is good for. */
@@ -46,21 +47,15 @@ export async function startClosingProxy(target: string): Promise<ClosingProxy> {
       }
     })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  const listener = await listenLocally(server)
   return {
-    url: `ws://127.0.0.1:${address.port}`,
+    url: `ws://127.0.0.1:${listener.port}`,
     closeWith: (next) => {
       end = next
     },
     close: async () => {
-      for (const socket of sockets.clients) socket.terminate()
       sockets.close()
-      server.close()
-      server.closeAllConnections()
-      await once(server, 'close')
+      await listener.close()
     },
   }
 }

@@ -1,8 +1,8 @@
 // A proxy in front of a Redis that writes down every command it passes on and can hold the answers back, so that a test
 // decides by hand what arrives when.
 
-import { once } from 'node:events'
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, createServer } from 'node:net'
+import { listenLocally, tie } from './local-listener.ts'
 
 export interface RedisProxy {
   readonly url: string
@@ -41,7 +41,6 @@ function takeCommands(input: Buffer, onCommand: (args: string[]) => void): Buffe
 
 export async function startRedisProxy(targetPort: number): Promise<RedisProxy> {
   const commands: { connection: number; args: string[] }[] = []
-  const sockets = new Set<Socket>()
   const held: (() => void)[] = []
   let isHolding = false
   let connectionCount = 0
@@ -61,25 +60,12 @@ export async function startRedisProxy(targetPort: number): Promise<RedisProxy> {
       if (isHolding) held.push(pass)
       else pass()
     })
-    for (const [socket, other] of [
-      [downstream, upstream],
-      [upstream, downstream],
-    ] as const) {
-      sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        sockets.delete(socket)
-        other.destroy()
-      })
-    }
+    tie(downstream, upstream)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  const listener = await listenLocally(server)
 
   return {
-    url: `redis://127.0.0.1:${address.port}`,
+    url: `redis://127.0.0.1:${listener.port}`,
     commands,
     holdAnswers: () => {
       isHolding = true
@@ -88,10 +74,6 @@ export async function startRedisProxy(targetPort: number): Promise<RedisProxy> {
       isHolding = false
       for (const pass of held.splice(0)) pass()
     },
-    close: async () => {
-      for (const socket of sockets) socket.destroy()
-      server.close()
-      await once(server, 'close')
-    },
+    close: listener.close,
   }
 }

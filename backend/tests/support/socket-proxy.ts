@@ -1,7 +1,7 @@
 // A proxy between devices and nodes: it cuts what passes through it, and sends who comes next to another node.
 
-import { once } from 'node:events'
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, createServer } from 'node:net'
+import { listenLocally, tie } from './local-listener.ts'
 
 export interface SocketProxy {
   /** `ws://…`, where devices connect. */
@@ -14,40 +14,20 @@ export interface SocketProxy {
 }
 
 export async function startSocketProxy(target: string): Promise<SocketProxy> {
-  const sockets = new Set<Socket>()
   let port = Number(new URL(target).port)
   const server = createServer((downstream) => {
     const upstream = connect(port, '127.0.0.1')
-    for (const [socket, other] of [
-      [downstream, upstream],
-      [upstream, downstream],
-    ] as const) {
-      sockets.add(socket)
-      socket.pipe(other)
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        sockets.delete(socket)
-        other.destroy()
-      })
-    }
+    downstream.pipe(upstream)
+    upstream.pipe(downstream)
+    tie(downstream, upstream)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
-  const cut = (): void => {
-    for (const socket of sockets) socket.destroy()
-  }
+  const listener = await listenLocally(server)
   return {
-    url: `ws://127.0.0.1:${address.port}`,
+    url: `ws://127.0.0.1:${listener.port}`,
     pointTo: (url) => {
       port = Number(new URL(url).port)
     },
-    cut,
-    close: async () => {
-      cut()
-      server.close()
-      await once(server, 'close')
-    },
+    cut: listener.cut,
+    close: listener.close,
   }
 }

@@ -24,6 +24,11 @@ export const addApprove: AddCommand = (program, run) => {
               showNewDevice(output, newDevice)
               return prompt.confirm('Does the other device show this fingerprint, and may it come in?', signal)
             },
+            onSilence: () =>
+              output.notice(
+                'waiting',
+                'Nothing comes from the other device. Is `valise link` still waiting there? Ctrl-C gives up.',
+              ),
             signal,
           })
           if (approved === undefined) {

@@ -14,12 +14,12 @@ export const addVerify: AddCommand = (program, run) => {
           const { isSound, problems, ...counts } = await device.verify()
           for (const { code, text } of problems) output.failure(code, `ALARM ${code}: ${text}`)
           const held = [
-            `${counts.deviceLogEntries} device-log entries of ${counts.devices} devices`,
-            `${counts.epochs} key epochs`,
-            `${counts.events} received and ${counts.ownEvents} own events (${counts.expiredEvents} expired, ${counts.voidEvents} void) in ${counts.streams} streams`,
-            `${counts.signatures} signatures`,
+            `${count(counts.deviceLogEntries, 'device-log entry', 'device-log entries')} of ${count(counts.devices, 'device')} (a recovery phrase counts as one)`,
+            count(counts.epochs, 'key epoch'),
+            `${counts.events} received and ${counts.ownEvents} own events (${counts.expiredEvents} expired, ${counts.voidEvents} void) in ${count(counts.streams, 'stream')}`,
+            count(counts.signatures, 'signature'),
           ]
-          const verdict = isSound ? 'Sound.' : `NOT SOUND: ${problems.length} problems, listed above.`
+          const verdict = isSound ? 'Sound.' : `NOT SOUND: ${count(problems.length, 'problem')}, listed above.`
           output.result(`${verdict} Checked: ${held.join(', ')}.`, {
             sound: isSound,
             device_log_entries: counts.deviceLogEntries,
@@ -38,3 +38,5 @@ export const addVerify: AddCommand = (program, run) => {
       ),
     )
 }
+
+const count = (number: number, one: string, many = `${one}s`): string => `${number} ${number === 1 ? one : many}`

@@ -1,8 +1,8 @@
 // A proxy before a server that stops passing on what the server says, for good, when the test finds that it is time: what
 // is said to the server goes on.
 
-import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import { listenLocally } from '../../../backend/tests/support/local-listener.ts'
 import { within } from './deadline.ts'
 
 export interface StallingProxy {
@@ -20,7 +20,6 @@ const DEADLINE_MS = 50_000
 
 export async function startStallingProxy(target: string): Promise<StallingProxy> {
   const port = Number(new URL(target).port)
-  const sockets = new Set<Socket>()
   let isTime: (() => Promise<boolean>) | undefined
   let onStall = (): void => {}
 
@@ -39,21 +38,14 @@ export async function startStallingProxy(target: string): Promise<StallingProxy>
 
   const server = createServer((downstream) => {
     const upstream = connect(port, '127.0.0.1')
-    for (const socket of [downstream, upstream]) {
-      sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => sockets.delete(socket))
-    }
+    for (const socket of [downstream, upstream]) socket.on('error', () => {})
     downstream.pipe(upstream)
     downstream.on('close', () => upstream.destroy())
     passOn(upstream, downstream).catch(() => downstream.destroy())
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port was assigned')
+  const listener = await listenLocally(server)
   return {
-    url: `ws://127.0.0.1:${address.port}`,
+    url: `ws://127.0.0.1:${listener.port}`,
     stallWhen: (condition) => {
       const stalled = new Promise<void>((resolve) => {
         onStall = resolve
@@ -61,10 +53,6 @@ export async function startStallingProxy(target: string): Promise<StallingProxy>
       isTime = condition
       return within(DEADLINE_MS, 'the proxy to stall', stalled)
     },
-    close: async () => {
-      server.close()
-      for (const socket of sockets) socket.destroy()
-      await once(server, 'close')
-    },
+    close: listener.close,
   }
 }

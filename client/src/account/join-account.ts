@@ -4,6 +4,7 @@
 import { equalBytes } from '@valise/protocol'
 import { ClientStoppedError } from '../alarm.ts'
 import type { Client } from '../client.ts'
+import type { Clock } from '../clock.ts'
 import type { Http } from '../http.ts'
 import { askToJoin, type Invited } from '../link/link.ts'
 import { createMailbox } from '../link/mailbox.ts'
@@ -20,6 +21,7 @@ import { SetupError } from './setup-error.ts'
 
 export interface JoinAccountParts extends Pick<CreateAccountParts, 'store' | 'sealer' | 'crypto'> {
   readonly http: Http
+  readonly clock: Clock
   /** A client over the store for an identity that is not saved as the device's own yet. */
   openClient(identity: Identity): Promise<Client>
 }
@@ -41,7 +43,7 @@ const PROFILE_TIMEOUT_MS = 10_000
 
 /** Rejects with a `SetupError`. */
 export async function joinAccount(parts: JoinAccountParts, joining: Joining): Promise<Identity> {
-  const { crypto, store, sealer, http } = parts
+  const { crypto, store, sealer, http, clock } = parts
   const { server, name, platform } = joining
   const resumed = await resumeJoining(parts, server)
   if (resumed !== undefined) return resumed
@@ -51,17 +53,19 @@ export async function joinAccount(parts: JoinAccountParts, joining: Joining): Pr
   const request = createLinkRequest(crypto, server.fingerprint)
   const timeout = AbortSignal.timeout(LINK_TIMEOUT_MS)
   const signal = joining.signal === undefined ? timeout : AbortSignal.any([joining.signal, timeout])
-  const mailbox = createMailbox({ crypto, http, httpUrl: checkServerUrl(server.url), request, signal })
-  joining.onRequest({
-    text: formatLinkRequest(request),
-    deviceFingerprint: formatDeviceFingerprint(keys.deviceId),
-  })
+  const httpUrl = checkServerUrl(server.url)
+  const mailbox = createMailbox({ crypto, http, clock, httpUrl, request, signal })
   const invited = await askToJoin({
     mailbox,
     keys,
     name,
     platform,
     serverFingerprint: server.fingerprint,
+    onIntroduced: () =>
+      joining.onRequest({
+        text: formatLinkRequest(request),
+        deviceFingerprint: formatDeviceFingerprint(keys.deviceId),
+      }),
     onInvited: (userId) =>
       store.batch([saveIdentity(sealer, { userId, keys, name, platform, server }, storeKeys.joining)]),
   })

@@ -40,6 +40,8 @@ export interface JoinParts {
   readonly name: string
   readonly platform: string
   readonly serverFingerprint: Uint8Array
+  /** The server has what an approval begins with: the request can be shown. */
+  onIntroduced(): void
   /** Runs once the account is known and before anybody can add this device: keys must survive from here on. */
   onInvited(userId: UserId): Promise<void>
 }
@@ -55,10 +57,12 @@ export async function askToJoin({
   name,
   platform,
   serverFingerprint,
+  onIntroduced,
   onInvited,
 }: JoinParts): Promise<Invited> {
   const { record, signer } = keys
   await mailbox.post(0, encodeIntroduction({ record, name, platform }))
+  onIntroduced()
   const invitation = parseInvitation(await mailbox.take(1))
   if (invitation === undefined) throw unreadable()
   if (invitation.type === 'declined') throw declined()
@@ -94,6 +98,8 @@ export interface ApproveParts {
   /** The newest position of the verified log. */
   position(): { readonly seq: number; readonly head: Uint8Array }
   confirm(device: NewDevice): Promise<boolean>
+  /** Nothing has come from the new device for some seconds. */
+  onSilence(): void
   /** Signs the device in; the entry's position. */
   add(device: { readonly record: DeviceRecord; readonly proof: Uint8Array }): Promise<{ seq: number; head: Uint8Array }>
 }
@@ -106,7 +112,7 @@ export interface ApprovedDevice extends NewDevice {
 /** The existing device's side; `undefined` when the person declined. Rejects with a `SetupError` or as `add` does. */
 export async function approveRequest(parts: ApproveParts): Promise<ApprovedDevice | undefined> {
   const { crypto, mailbox, userId, serverFingerprint } = parts
-  const introduction = parseIntroduction(await mailbox.take(0))
+  const introduction = parseIntroduction(await mailbox.take(0, parts.onSilence))
   if (introduction === undefined) throw unreadable()
   // Whoever joins by a request becomes a member; managers are made by another decision.
   const record: DeviceRecord = { ...introduction.record, role: 'member' }
@@ -121,7 +127,7 @@ export async function approveRequest(parts: ApproveParts): Promise<ApprovedDevic
   const position = parts.position()
   const invitation = { userId, serverFingerprint, logSeq: position.seq, logHead: position.head }
   await mailbox.post(1, encodeInvitation(invitation))
-  const proof = await mailbox.take(2)
+  const proof = await mailbox.take(2, parts.onSilence)
   const message = concatBytes(userId, encodeDeviceRecord(record))
   if (!verifyWithContext(crypto, record.edPub, 'device-pop', message, proof)) {
     throw failed('The new device did not prove that its keys are its own.')

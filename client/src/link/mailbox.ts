@@ -1,9 +1,12 @@
 // A mailbox at the server through which two devices exchange sealed messages, one a slot. Each slot has a key of its own,
-// used for one message, so its nonce is fixed. The server can read nothing and can only withhold.
+// used for one message, so its nonce is fixed. The server can read nothing and can only withhold. A
+// restart of it is waited out.
 
-import { type Crypto, createByteWriter, encodeUtf8, kdf, toHex } from '@valise/protocol'
+import { type Crypto, createByteWriter, encodeUtf8, equalBytes, kdf, toHex } from '@valise/protocol'
 import { SetupError } from '../account/setup-error.ts'
-import type { Http, HttpResponse } from '../http.ts'
+import type { Clock } from '../clock.ts'
+import type { Http, HttpRequest, HttpResponse } from '../http.ts'
+import { pause } from '../pause.ts'
 import type { LinkRequest } from './request.ts'
 
 /** Even slots are written by the new device, odd ones by the existing one. */
@@ -12,13 +15,17 @@ export type Slot = 0 | 1 | 2 | 3
 export interface Mailbox {
   /** Rejects with a `SetupError`. */
   post(slot: Slot, message: Uint8Array): Promise<void>
-  /** Waits until the other device has written, the deadline passes or the signal aborts. */
-  take(slot: Slot): Promise<Uint8Array>
+  /**
+   * Waits until the other device has written, the deadline passes or the signal aborts. `onSilence` is told once when
+   * nothing has come for some seconds.
+   */
+  take(slot: Slot, onSilence?: () => void): Promise<Uint8Array>
 }
 
 export interface MailboxParts {
   readonly crypto: Crypto
   readonly http: Http
+  readonly clock: Clock
   readonly httpUrl: string
   readonly request: LinkRequest
   readonly signal: AbortSignal
@@ -26,10 +33,14 @@ export interface MailboxParts {
 
 const NONCE = new Uint8Array(12)
 const WAIT_S = 20
-/** Tries in a row that fail before the server counts as unreachable. */
-const MAX_FAILURES = 5
+/** More than a device that is there needs for its next message. */
+const SILENCE_S = 5
+/** Between requests that the server answers with nothing, or not at all. */
+const PAUSE_MS = 1000
+/** Failures in a row, so about a minute, before the server counts as unreachable. */
+const MAX_FAILURES = 60
 
-export function createMailbox({ crypto, http, httpUrl, request, signal }: MailboxParts): Mailbox {
+export function createMailbox({ crypto, http, clock, httpUrl, request, signal }: MailboxParts): Mailbox {
   const { mailboxId, secret } = request
   const urlOf = (slot: Slot): string => `${httpUrl}/v1/mailboxes/${toHex(mailboxId)}/${slot}`
   const contextOf = (slot: Slot): Uint8Array => createByteWriter().bytes(mailboxId).u8(slot).finish()
@@ -40,39 +51,55 @@ export function createMailbox({ crypto, http, httpUrl, request, signal }: Mailbo
   const associatedData = (slot: Slot): Uint8Array =>
     createByteWriter().bytes(encodeUtf8('valise link\0')).bytes(contextOf(slot)).finish()
 
-  const ask = async (send: () => Promise<HttpResponse>): Promise<HttpResponse> => {
-    for (let failures = 1; ; failures++) {
+  const rest = (): Promise<void> =>
+    pause(clock, signal, PAUSE_MS).catch(() => {
+      throw toAborted(signal)
+    })
+
+  /** The answer, after as many tries as it takes within bounds, and how many tries came to nothing. */
+  const ask = async (sent: Omit<HttpRequest, 'signal'>): Promise<HttpResponse & { readonly failures: number }> => {
+    for (let failures = 0; ; failures++) {
+      let cause: unknown
       try {
-        return await send()
+        const response = await http({ ...sent, signal })
+        const isTooOften = response.status === 429 && sent.method === 'GET'
+        if (response.status < 500 && !isTooOften) return { ...response, failures }
       } catch (error) {
         if (signal.aborted) throw toAborted(signal)
-        if (failures >= MAX_FAILURES) {
-          throw new SetupError('server_unreachable', 'The server cannot be reached.', { cause: error })
-        }
+        cause = error
       }
+      if (failures + 1 >= MAX_FAILURES) {
+        throw new SetupError('server_unreachable', 'The server cannot be reached.', { cause })
+      }
+      await rest()
     }
   }
 
   return {
     post: async (slot, message) => {
       const body = aeadOf(slot).seal(NONCE, associatedData(slot), message)
-      const { status } = await ask(() => http({ method: 'PUT', url: urlOf(slot), body, signal }))
+      const { status, failures } = await ask({ method: 'PUT', url: urlOf(slot), body })
       if (status === 201) return
+      // The server may have stored it, and its answer was lost.
+      if (status === 409 && failures > 0) {
+        const stored = await ask({ method: 'GET', url: urlOf(slot) })
+        if (stored.status === 200 && equalBytes(stored.body, body)) return
+      }
       if (status === 409) throw new SetupError('link_failed', 'Another device has answered this request already.')
       if (status === 429) throw new SetupError('link_failed', 'The server has too many open requests; try again later.')
       throw new SetupError('link_failed', `The server did not take a message of the linking (HTTP ${status}).`)
     },
-    take: async (slot) => {
-      for (;;) {
-        const url = `${urlOf(slot)}?wait_s=${WAIT_S}`
-        const { status, body } = await ask(() => http({ method: 'GET', url, signal }))
+    take: async (slot, onSilence) => {
+      for (let waitS = onSilence === undefined ? WAIT_S : SILENCE_S; ; waitS = WAIT_S) {
+        const { status, body } = await ask({ method: 'GET', url: `${urlOf(slot)}?wait_s=${waitS}` })
         if (status === 200) {
           const message = aeadOf(slot).open(NONCE, associatedData(slot), body)
           if (message !== undefined) return message
           throw new SetupError('link_failed', 'A message of the linking was changed on its way; start again.')
         }
         if (status !== 404) throw new SetupError('link_failed', `The server broke off the linking (HTTP ${status}).`)
-        if (signal.aborted) throw toAborted(signal)
+        if (waitS === SILENCE_S) onSilence?.()
+        else await rest()
       }
     },
   }

@@ -1,6 +1,6 @@
 // Why a device's home folder cannot be used, in words fit to show.
 
-export type DeviceHomeErrorCode = 'in_use' | 'unsafe_permissions' | 'damaged'
+export type DeviceHomeErrorCode = 'in_use' | 'unusable' | 'unsafe_permissions' | 'damaged'
 
 export class DeviceHomeError extends Error {
   readonly code: DeviceHomeErrorCode

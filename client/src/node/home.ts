@@ -33,8 +33,7 @@ export interface HomeOptions {
 
 /** Rejects with a `DeviceHomeError`. */
 export async function openHome(dir: string, { log, checkpointEvery }: HomeOptions) {
-  await mkdir(dir, { recursive: true, mode: 0o700 })
-  await chmod(dir, 0o700)
+  await makePrivate(dir)
   // The store first: its lock keeps a second process from everything else.
   const store = await openFileStore(join(dir, STORE_FOLDER))
   try {
@@ -72,6 +71,16 @@ export async function openHome(dir: string, { log, checkpointEvery }: HomeOption
   } catch (error) {
     await store.close()
     throw error
+  }
+}
+
+async function makePrivate(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    await chmod(dir, 0o700)
+  } catch (cause) {
+    const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown'
+    throw new DeviceHomeError('unusable', `${dir} cannot be the home of a device (${reason}).`, { cause })
   }
 }
 

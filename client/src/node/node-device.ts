@@ -70,6 +70,8 @@ export interface ApproveOptions {
   readonly request: string
   /** Asked before anything is signed. */
   confirm(device: NewDevice): Promise<boolean>
+  /** Nothing has come from the new device for some seconds. */
+  onSilence?(): void
   readonly signal?: AbortSignal | undefined
 }
 
@@ -282,7 +284,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       return requireSetUp().account
     },
     pairingPart: async () => (await findPairing(home))?.part,
-    approve: async ({ request: text, confirm, signal }) => {
+    approve: async ({ request: text, confirm, onSilence = () => {}, signal }) => {
       const current = requireSetUp()
       if (current.account.role !== 'manager') {
         throw new SetupError('not_a_manager', 'Only a manager can add devices; run approve on your first device.')
@@ -304,11 +306,12 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       const httpUrl = checkServerUrl(server.url)
       const approved = await approveRequest({
         crypto,
-        mailbox: createMailbox({ crypto, http: fetchHttp, httpUrl, request, signal: deadline }),
+        mailbox: createMailbox({ crypto, http: fetchHttp, clock: home.clock, httpUrl, request, signal: deadline }),
         userId,
         serverFingerprint: server.fingerprint,
         position: () => ({ seq: book.require().seq, head: book.require().head }),
         confirm,
+        onSilence,
         add: async (device) => {
           const seq = await current.client.addDevice(device, deadline)
           return { seq, head: book.headAt(seq) ?? new Uint8Array(32) }

@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { SetupError } from '../account/setup-error.ts'
 import type { Clock } from '../clock.ts'
 import type { Http, HttpRequest, HttpResponse } from '../http.ts'
+import { pause } from '../pause.ts'
 import type { PairingFailure } from './ceremony-state.ts'
 import { MAILBOX_ID_BYTES } from './offer.ts'
 
@@ -113,7 +114,7 @@ export function createPairingMailbox(parts: PairingHttpParts, mailboxId: Uint8Ar
         const response = await persist(parts, { method: 'GET', url: `${url}/${slot}?wait_s=${WAIT_S}` }, 'waited_out')
         if (response.status === 200) return { type: 'message', body: response.body }
         if (codeOf(response) !== 'pairing_slot_empty') return closedBy(response)
-        await pause(parts, PAUSE_MS)
+        await pause(parts.clock, parts.signal, PAUSE_MS)
       }
     },
     end: async (reason) => {
@@ -142,7 +143,7 @@ async function persist(
       if (response.status === 429) {
         if (limit === 'told') throw pairingLimited(retryAfterMs(response))
         // Only how often it is asked is limited, not what for.
-        await pause(parts, Math.min(retryAfterMs(response), MAX_LIMIT_PAUSE_MS))
+        await pause(parts.clock, parts.signal, Math.min(retryAfterMs(response), MAX_LIMIT_PAUSE_MS))
         continue
       }
     } catch (error) {
@@ -153,7 +154,7 @@ async function persist(
     if (failures >= MAX_FAILURES) {
       throw new SetupError('server_unreachable', 'The server cannot be reached.', { cause })
     }
-    await pause(parts, PAUSE_MS)
+    await pause(parts.clock, parts.signal, PAUSE_MS)
   }
 }
 
@@ -164,22 +165,6 @@ export function pairingLimited(retryAfterMs: number): SetupError {
     'pairing_limited',
     `Too many pairings, or too many tries; the server takes the next one in ${minutes} ${minutes === 1 ? 'minute' : 'minutes'}.`,
   )
-}
-
-/** Rejects with the signal's reason. */
-function pause({ clock, signal }: PairingHttpParts, ms: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason)
-    const onAbort = (): void => {
-      cancel()
-      reject(signal.reason)
-    }
-    const cancel = clock.after(ms, () => {
-      signal.removeEventListener('abort', onAbort)
-      resolve()
-    })
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
 }
 
 const retryAfterMs = ({ body }: HttpResponse): number =>

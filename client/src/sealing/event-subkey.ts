@@ -1,8 +1,9 @@
 // The key of one event alone: XChaCha20-Poly1305 is ChaCha20-Poly1305 under HChaCha20(K, nonce[0..16]) with the rest of the
 // nonce (draft-irtf-cfrg-xchacha-03 §2.3). It opens the event it belongs to and no other, so it can be handed out with it.
 
-import { chacha20poly1305, hchacha } from '@noble/ciphers/chacha.js'
+import { hchacha } from '@noble/ciphers/chacha.js'
 import { encodeUtf8, type ParsedEvent } from '@valise/protocol'
+import { openSubkeyBytes } from './content-cipher.ts'
 import { unpad } from './padding.ts'
 
 /** "expand 32-byte k", as little-endian words. */
@@ -29,10 +30,7 @@ export function eventSubkey(contentKey: Uint8Array, event: ParsedEvent): Uint8Ar
 export function openEventWithSubkey(subkey: Uint8Array, event: ParsedEvent): Uint8Array | undefined {
   const nonce = new Uint8Array(12)
   nonce.set(event.nonce.subarray(SUBKEY_NONCE_BYTES), 4)
-  try {
-    const data = unpad(chacha20poly1305(subkey, nonce, event.headerBytes).decrypt(event.ciphertext))
-    return data !== undefined && event.isTombstone === (data.length === 0) ? data : undefined
-  } catch {
-    return undefined
-  }
+  const padded = openSubkeyBytes(subkey, nonce, event.headerBytes, event.ciphertext)
+  const data = padded === undefined ? undefined : unpad(padded)
+  return data !== undefined && event.isTombstone === (data.length === 0) ? data : undefined
 }
