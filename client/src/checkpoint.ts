@@ -4,6 +4,7 @@
 import {
   concatBytes,
   type DeviceId,
+  devicesOf,
   equalBytes,
   findDevice,
   formatUuid,
@@ -181,7 +182,7 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
   const chainsSeen = (): CheckpointBody['devices'] => {
     const active: CheckpointBody['devices'] = []
     const revoked: CheckpointBody['devices'] = []
-    for (const device of book.require().devices.values()) {
+    for (const device of devicesOf(book.require())) {
       const { deviceId, status } = device
       const head: DeviceHead | undefined = log.deviceHead(deviceId)
       if (head === undefined) continue

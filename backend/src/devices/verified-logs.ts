@@ -9,7 +9,7 @@ export interface VerifiedLogsParts {
   readHead(userId: UserId): Promise<{ readonly seq: number; readonly head: Uint8Array } | undefined>
   /** Entries after `afterSeq` (-1: from the first), in order, fewer than `limit` only at the end. */
   readEntries(userId: UserId, afterSeq: number, limit: number): Promise<readonly Uint8Array[]>
-  /** Devices and key epochs, past and present, in all states that are kept: some 2 KiB each with X-Wing keys. */
+  /** Devices and key epochs, past and present, in all states that are kept: some 2.5 KiB each with X-Wing keys. */
   readonly maxWeight: number
 }
 
@@ -23,7 +23,7 @@ export interface VerifiedLogs {
 
 const PAGE = 500
 
-const weightOf = (state: DeviceLogState): number => state.devices.size + state.pastEpochs.length + 1
+const weightOf = (state: DeviceLogState): number => state.devices.size + state.epoch.n
 
 export function createVerifiedLogs(parts: VerifiedLogsParts): VerifiedLogs {
   /** The longest unused first. */

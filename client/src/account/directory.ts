@@ -1,6 +1,6 @@
 // What a device can say of its account without a server: its devices, its streams, and how far it has everything.
 
-import { type DeviceId, type DeviceRole, decodeUtf8, fromHex, isSameId, toHex } from '@valise/protocol'
+import { type DeviceId, type DeviceRole, decodeUtf8, devicesOf, fromHex, isSameId, toHex } from '@valise/protocol'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { DeviceParts } from '../device-parts.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
@@ -47,7 +47,7 @@ export async function listDevices(
   own: DeviceProfile = identity,
 ): Promise<DeviceSummary[]> {
   const profiles = await readProfiles(reader)
-  const devices = [...book.require().devices.values()].sort((a, b) => a.addedSeq - b.addedSeq)
+  const devices = devicesOf(book.require())
   return devices.map(({ deviceId, record, status, addedSeq }) => {
     const isThisDevice = isSameId(deviceId, identity.deviceId)
     const profile = isThisDevice ? own : profiles.get(toHex(deviceId))
