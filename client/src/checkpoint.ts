@@ -229,8 +229,10 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
     countEvents: (count) => (count === 0 ? [] : [save({ ...state, events: state.events + count })]),
     due: (isReconnect) => {
       if (everyEvents === 0) return undefined
-      const isOld = isReconnect && clock.now() - state.at_ms >= MAX_AGE_MS
-      if (state.events < everyEvents && !isOld) return undefined
+      const ageMs = clock.now() - state.at_ms
+      // A last one in the future: the clock was put back since, and would be waited for.
+      const isOld = ageMs >= MAX_AGE_MS || ageMs < 0
+      if (state.events < everyEvents && !(isReconnect && isOld)) return undefined
       return view()
     },
     published: () => store.batch([save({ events: 0, at_ms: clock.now() })]),
