@@ -1,7 +1,7 @@
 // Changes of an account on a real server, with the session cut at each frame and the process ended at each step: however
 // a change is interrupted, it is made once.
 
-import { activeDevices } from '@valise/protocol'
+import { activeDevices, devicesOf } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createAccount } from '../../client/src/account/create-account.ts'
@@ -91,9 +91,7 @@ describe('a session that is cut at each frame of a change', () => {
 
   test('DEV-11: a revocation is one, and told as made now', async () => {
     const cuts = await cutEverywhere((client, round) => {
-      const victims = [...client.device.book.require().devices.values()].filter(
-        ({ record }) => record.role === 'member',
-      )
+      const victims = devicesOf(client.device.book.require()).filter(({ record }) => record.role === 'member')
       // Not the one that reads in the end.
       return client.revokeDevices({ deviceIds: [victims[round]!.deviceId], reason: 'lost' })
     })
@@ -110,7 +108,7 @@ describe('a session that is cut at each frame of a change', () => {
 
   test('DEV-11: a role is given once, and told as given now', async () => {
     const cuts = await cutEverywhere((client, round) => {
-      const devices = [...client.device.book.require().devices.values()]
+      const devices = devicesOf(client.device.book.require())
       return client.changeRole({ deviceId: devices[round + 1]!.deviceId, role: 'manager' })
     })
     expect(cuts).toBeGreaterThanOrEqual(FEWEST_FRAMES)

@@ -1,6 +1,6 @@
 // A revocation across the real nodes: who is cut off, how soon, by which way, and what goes on undisturbed (P6, DEV-10).
 
-import { entryHash } from '@valise/protocol'
+import { devicesOf, entryHash } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../client/src/clock.ts'
@@ -157,7 +157,7 @@ describe('devices that stay', () => {
       const [one, other] = [await openOn(first, devices[0]), await openOn(second, devices[1])]
       await one.client.changeRole({ deviceId: devices[1].deviceId, role: 'manager' })
       const isManager = async () =>
-        [...other.client.device.book.require().devices.values()].every(({ record }) => record.role === 'manager')
+        devicesOf(other.client.device.book.require()).every(({ record }) => record.role === 'manager')
       await waitFor('the role', isManager, Boolean)
       const outcomes = await Promise.allSettled([
         one.client.revokeDevices({ deviceIds: [devices[1].deviceId], reason: 'stolen' }),

@@ -89,5 +89,3 @@ const isGone = (error: Error): boolean => 'code' in error && (error.code === 'EP
 
 /** A text of another device, safe to show: what could move the cursor or turn the reading direction becomes `?`. */
 export const printable = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')
-
-export const formatTime = (timeMs: number): string => new Date(timeMs).toISOString()

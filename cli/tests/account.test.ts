@@ -82,7 +82,9 @@ describe('a device that is lost', () => {
     expect([again.exitCode, JSON.parse(again.stderr).error]).toEqual([1, 'already_revoked'])
     const { device_seq: cut } = (await listed(laptop)).find(({ name }) => name === 'pocket')!
     expect(JSON.parse(again.stderr).message).toMatch(
-      new RegExp(`was revoked before, by entry \\d+ .* after event ${cut} of its own .* does not change`),
+      new RegExp(
+        `was revoked before, by entry \\d+ .*, which this device signed at .* after event ${cut} of its own .* does not change`,
+      ),
     )
   })
 

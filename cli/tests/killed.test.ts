@@ -120,10 +120,14 @@ describe('a change of devices or keys', () => {
 
   it('DEV-11: revoke, killed when it was stored, has revoked once, and says so when it is run again', async () => {
     const epoch = await epochOf(devices.laptop)
+    const startedAtMs = Date.now()
     await killAfter(1, ['revoke', 'phone', '--reason', 'lost'], devices.laptop)
     const before = await counter.entries()
     const again = await run(['revoke', 'phone'], devices.laptop)
-    expect([again.exitCode, JSON.parse(again.stderr).error]).toEqual([1, 'already_revoked'])
+    const { error, message } = JSON.parse(again.stderr)
+    expect([again.exitCode, error]).toEqual([1, 'already_revoked'])
+    const signedAt = /which this device signed at (\S+) by its clock/.exec(message)?.[1]
+    expect(Date.parse(signedAt ?? '')).toBeGreaterThanOrEqual(startedAtMs)
     expect(await counter.entries()).toBe(before)
     await sends(devices.laptop)
     expect(await epochOf(devices.laptop)).toBe(epoch + 1)

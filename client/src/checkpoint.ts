@@ -4,6 +4,7 @@
 import {
   concatBytes,
   type DeviceId,
+  devicesOf,
   equalBytes,
   findDevice,
   formatUuid,
@@ -181,7 +182,7 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
   const chainsSeen = (): CheckpointBody['devices'] => {
     const active: CheckpointBody['devices'] = []
     const revoked: CheckpointBody['devices'] = []
-    for (const device of book.require().devices.values()) {
+    for (const device of devicesOf(book.require())) {
       const { deviceId, status } = device
       const head: DeviceHead | undefined = log.deviceHead(deviceId)
       if (head === undefined) continue
@@ -228,8 +229,10 @@ export async function openCheckpoints(parts: CheckpointParts): Promise<Checkpoin
     countEvents: (count) => (count === 0 ? [] : [save({ ...state, events: state.events + count })]),
     due: (isReconnect) => {
       if (everyEvents === 0) return undefined
-      const isOld = isReconnect && clock.now() - state.at_ms >= MAX_AGE_MS
-      if (state.events < everyEvents && !isOld) return undefined
+      const ageMs = clock.now() - state.at_ms
+      // A last one in the future: the clock was put back since, and would be waited for.
+      const isOld = ageMs >= MAX_AGE_MS || ageMs < 0
+      if (state.events < everyEvents && !(isReconnect && isOld)) return undefined
       return view()
     },
     published: () => store.batch([save({ events: 0, at_ms: clock.now() })]),

@@ -1,7 +1,7 @@
 // Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
 // More than 300 lines: it is the one place where the parts of a client meet.
 
-import { DEFAULT_LIMITS, deviceIdOf, isSameId, toHex } from '@valise/protocol'
+import { DEFAULT_LIMITS, deviceIdOf, findDevice, isSameId } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
@@ -246,7 +246,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     },
   })
 
-  const own = device.book.state?.devices.get(toHex(identity.deviceId))
+  const own = findDevice(device.book.state, identity.deviceId)
   // It stopped between the entry and the erasing.
   if (own?.status.type === 'revoked') forget()
 

@@ -114,11 +114,10 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     if (page.length < PAGE) break
   }
   verifyUnsent(crypto, device, heads.device.get(ownHex), report, counts)
-  const { devices } = log
   return {
     isSound: problems.length === 0,
     deviceLogEntries: log.seq + 1,
-    devices: devices.size,
+    devices: log.devices.size,
     epochs,
     ...counts,
     streams: heads.stream.size,

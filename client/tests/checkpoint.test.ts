@@ -180,6 +180,22 @@ describe('a published checkpoint', () => {
     expect(off.client.device.checkpoints.due(true)).toBeUndefined()
   })
 
+  test('follows the next session when the clock was put back since the last one, and only that', async () => {
+    const server = createTestServer()
+    const first = await createFirstDevice(server, { checkpointEvery: 100 })
+    first.client.start()
+    await publishAll(first.client, ['a'])
+    await first.client.flush()
+    await until(() => first.client.cursor() === 1, 'the own event')
+    await first.restart()
+    first.clock.advance(-86_400_000)
+    first.client.start()
+    await until(() => checkpointsOf(server, first) === 1, 'the checkpoint')
+    await until(() => first.client.cursor() === 2, 'the own checkpoint')
+    await first.client.flush()
+    expect(first.client.device.checkpoints.due(true)).toBeUndefined()
+  })
+
   test('names the device log and every chain, and parses as strictly as it is written', async () => {
     const { second, truth } = await createScene()
     expect(parseCheckpoint(encodeCheckpoint(truth))).toEqual(truth)

@@ -1,6 +1,6 @@
 // A device and its server, step by step: publishing, receiving, and coming back.
 
-import { parseEvent, signDevicePop } from '@valise/protocol'
+import { devicesOf, parseEvent, signDevicePop } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
 import { createAccount } from '../src/account/create-account.ts'
@@ -21,7 +21,7 @@ describe('a device of its own', () => {
     const account = { server: { url: 'ws://s', fingerprint: server.fingerprint }, name: 'a', platform: 't' }
     const created = await createAccount(parts(server, store), { ...account, signal: undefined })
     expect(created.sheet.phrase.split(' ')).toHaveLength(12)
-    expect([...server.state!.devices.values()].map(({ record }) => record.role)).toEqual(['manager', 'recovery'])
+    expect(devicesOf(server.state!).map(({ record }) => record.role)).toEqual(['manager', 'recovery'])
     expect(server.state!.userId).toEqual(created.identity.userId)
   })
 

@@ -1,6 +1,6 @@
 // Recovery on a machine that has nothing else, interrupted at every step, and each phrase that recovers nothing.
 
-import { activeDevices, findDevice } from '@valise/protocol'
+import { activeDevices, devicesOf, findDevice } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createAccount } from '../src/account/create-account.ts'
@@ -114,7 +114,7 @@ describe('a recovery', () => {
       expect(await codeOf(recover(breakingAt(store, at)))).toBe('Error: the process ended')
       expect(await loadIdentity(crypto, store, sealer)).toBeUndefined()
       const identity = (await recover(store))!
-      const added = [...server.state!.devices.values()].filter(({ addedSeq }) => addedSeq > 1)
+      const added = devicesOf(server.state!).filter(({ addedSeq }) => addedSeq > 1)
       expect(added.map(({ deviceId }) => deviceId)).toEqual([identity.deviceId])
       const client = await open(store, identity)
       client.start()

@@ -6,7 +6,7 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { listDevices } from '../src/account/directory.ts'
 import { loadRevoked } from '../src/account/forget-account.ts'
 import { loadIdentity } from '../src/account/identity.ts'
-import { pickDevice } from '../src/account/pick-device.ts'
+import { describeCut, pickDevice } from '../src/account/pick-device.ts'
 import { CHECKPOINT_STREAM, parseCheckpoint } from '../src/checkpoint.ts'
 import type { VoidedEvent } from '../src/receive/void-events.ts'
 import { sealNextEpoch } from '../src/sealing/epoch-boxes.ts'
@@ -108,11 +108,29 @@ describe('a revocation', () => {
     for (const { client } of [first, second]) {
       const devices = await listDevices(client.device)
       const revoked = devices.find(({ cut }) => cut !== undefined)!
-      expect(revoked.cut).toEqual({ logSeq: seq, deviceSeq: 2 })
+      const isThisDevice = client === first.client
+      expect(revoked.cut).toMatchObject({ logSeq: seq, deviceSeq: 2, signer: { role: 'manager', isThisDevice } })
+      const by = isThisDevice ? 'this device' : 'your device .+'
       expect(() => pickDevice(devices, formatUuid(revoked.deviceId))).toThrow(
-        `by entry ${seq} of the device log. What it sent after event 2 of its own counts for nothing`,
+        new RegExp(
+          `by entry ${seq} of the device log, which ${by} signed at .+ What it sent after event 2 of its own counts for nothing`,
+        ),
       )
     }
+  })
+
+  test.each([
+    [{ name: 'desk' }, 'your device "desk"'],
+    [{ name: undefined }, 'your device 0a0b'],
+    [{ name: 'de\u202esk' }, 'your device 0a0b'],
+    [{ name: 'de\u2028sk' }, 'your device 0a0b'],
+    [{ role: 'recovery' }, 'the recovery phrase'],
+    [{ name: 'desk', isThisDevice: true }, 'this device'],
+  ] as const)('DEV-6: who signed the cut is named, if the name is fit to show: %o', (who, shown) => {
+    const signer = { name: undefined, role: 'manager', isThisDevice: false, deviceFingerprint: '0a0b', ...who } as const
+    // By a clock beyond any date.
+    const cut = { logSeq: 5, deviceSeq: 0, signer, signedAtMs: Number.MAX_SAFE_INTEGER }
+    expect(describeCut({ cut })).toContain(`by entry 5 of the device log, which ${shown} signed at +275760-09-13T`)
   })
 
   test('DEV-6: a device that knows another history of the revoked one than the cut names raises the alarm', async () => {

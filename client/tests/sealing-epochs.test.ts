@@ -1,6 +1,6 @@
 // Key epochs: what a device accepts as the secret of an epoch, and every way in which it must raise an alarm.
 
-import { buildAdd, KEM_X25519, signDevicePop, toUserId } from '@valise/protocol'
+import { buildAdd, findEpoch, KEM_X25519, signDevicePop, toUserId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -53,7 +53,7 @@ describe('key epochs', () => {
       crypto,
       state.userId,
       after.epoch,
-      after.pastEpochs[0]!,
+      findEpoch(after, 1)!,
       epoch.secret,
       epoch.prevBox!,
     )
@@ -108,7 +108,7 @@ describe('key epochs', () => {
 
   test('DEV-2: a link other than the one committed to raises an alarm', () => {
     const { state, epoch } = rotated
-    const [older] = state.pastEpochs
+    const older = findEpoch(state, 1)
     const open = (secret: Uint8Array, prevBox: Uint8Array) =>
       openPreviousEpoch(crypto, state.userId, state.epoch, older!, secret, prevBox)
     expect(open(epoch.secret, flip(epoch.prevBox!, 0))).toEqual({ ok: false, alarm: 'box_hash_mismatch' })

@@ -3,6 +3,7 @@ export * from './bytes.ts'
 export * from './crypto.ts'
 export * from './device-log/build.ts'
 export * from './device-log/device-record.ts'
+export { type DeviceState, type DeviceStatus, type DeviceTable, isActive } from './device-log/device-table.ts'
 export {
   boxHash,
   type EntryHeader,
@@ -18,7 +19,18 @@ export type {
   RevokedDevice,
 } from './device-log/operation.ts'
 export * from './device-log/rules.ts'
-export * from './device-log/state.ts'
+export {
+  activeDevices,
+  boxesOfNewestEntry,
+  type CommittedBox,
+  type DeviceLogState,
+  devicesOf,
+  type EpochState,
+  findDevice,
+  findEpoch,
+  isBeyondCut,
+  prevBoxHashOfNewestEntry,
+} from './device-log/state.ts'
 export * from './device-log/verify.ts'
 export * from './errors.ts'
 export * from './events/chain.ts'

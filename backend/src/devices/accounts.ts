@@ -3,6 +3,7 @@
 
 import {
   type AppendDeviceLog,
+  activeDevices,
   applyEntry,
   boxesOfNewestEntry,
   boxHash,
@@ -63,7 +64,7 @@ export interface Accounts {
   append(userId: UserId, message: AppendDeviceLog): Promise<AppendedEntry>
 }
 
-/** Some 40 MiB at the most. */
+/** Some 50 MiB. */
 const MAX_KEPT_WEIGHT = 20_000
 /** When a log is full, whoever lost a device can still cut it off. */
 const RESERVED_ENTRIES = 100
@@ -144,8 +145,7 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
         return isStale ? { type: 'log_head_moved' } : { type: 'refused', rule: applied.rule }
       }
       const { state } = applied
-      const active = [...state.devices.values()].filter((device) => device.status.type === 'active')
-      if (active.filter((device) => device.record.role !== 'recovery').length > maxDevices) {
+      if (activeDevices(state).filter((device) => device.record.role !== 'recovery').length > maxDevices) {
         return { type: 'refused', rule: 'too_many_devices' }
       }
       if (state.seq >= maxEntriesFor(applied.entry.operation.type)) return { type: 'refused', rule: 'too_many_entries' }

@@ -8,6 +8,7 @@ import {
   type DeviceLogState,
   type DeviceState,
   encodeRole,
+  findDevice,
   isActive,
   type SealedBox,
   toHex,
@@ -24,22 +25,22 @@ export interface EntryEffect {
   readonly prev_box: Uint8Array | null
 }
 
-const devicesBefore = (before: DeviceLogState | undefined): ReadonlyMap<string, DeviceState> =>
-  before?.devices ?? new Map()
+const activeBefore = (before: DeviceLogState | undefined): readonly DeviceState[] =>
+  before === undefined ? [] : activeDevices(before)
 
 export function revokedBetween(before: DeviceLogState | undefined, after: DeviceLogState): DeviceState[] {
-  return [...after.devices.values()].filter((device) => {
-    const previous = devicesBefore(before).get(toHex(device.deviceId))
-    return previous !== undefined && isActive(previous) && !isActive(device)
+  return activeBefore(before).flatMap(({ deviceId }) => {
+    const device = findDevice(after, deviceId)
+    return device === undefined || isActive(device) ? [] : [device]
   })
 }
 
 export function describeChange({ crypto, before, after, entry, boxes, prev_box }: EntryEffect): DeviceLogChange {
-  const known = devicesBefore(before)
-  const added = [...after.devices.values()].filter((device) => !known.has(toHex(device.deviceId)))
-  const moved = activeDevices(after).filter((device) => {
-    const previous = known.get(toHex(device.deviceId))
-    return previous !== undefined && previous.record.role !== device.record.role
+  const roleBefore = new Map(activeBefore(before).map(({ deviceId, record }) => [toHex(deviceId), record.role]))
+  const added = activeDevices(after).filter(({ deviceId }) => !roleBefore.has(toHex(deviceId)))
+  const moved = activeDevices(after).filter(({ deviceId, record }) => {
+    const previous = roleBefore.get(toHex(deviceId))
+    return previous !== undefined && previous !== record.role
   })
   const startsEpoch = after.epoch.n !== before?.epoch.n
   return {

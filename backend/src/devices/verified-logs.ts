@@ -1,6 +1,8 @@
 // The device logs this node has verified, as the states they led to: an append verifies what came since, not the whole
 // log anew. A state counts only while the database's head continues it; the cache is bounded by what its states hold.
+// A long log that is not kept is verified a page a turn of the event loop, once for all that wait for it.
 
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { applyEntries, type Crypto, type DeviceLogState, equalBytes, toHex, type UserId } from '@valise/protocol'
 
 export interface VerifiedLogsParts {
@@ -9,26 +11,39 @@ export interface VerifiedLogsParts {
   readHead(userId: UserId): Promise<{ readonly seq: number; readonly head: Uint8Array } | undefined>
   /** Entries after `afterSeq` (-1: from the first), in order, fewer than `limit` only at the end. */
   readEntries(userId: UserId, afterSeq: number, limit: number): Promise<readonly Uint8Array[]>
-  /** Devices and key epochs, past and present, in all states that are kept: some 2 KiB each with X-Wing keys. */
+  /** Devices and key epochs, past and present, in all states that are kept: some 2.5 KiB each with X-Wing keys. */
   readonly maxWeight: number
 }
 
 export interface VerifiedLogs {
-  /** The state of the log as it is stored, verified; undefined when there is none. Throws when it breaks a rule. */
+  /**
+   * The state of the log as it is stored when this is called, or a newer one, verified; undefined when there is none.
+   * Throws when it breaks a rule.
+   */
   load(userId: UserId): Promise<DeviceLogState | undefined>
   /** The log was moved on to this state. */
   keep(state: DeviceLogState): void
   readonly weight: number
 }
 
-const PAGE = 500
+/** Some 7 ms of work (`npm run bench -- device-log`). */
+const PAGE = 50
 
-const weightOf = (state: DeviceLogState): number => state.devices.size + state.pastEpochs.length + 1
+const weightOf = (state: DeviceLogState): number => state.devices.size + state.epoch.n
 
 export function createVerifiedLogs(parts: VerifiedLogsParts): VerifiedLogs {
   /** The longest unused first. */
   const stateByUser = new Map<string, DeviceLogState>()
+  /** The last of those that load a user's log, one after the other. */
+  const loadingByUser = new Map<string, Promise<DeviceLogState | undefined>>()
   let weight = 0
+  let turn: Promise<void> = Promise.resolve()
+
+  /** A turn of the event loop that nobody else was promised: many long logs at once share one page a turn. */
+  const ownTurn = (): Promise<void> => {
+    turn = turn.then(() => nextTurn())
+    return turn
+  }
 
   const forget = (userKey: string): void => {
     const state = stateByUser.get(userKey)
@@ -57,29 +72,44 @@ export function createVerifiedLogs(parts: VerifiedLogsParts): VerifiedLogs {
       if (!replayed.ok) return replayed
       state = replayed.state
       if (entries.length < PAGE) return replayed
+      await ownTurn()
     }
+  }
+
+  /** `handed` is what a load before this one came to: it may be too heavy to be kept. */
+  const loadFrom = async (userId: UserId, handed: DeviceLogState | undefined): Promise<DeviceLogState | undefined> => {
+    const userKey = toHex(userId)
+    const stored = await parts.readHead(userId)
+    if (stored === undefined) {
+      forget(userKey)
+      return undefined
+    }
+    const kept = stateByUser.get(userKey) ?? handed
+    if (kept !== undefined && kept.seq === stored.seq && equalBytes(kept.head, stored.head)) {
+      keep(kept)
+      return kept
+    }
+    const continued = kept !== undefined && kept.seq < stored.seq ? await verifyOn(userId, kept) : undefined
+    // What does not continue the state kept is another history, of a backup perhaps: it is verified from its first entry.
+    const verified = continued?.ok === true ? continued : await verifyOn(userId, undefined)
+    if (!verified.ok) throw new Error(`the stored device log breaks its rule ${verified.rule} at ${verified.seq}`)
+    if (verified.state === undefined) forget(userKey)
+    else keep(verified.state)
+    return verified.state
   }
 
   return {
     load: async (userId) => {
       const userKey = toHex(userId)
-      const stored = await parts.readHead(userId)
-      const kept = stateByUser.get(userKey)
-      if (stored === undefined) {
-        forget(userKey)
-        return undefined
+      const before = loadingByUser.get(userKey) ?? Promise.resolve(undefined)
+      // It looks itself where the log stands: whoever was before it may have looked before the newest entry was there.
+      const loading = before.catch(() => undefined).then((handed) => loadFrom(userId, handed))
+      loadingByUser.set(userKey, loading)
+      try {
+        return await loading
+      } finally {
+        if (loadingByUser.get(userKey) === loading) loadingByUser.delete(userKey)
       }
-      if (kept !== undefined && kept.seq === stored.seq && equalBytes(kept.head, stored.head)) {
-        keep(kept)
-        return kept
-      }
-      const continued = kept !== undefined && kept.seq < stored.seq ? await verifyOn(userId, kept) : undefined
-      // What does not continue the state kept is another history, of a backup perhaps: it is verified from its first entry.
-      const verified = continued?.ok === true ? continued : await verifyOn(userId, undefined)
-      if (!verified.ok) throw new Error(`the stored device log breaks its rule ${verified.rule} at ${verified.seq}`)
-      if (verified.state === undefined) forget(userKey)
-      else keep(verified.state)
-      return verified.state
     },
     keep,
     get weight() {

@@ -2,6 +2,7 @@
 
 import {
   type AppendDeviceLog,
+  activeDevices,
   applyEntry,
   buildAdd,
   buildClose,
@@ -94,8 +95,7 @@ export async function sealAdd(
 }
 
 const recordsOf = (log: DeviceLogState, except: readonly TestDevice[] = []) =>
-  [...log.devices.values()]
-    .filter((device) => device.status.type === 'active')
+  activeDevices(log)
     .filter((device) => !except.some(({ deviceId }) => Buffer.from(deviceId).equals(device.deviceId)))
     .map((device) => device.record)
 

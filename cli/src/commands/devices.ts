@@ -1,10 +1,11 @@
 // `valise devices`: the user's devices, as far as this one has verified them, and which are online if the server says.
 
+import { formatTime } from '@valise/client/node'
 import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
-import { formatTime, printable } from '../output.ts'
+import { printable } from '../output.ts'
 import { askPresence, describeSeen } from '../presence.ts'
 
 export const addDevices: AddCommand = (program, run) => {

@@ -1,7 +1,7 @@
 // `valise recover`: gets an account back with its phrase, on a machine that has nothing else. Run again after an
 // interruption, it goes on where it stood.
 
-import type { DeviceSummary, NodeDevice, RecoverableAccount } from '@valise/client/node'
+import { type DeviceSummary, formatTime, type NodeDevice, type RecoverableAccount } from '@valise/client/node'
 import { formatUuid, toHex } from '@valise/protocol'
 import { describeAccount } from '../account-fields.ts'
 import { nameOf } from '../device-text.ts'
@@ -9,7 +9,6 @@ import { EXIT } from '../failure.ts'
 import { withNewHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
-import { formatTime } from '../output.ts'
 import { presentSheet, readPhrase } from '../recovery-phrase.ts'
 import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
 

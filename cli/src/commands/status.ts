@@ -1,12 +1,12 @@
 // `valise status`: what this device holds, and whether its server answers.
 
-import type { DeviceStatus } from '@valise/client/node'
+import { type DeviceStatus, formatTime } from '@valise/client/node'
 import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { describeAccount } from '../account-fields.ts'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
-import { formatTime, printable } from '../output.ts'
+import { printable } from '../output.ts'
 import { describeServerAnswer, probeServer } from '../server-probe.ts'
 
 export const addStatus: AddCommand = (program, run) => {

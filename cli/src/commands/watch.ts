@@ -2,7 +2,7 @@
 // A position is saved only after standard output has taken what comes before it.
 
 import type { Client, ReceivedEvent } from '@valise/client'
-import type { NodeDevice } from '@valise/client/node'
+import { formatTime, type NodeDevice } from '@valise/client/node'
 import { decodeUtf8, encodeUtf8, formatUuid } from '@valise/protocol'
 import { InvalidArgumentError, Option } from 'commander'
 import { tellAddedDevices } from '../added-devices.ts'
@@ -12,7 +12,7 @@ import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { payloadOf } from '../lines.ts'
-import { formatTime, type Output } from '../output.ts'
+import type { Output } from '../output.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
 import { parseStreamName } from '../stream-name.ts'
 

@@ -1,11 +1,11 @@
 // `valise admin`: what an operator does to the database of a server, running or not. The flags and the environment of
 // `serve` say which.
 
+import { formatTime } from '@valise/client/node'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { parseDurationMs } from '../duration.ts'
 import { EXIT, MisuseError } from '../failure.ts'
 import type { AddCommand, Run } from '../invocation.ts'
-import { formatTime } from '../output.ts'
 import { addAudit } from './audit.ts'
 import { addDatabaseOptions, type DatabaseOptions, readConfig } from './database-options.ts'
 import { addRestored } from './restored.ts'

@@ -1,9 +1,10 @@
 // `valise admin audit`: what the server has on record for its security, and whether the record holds.
 
+import { formatTime } from '@valise/client/node'
 import { type Command, InvalidArgumentError } from 'commander'
 import { EXIT } from '../failure.ts'
 import type { Run } from '../invocation.ts'
-import { formatTime, type Output } from '../output.ts'
+import type { Output } from '../output.ts'
 import { addDatabaseOptions, type DatabaseOptions, readConfig } from './database-options.ts'
 
 interface AuditOptions extends DatabaseOptions {

@@ -1,7 +1,7 @@
 // Tells the application of every device that others let into the account, once, also when it comes back days later: how
 // far it was told is stored. A device that this one let in is no news to it, whatever else came into the log meanwhile.
 
-import { createByteReader, createByteWriter, type DeviceId, isSameId, toHex } from '@valise/protocol'
+import { createByteReader, createByteWriter, type DeviceId, devicesOf, isSameId, toHex } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import { createListeners } from '../signal.ts'
 import { storeKeys } from '../store/layout.ts'
@@ -47,7 +47,7 @@ export async function createAddedDevices({
 
   /** Those that others added after this device and after what was told. */
   const untold = (): AddedDevice[] => {
-    const devices = [...(book.state?.devices.values() ?? [])]
+    const devices = book.state === undefined ? [] : devicesOf(book.state)
     const own = devices.find(({ deviceId }) => isSameId(deviceId, ownDeviceId))
     if (own === undefined) return []
     const after = Math.max(own.addedSeq, toldSeq)

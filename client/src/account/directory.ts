@@ -1,6 +1,16 @@
 // What a device can say of its account without a server: its devices, its streams, and how far it has everything.
 
-import { type DeviceId, type DeviceRole, decodeUtf8, fromHex, isSameId, toHex } from '@valise/protocol'
+import {
+  type DeviceId,
+  type DeviceRole,
+  type DeviceState,
+  decodeUtf8,
+  devicesOf,
+  findDevice,
+  fromHex,
+  isSameId,
+  toHex,
+} from '@valise/protocol'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { DeviceParts } from '../device-parts.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
@@ -8,6 +18,7 @@ import { keysUnder, storeKeys } from '../store/layout.ts'
 import { parseStreamHead } from '../store/records.ts'
 import type { Store } from '../store/store.ts'
 import { formatDeviceFingerprint } from './fingerprint.ts'
+import type { EntryFacts } from './log-book.ts'
 import { type DeviceProfile, PROFILE_STREAM, readProfiles } from './profile.ts'
 
 export interface DeviceSummary {
@@ -32,6 +43,9 @@ export interface DeviceCut {
   readonly logSeq: number
   /** The last event of its own that counts; 0: none does. */
   readonly deviceSeq: number
+  /** Who signed the entry, and when by his clock (Unix milliseconds). */
+  readonly signer: Pick<DeviceSummary, 'name' | 'role' | 'isThisDevice' | 'deviceFingerprint'>
+  readonly signedAtMs: number
 }
 
 export interface StreamSummary {
@@ -46,9 +60,9 @@ export async function listDevices(
   { identity, book, localLog, reader }: DeviceParts,
   own: DeviceProfile = identity,
 ): Promise<DeviceSummary[]> {
+  const log = book.require()
   const profiles = await readProfiles(reader)
-  const devices = [...book.require().devices.values()].sort((a, b) => a.addedSeq - b.addedSeq)
-  return devices.map(({ deviceId, record, status, addedSeq }) => {
+  const describe = ({ deviceId, record }: Pick<DeviceState, 'deviceId' | 'record'>) => {
     const isThisDevice = isSameId(deviceId, identity.deviceId)
     const profile = isThisDevice ? own : profiles.get(toHex(deviceId))
     return {
@@ -56,15 +70,30 @@ export async function listDevices(
       name: profile?.name,
       platform: profile?.platform,
       role: record.role,
-      status: status.type,
-      cut: status.type === 'active' ? undefined : { logSeq: status.atSeq, deviceSeq: status.lastSeq },
       isThisDevice,
-      addedSeq,
-      addedAtMs: book.factsAt(addedSeq)?.timeMs ?? 0,
-      lastDeviceSeq: localLog.deviceHead(deviceId)?.deviceSeq ?? 0,
       deviceFingerprint: formatDeviceFingerprint(deviceId),
     }
-  })
+  }
+  const factsAt = (seq: number): EntryFacts => {
+    const facts = book.factsAt(seq)
+    if (facts === undefined) throw new Error('an entry of the verified device log is missing')
+    return facts
+  }
+  const cutOf = ({ status }: DeviceState): DeviceCut | undefined => {
+    if (status.type === 'active') return undefined
+    const { timeMs, signer } = factsAt(status.atSeq)
+    const device = findDevice(log, signer)
+    if (device === undefined) throw new Error('the signer of an entry is not in the device log')
+    return { logSeq: status.atSeq, deviceSeq: status.lastSeq, signer: describe(device), signedAtMs: timeMs }
+  }
+  return devicesOf(log).map((device) => ({
+    ...describe(device),
+    status: device.status.type,
+    cut: cutOf(device),
+    addedSeq: device.addedSeq,
+    addedAtMs: factsAt(device.addedSeq).timeMs,
+    lastDeviceSeq: localLog.deviceHead(device.deviceId)?.deviceSeq ?? 0,
+  }))
 }
 
 /** Without the streams that the client keeps for itself. */

@@ -2,8 +2,9 @@
 // by mistake does not come back.
 
 import { formatUuid, toHex } from '@valise/protocol'
+import { formatTime } from '../time-text.ts'
 import { AccountError } from './account-error.ts'
-import type { DeviceSummary } from './directory.ts'
+import type { DeviceCut, DeviceSummary } from './directory.ts'
 
 /** Shorter beginnings of a fingerprint could be meant as names. */
 const MIN_PREFIX_DIGITS = 4
@@ -34,10 +35,20 @@ export function pickDevice(devices: readonly DeviceSummary[], text: string): Dev
 /** What it means to revoke a device a second time: nothing. A sentence that begins with "was revoked before". */
 export function describeCut({ cut }: Pick<DeviceSummary, 'cut'>): string {
   if (cut === undefined) return 'was revoked before.'
-  const { logSeq, deviceSeq } = cut
+  const { logSeq, deviceSeq, signer, signedAtMs } = cut
   const rest =
     deviceSeq === 0
       ? 'Nothing that it sent counts'
       : `What it sent after event ${deviceSeq} of its own counts for nothing`
-  return `was revoked before, by entry ${logSeq} of the device log. ${rest}; where it was cut off does not change any more.`
+  const signed = `which ${describeSigner(signer)} signed at ${formatTime(signedAtMs)} by its clock`
+  return `was revoked before, by entry ${logSeq} of the device log, ${signed}. ${rest}; where it was cut off does not change any more.`
+}
+
+/** A name that could move a cursor or turn the reading direction is not shown. */
+const UNFIT = /[\p{C}\p{Zl}\p{Zp}]/u
+
+function describeSigner({ isThisDevice, role, name, deviceFingerprint }: DeviceCut['signer']): string {
+  if (isThisDevice) return 'this device'
+  if (role === 'recovery') return 'the recovery phrase'
+  return name === undefined || UNFIT.test(name) ? `your device ${deviceFingerprint}` : `your device "${name}"`
 }

@@ -3,12 +3,12 @@
 // step is stored before the next begins, so that an interrupted recovery goes on where it stood.
 
 import {
+  activeDevices,
   type DeviceId,
+  type DeviceLogState,
   type DeviceRole,
-  type DeviceState,
   encodeUtf8,
   equalBytes,
-  isActive,
   isSameId,
   signDevicePop,
   type UserId,
@@ -101,17 +101,18 @@ async function findEarlier(
 }
 
 function describeAccount(book: {
-  require(): { readonly userId: UserId; readonly devices: ReadonlyMap<string, DeviceState> }
+  require(): Pick<DeviceLogState, 'userId' | 'devices'>
   factsAt(seq: number): { readonly timeMs: number } | undefined
 }): RecoverableAccount {
-  const { userId, devices } = book.require()
+  const log = book.require()
+  const { userId } = log
   const timeOf = (seq: number): number => book.factsAt(seq)?.timeMs ?? 0
   return {
     userId,
     userIdStart: userIdStart(userId),
     createdAtMs: timeOf(0),
-    devices: [...devices.values()]
-      .filter((device) => isActive(device) && device.record.role !== 'recovery')
+    devices: activeDevices(log)
+      .filter((device) => device.record.role !== 'recovery')
       .sort((a, b) => a.addedSeq - b.addedSeq)
       .map(({ deviceId, record, addedSeq }) => ({
         deviceId,

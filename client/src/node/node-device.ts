@@ -1,7 +1,7 @@
 // A device whose home is a folder: sets it up, links others, and answers what it knows. One process at a time.
 // More than 300 lines: it is the list of what such a device can be asked.
 
-import { type DeviceId, toHex, type UserId } from '@valise/protocol'
+import { type DeviceId, findDevice, type UserId } from '@valise/protocol'
 import { createAccount } from '../account/create-account.ts'
 import { checkDeviceName } from '../account/device-name.ts'
 import {
@@ -183,7 +183,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   const account = (): Account | undefined => {
     if (identity === undefined || client === undefined) return undefined
     const { userId, deviceId, name, server } = identity
-    const role = client.device.book.state?.devices.get(toHex(deviceId))?.record.role
+    const role = findDevice(client.device.book.state, deviceId)?.record.role
     return {
       userId,
       deviceId,

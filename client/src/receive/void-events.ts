@@ -2,16 +2,19 @@
 // stay in their places in the local log, are handed to nobody any more, and the application is told which they were.
 
 import {
+  activeDevices,
   type DeviceId,
   type DeviceLogState,
   type DeviceState,
+  devicesOf,
   type EventId,
   equalBytes,
+  findDevice,
   formatUuid,
+  isActive,
   isBeyondCut,
   parseEvent,
   type StreamId,
-  toHex,
 } from '@valise/protocol'
 import type { LogBook } from '../account/log-book.ts'
 import { AlarmError } from '../alarm.ts'
@@ -88,7 +91,7 @@ export async function openVoidEvents({ store, book, log, onFailure }: VoidEvents
     },
     count: async () => {
       let count = 0
-      for (const { deviceId, status } of book.state?.devices.values() ?? []) {
+      for (const { deviceId, status } of book.state === undefined ? [] : devicesOf(book.state)) {
         if (status.type !== 'revoked') continue
         for await (const _userSeq of log.eventsOfDevice(deviceId, status.lastSeq)) count += 1
       }
@@ -98,17 +101,19 @@ export async function openVoidEvents({ store, book, log, onFailure }: VoidEvents
 }
 
 function newlyRevoked(before: DeviceLogState | undefined, after: DeviceLogState): DeviceState[] {
-  return [...after.devices].flatMap(([key, device]) =>
-    before?.devices.get(key)?.status.type === 'active' && device.status.type === 'revoked' ? [device] : [],
-  )
+  if (before === undefined) return []
+  return activeDevices(before).flatMap(({ deviceId }) => {
+    const device = findDevice(after, deviceId)
+    return device === undefined || isActive(device) ? [] : [device]
+  })
 }
 
 /** Whether an event of the local log counts, by the device log as it is now. */
 export const isVoidEvent = (
   log: DeviceLogState | undefined,
-  { deviceId, deviceSeq }: { readonly deviceId: Uint8Array; readonly deviceSeq: number },
+  { deviceId, deviceSeq }: { readonly deviceId: DeviceId; readonly deviceSeq: number },
 ): boolean => {
-  const device = log?.devices.get(toHex(deviceId))
+  const device = findDevice(log, deviceId)
   return device !== undefined && isBeyondCut(device, deviceSeq)
 }
 

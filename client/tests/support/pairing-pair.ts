@@ -1,7 +1,7 @@
 // Two devices that pair, each a ceremony of its own, over a mailbox in memory that a test may hold in its hands: it sees
 // every message before the other device does, and gives on what it likes.
 
-import { applyEntry, buildAdd, type DeviceLogState, deviceIdOf, signDevicePop, toHex } from '@valise/protocol'
+import { applyEntry, buildAdd, type DeviceLogState, deviceIdOf, findDevice, signDevicePop } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { joinPairing, needOf, offerPairing, slotOf, stepCeremony } from '../../src/pairing/ceremony.ts'
 import type { CeremonyState, PairingFailure } from '../../src/pairing/ceremony-state.ts'
@@ -152,6 +152,6 @@ export async function runPair(options: PairOptions, carry: Carry = honest): Prom
     existing: () => partOf('existing'),
     fresh: () => partOf('new'),
     hasNewDevice: () =>
-      account.state.seq > before.seq && account.state.devices.has(toHex(deviceIdOf(crypto, keys.record))),
+      account.state.seq > before.seq && findDevice(account.state, deviceIdOf(crypto, keys.record)) !== undefined,
   }
 }

@@ -1,7 +1,7 @@
 // A device of an account and one that is to become one, each with a screen and a file of its own, at one server in memory.
 // Ended and called again, a device goes on with what it has stored.
 
-import { buildAdd, signDevicePop, toHex } from '@valise/protocol'
+import { buildAdd, findDevice, signDevicePop } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { type Pairing, pairDevice } from '../../src/account/pair-account.ts'
 import { SetupError } from '../../src/account/setup-error.ts'
@@ -48,7 +48,7 @@ export async function createPairingScene(): Promise<PairingScene> {
   const server = createPairingServer(clock)
   const keys = await createDeviceKeys(crypto, 'member')
   let account: Account = await createAccount()
-  const isIn = (): boolean => account.state.devices.has(toHex(keys.deviceId))
+  const isIn = (): boolean => findDevice(account.state, keys.deviceId) !== undefined
   const existing: ExistingSide = {
     invite: () => ({
       userId: account.state.userId,

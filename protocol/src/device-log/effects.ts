@@ -1,7 +1,7 @@
 // What each operation does to the state of a device log, or the rule it breaks. Signature, seq and prev have been
 // checked before (`verify.ts`); here stand the rules about devices, keys, roles and epochs.
 
-import { equalBytes, isAllZero, toHex } from '../bytes.ts'
+import { isAllZero } from '../bytes.ts'
 import type { Crypto } from '../crypto.ts'
 import { chainStart } from '../events/chain.ts'
 import { isSameId, type UserId } from '../ids.ts'
@@ -9,46 +9,32 @@ import { verifyWithContext } from '../kdf.ts'
 import { DEFAULT_LIMITS } from '../limits.ts'
 import { isLowOrderX25519Key, isSmallOrderKey } from '../small-order.ts'
 import { type DeviceRecord, deviceIdOf, encodeDeviceRecord, x25519KeyOf } from './device-record.ts'
+import { type DeviceState, type DeviceTable, holdsKeys, isActive, withChanged, withDevice } from './device-table.ts'
 import type { SignedEntry } from './entry.ts'
 import type { EpochStart, Operation, RevokedDevice } from './operation.ts'
+import { putInto } from './prefix-tree.ts'
 import type { DeviceLogRule } from './rules.ts'
-import { activeDevices, type DeviceLogState, type DeviceState, type EpochState, findDevice, isActive } from './state.ts'
-
-type Devices = ReadonlyMap<string, DeviceState>
+import { activeDevices, type DeviceLogState, type EpochState, epochKey, findDevice } from './state.ts'
 
 /** The parts of a state that an operation may change. */
-export interface Effect {
-  readonly devices: Devices
-  readonly epoch: EpochState
-  readonly pastEpochs: readonly EpochState[]
-  readonly isClosed: boolean
-}
+export type Effect = Pick<DeviceLogState, 'devices' | 'epoch' | 'pastEpochs' | 'isClosed'>
 
 export type EffectOrRule = { readonly effect: Effect } | { readonly rule: DeviceLogRule }
 
 const refuse = (rule: DeviceLogRule): EffectOrRule => ({ rule })
 
 /** The rules for keys that enter the log: not of small order, never there before. */
-export function checkNewRecord(crypto: Crypto, devices: Devices, record: DeviceRecord): DeviceLogRule | undefined {
+export function checkNewRecord(crypto: Crypto, devices: DeviceTable, record: DeviceRecord): DeviceLogRule | undefined {
   if (isSmallOrderKey(record.edPub)) return 'small_order_key'
   if (isLowOrderX25519Key(x25519KeyOf(record))) return 'small_order_key'
-  if (devices.has(toHex(deviceIdOf(crypto, record)))) return 'key_reused'
-  for (const { record: known } of devices.values()) {
-    if (equalBytes(known.edPub, record.edPub) || equalBytes(known.kemPub, record.kemPub)) return 'key_reused'
-  }
-  return undefined
-}
-
-export function withDevice(crypto: Crypto, devices: Devices, record: DeviceRecord, addedSeq: number): Devices {
-  const deviceId = deviceIdOf(crypto, record)
-  return new Map(devices).set(toHex(deviceId), { record, deviceId, addedSeq, status: { type: 'active' } })
+  return holdsKeys(crypto, devices, record) ? 'key_reused' : undefined
 }
 
 /** EPOCH after the devices have changed: its number and its exact list. */
 export function startEpoch(
   start: EpochStart,
   before: { readonly epochN: number; readonly logHead: Uint8Array },
-  after: { readonly devices: Devices; readonly logSeq: number },
+  after: { readonly devices: DeviceTable; readonly logSeq: number },
 ): { readonly epoch: EpochState } | { readonly rule: DeviceLogRule } {
   if (start.n !== before.epochN + 1) return { rule: 'epoch_number' }
   if (before.epochN === 0 && !isAllZero(start.prevBoxHash)) return { rule: 'epoch_link' }
@@ -63,11 +49,11 @@ export function startEpoch(
   return { epoch: { n: start.n, commit: start.commit, logSeq, boxes, prevBoxHash: start.prevBoxHash } }
 }
 
-function withNewEpoch(state: DeviceLogState, devices: Devices, start: EpochStart): EffectOrRule {
+function withNewEpoch(state: DeviceLogState, devices: DeviceTable, start: EpochStart): EffectOrRule {
   const before = { epochN: state.epoch.n, logHead: state.head }
   const started = startEpoch(start, before, { devices, logSeq: state.seq + 1 })
   if ('rule' in started) return started
-  const pastEpochs = [...state.pastEpochs, state.epoch]
+  const pastEpochs = putInto(state.pastEpochs, epochKey(state.epoch.n), state.epoch)
   return { effect: { devices, epoch: started.epoch, pastEpochs, isClosed: false } }
 }
 
@@ -86,8 +72,8 @@ export function devicePopMessage(userId: UserId, record: DeviceRecord): Uint8Arr
 }
 
 /** The last manager cannot go, unless the recovery device signs and stays: it can add another. */
-function keepsManagement(devices: Devices, signer: DeviceState): boolean {
-  for (const device of devices.values()) if (isActive(device) && device.record.role === 'manager') return true
+function keepsManagement(devices: DeviceTable, signer: DeviceState): boolean {
+  if (activeDevices({ devices }).some(({ record }) => record.role === 'manager')) return true
   const signerAfter = findDevice({ devices }, signer.deviceId)
   return signerAfter !== undefined && isActiveRecovery(signerAfter)
 }
@@ -121,13 +107,13 @@ function applyRevoke(
   start: EpochStart,
   signer: DeviceState,
 ): EffectOrRule {
-  const devices = new Map(state.devices)
+  let { devices } = state
   for (const { deviceId, lastSeq, chain } of revoked) {
     const device = findDevice({ devices }, deviceId)
     if (device === undefined) return refuse('unknown_device')
     if (!isActive(device)) return refuse('device_inactive')
     const status = { type: 'revoked', atSeq: state.seq + 1, lastSeq, chain } as const
-    devices.set(toHex(deviceId), { ...device, status })
+    devices = withChanged(devices, { ...device, status })
   }
   if (!keepsManagement(devices, signer)) return refuse('last_manager')
   return withNewEpoch(state, devices, start)
@@ -146,12 +132,11 @@ function applyRecovery(
   if (broken !== undefined) return refuse(broken)
   if (!holdsDevicePop(crypto, state.userId, record, proof)) return refuse('device_pop')
   const atSeq = state.seq + 1
-  const devices = new Map(withDevice(crypto, state.devices, record, atSeq))
-  for (const [key, device] of state.devices) {
-    if (!isActiveRecovery(device)) continue
+  let devices = withDevice(crypto, state.devices, record, atSeq)
+  for (const device of activeDevices(state).filter(isActiveRecovery)) {
     // A recovery device publishes nothing, so its cut is the start of its chain.
     const chain = chainStart(crypto, state.userId, device.deviceId)
-    devices.set(key, { ...device, status: { type: 'revoked', atSeq, lastSeq: 0, chain } })
+    devices = withChanged(devices, { ...device, status: { type: 'revoked', atSeq, lastSeq: 0, chain } })
   }
   return withNewEpoch(state, devices, operation.epoch)
 }
@@ -165,8 +150,7 @@ function applyRole(
   if (device === undefined) return refuse('unknown_device')
   if (!isActive(device)) return refuse('device_inactive')
   if (operation.role === 'recovery' || device.record.role === 'recovery') return refuse('role')
-  const devices = new Map(state.devices)
-  devices.set(toHex(operation.deviceId), { ...device, record: { ...device.record, role: operation.role } })
+  const devices = withChanged(state.devices, { ...device, record: { ...device.record, role: operation.role } })
   if (!keepsManagement(devices, signer)) return refuse('last_manager')
   return { effect: { devices, epoch: state.epoch, pastEpochs: state.pastEpochs, isClosed: false } }
 }

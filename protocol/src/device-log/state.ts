@@ -3,21 +3,8 @@
 
 import { equalBytes, toHex } from '../bytes.ts'
 import type { DeviceId, UserId } from '../ids.ts'
-import type { DeviceRecord } from './device-record.ts'
-
-export type DeviceStatus =
-  | { readonly type: 'active' }
-  /** `lastSeq` is the last device_seq that counts and `chain` the chain there; what the device wrote later is void. */
-  | { readonly type: 'revoked'; readonly atSeq: number; readonly lastSeq: number; readonly chain: Uint8Array }
-
-export interface DeviceState {
-  /** With the role it has now. */
-  readonly record: DeviceRecord
-  readonly deviceId: DeviceId
-  /** The seq of the entry that added it. */
-  readonly addedSeq: number
-  readonly status: DeviceStatus
-}
+import { type DeviceState, type DeviceTable, devicesIn } from './device-table.ts'
+import { findIn, type PrefixTree } from './prefix-tree.ts'
 
 /** A box that the log commits to: the secret of one epoch, sealed to one device. */
 export interface CommittedBox {
@@ -45,34 +32,36 @@ export interface DeviceLogState {
   readonly seq: number
   /** The hash of the newest entry, 32 bytes. */
   readonly head: Uint8Array
-  /** By device id in hexadecimal; revoked devices stay. */
-  readonly devices: ReadonlyMap<string, DeviceState>
+  /** To be read with `findDevice`, `activeDevices` and `devicesOf`. */
+  readonly devices: DeviceTable
   readonly epoch: EpochState
-  /** Epoch 1 first, without the current one. */
-  readonly pastEpochs: readonly EpochState[]
+  /** Without the current one. To be read with `findEpoch`. */
+  readonly pastEpochs: PrefixTree<EpochState>
   readonly isClosed: boolean
 }
 
-export const findDevice = (state: Pick<DeviceLogState, 'devices'>, deviceId: DeviceId): DeviceState | undefined =>
-  state.devices.get(toHex(deviceId))
+type WithDevices = Pick<DeviceLogState, 'devices'>
 
-export const isActive = (device: DeviceState): boolean => device.status.type === 'active'
+/** Active or revoked. `state` is `undefined` before genesis. */
+export const findDevice = (state: WithDevices | undefined, deviceId: DeviceId): DeviceState | undefined =>
+  findIn(state?.devices.byId, toHex(deviceId))
 
 /** True for what a revoked device wrote after its cut: void, whatever it holds and whenever it was stored. */
 export const isBeyondCut = ({ status }: DeviceState, deviceSeq: number): boolean =>
   status.type === 'revoked' && deviceSeq > status.lastSeq
 
 /** Sorted by device id, the order of EPOCH. */
-export function activeDevices(state: Pick<DeviceLogState, 'devices'>): DeviceState[] {
-  return [...state.devices]
-    .filter(([, device]) => isActive(device))
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([, device]) => device)
-}
+export const activeDevices = ({ devices }: WithDevices): readonly DeviceState[] => devices.active
+
+/** Whoever was ever in the log, in the order in which they were added. Looks at all of them. */
+export const devicesOf = ({ devices }: WithDevices): DeviceState[] => devicesIn(devices)
+
+/** Of an epoch's number, which is a u32: where `pastEpochs` holds it. */
+export const epochKey = (n: number): string => n.toString(16).padStart(8, '0')
 
 /** Epoch n, current or past. */
 export const findEpoch = (state: DeviceLogState, n: number): EpochState | undefined =>
-  n === state.epoch.n ? state.epoch : state.pastEpochs[n - 1]
+  n === state.epoch.n ? state.epoch : findIn(state.pastEpochs, epochKey(n))
 
 /** The boxes that must come with the newest entry; none for an entry that neither adds a device nor starts an epoch. */
 export const boxesOfNewestEntry = (state: DeviceLogState): CommittedBox[] =>

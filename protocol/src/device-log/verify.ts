@@ -6,11 +6,12 @@ import type { Crypto } from '../crypto.ts'
 import { isSameId } from '../ids.ts'
 import { verifyWithContext } from '../kdf.ts'
 import { deviceIdOf } from './device-record.ts'
-import { applyOperation, checkNewRecord, startEpoch, withDevice } from './effects.ts'
+import { isActive, NO_DEVICES, withDevice } from './device-table.ts'
+import { applyOperation, checkNewRecord, startEpoch } from './effects.ts'
 import { entryHash, parseSignedEntry, type SignedEntry, userIdOf } from './entry.ts'
 import { encodeOperationType, type Operation, parseOperation } from './operation.ts'
 import type { DeviceLogRule } from './rules.ts'
-import { type DeviceLogState, findDevice, isActive } from './state.ts'
+import { type DeviceLogState, findDevice } from './state.ts'
 
 export interface ParsedEntry extends SignedEntry {
   readonly operation: Operation
@@ -35,12 +36,12 @@ function applyGenesis(crypto: Crypto, bytes: Uint8Array, signed: SignedEntry): A
   const { manager, recovery } = operation
   if (manager.role !== 'manager') return refuse('role')
   if (recovery !== undefined && recovery.role !== 'recovery') return refuse('role')
-  const brokenByManager = checkNewRecord(crypto, new Map(), manager)
+  const brokenByManager = checkNewRecord(crypto, NO_DEVICES, manager)
   if (brokenByManager !== undefined) return refuse(brokenByManager)
   if (!isSameId(header.signer, deviceIdOf(crypto, manager))) return refuse('device_id')
   if (!verifyWithContext(crypto, manager.edPub, 'device-log', body, signature)) return refuse('signature')
 
-  let devices = withDevice(crypto, new Map(), manager, 0)
+  let devices = withDevice(crypto, NO_DEVICES, manager, 0)
   if (recovery === undefined) {
     if (proof.length > 0) return refuse('malformed')
   } else {
@@ -58,7 +59,7 @@ function applyGenesis(crypto: Crypto, bytes: Uint8Array, signed: SignedEntry): A
     head: entryHash(crypto, bytes),
     devices,
     epoch: started.epoch,
-    pastEpochs: [],
+    pastEpochs: undefined,
     isClosed: false,
   }
   return { ok: true, state, entry: { ...signed, operation } }
