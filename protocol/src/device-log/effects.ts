@@ -12,7 +12,15 @@ import { type DeviceRecord, deviceIdOf, encodeDeviceRecord, x25519KeyOf } from '
 import type { SignedEntry } from './entry.ts'
 import type { EpochStart, Operation, RevokedDevice } from './operation.ts'
 import type { DeviceLogRule } from './rules.ts'
-import { activeDevices, type DeviceLogState, type DeviceState, type EpochState, findDevice, isActive } from './state.ts'
+import {
+  activeDevices,
+  type DeviceLogState,
+  type DeviceState,
+  devicesAllowedBy,
+  type EpochState,
+  findDevice,
+  isActive,
+} from './state.ts'
 
 type Devices = ReadonlyMap<string, DeviceState>
 
@@ -97,6 +105,7 @@ function applyAdd(
   state: DeviceLogState,
   operation: Extract<Operation, { type: 'add' }>,
   proof: Uint8Array,
+  signer: DeviceState,
 ): EffectOrRule {
   const { record } = operation
   const active = activeDevices(state)
@@ -107,7 +116,7 @@ function applyAdd(
   if (!holdsDevicePop(crypto, state.userId, record, proof)) return refuse('device_pop')
   if (operation.epochN !== state.epoch.n) return refuse('epoch_number')
   const count = active.filter((device) => !isActiveRecovery(device)).length
-  if (count >= DEFAULT_LIMITS.max_devices) return refuse('too_many_devices')
+  if (count >= devicesAllowedBy(signer, DEFAULT_LIMITS.max_devices)) return refuse('too_many_devices')
   const logSeq = state.seq + 1
   const box = { deviceId: deviceIdOf(crypto, record), boxHash: operation.boxHash, logSeq, logHead: state.head }
   const epoch = { ...state.epoch, boxes: [...state.epoch.boxes, box] }
@@ -186,7 +195,7 @@ export function applyOperation(
     case 'genesis':
       return refuse('genesis')
     case 'add':
-      return applyAdd(crypto, state, operation, entry.proof)
+      return applyAdd(crypto, state, operation, entry.proof, signer)
     case 'revoke':
       return applyRevoke(state, operation.devices, operation.epoch, signer)
     case 'rotate':

@@ -3,6 +3,7 @@
 
 import { equalBytes, toHex } from '../bytes.ts'
 import type { DeviceId, UserId } from '../ids.ts'
+import { RECOVERED_DEVICES_BEYOND } from '../limits.ts'
 import type { DeviceRecord } from './device-record.ts'
 
 export type DeviceStatus =
@@ -57,6 +58,10 @@ export const findDevice = (state: Pick<DeviceLogState, 'devices'>, deviceId: Dev
   state.devices.get(toHex(deviceId))
 
 export const isActive = (device: DeviceState): boolean => device.status.type === 'active'
+
+/** How many devices besides the recovery device there may be once the signer has added one, where `maxDevices` are allowed. */
+export const devicesAllowedBy = (signer: DeviceState, maxDevices: number): number =>
+  signer.record.role === 'recovery' ? maxDevices + RECOVERED_DEVICES_BEYOND : maxDevices
 
 /** True for what a revoked device wrote after its cut: void, whatever it holds and whenever it was stored. */
 export const isBeyondCut = ({ status }: DeviceState, deviceSeq: number): boolean =>
