@@ -117,7 +117,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
 
   const publishOwn = async (streamName: string, type: string, body: Uint8Array): Promise<void> => {
     const { maxPayload } = device.limits
-    await outbox.addAtOnce(composeItem({ crypto, serverTime, maxPayload }, { streamName, type, body, ttlS: 0 }))
+    await outbox.addAtOnce(composeItem({ crypto, clock, serverTime, maxPayload }, { streamName, type, body, ttlS: 0 }))
     engine.wake()
   }
   const publishCheckpoint = async (isReconnect: boolean): Promise<void> => {
@@ -255,7 +255,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     publish: async (streamName, { type, body }, { ttlS = 0, atMs, position, signal } = {}) => {
       checkStreamName(streamName)
       const item = composeItem(
-        { crypto, serverTime, maxPayload: device.limits.maxPayload },
+        { crypto, clock, serverTime, maxPayload: device.limits.maxPayload },
         { streamName, type, body, ttlS, atMs },
       )
       const also = position === undefined ? [] : [savePosition(position.name, position.userSeq)]
