@@ -2,6 +2,7 @@
 
 import { type Client, ClientStoppedError } from '@valise/client'
 import { toHex } from '@valise/protocol'
+import { formatTime } from './output.ts'
 import { probeServer } from './server-probe.ts'
 
 export interface SeenDevice {
@@ -43,5 +44,5 @@ export async function askPresence(
 export function describeSeen(seen: SeenDevice | undefined): string {
   if (seen === undefined) return ''
   if (seen.isOnline) return 'online'
-  return seen.lastSeenAtMs === undefined ? 'never seen' : `last seen ${new Date(seen.lastSeenAtMs).toISOString()}`
+  return seen.lastSeenAtMs === undefined ? 'never seen' : `last seen ${formatTime(seen.lastSeenAtMs)}`
 }
