@@ -94,6 +94,9 @@ describe('a second device', () => {
       ]),
     )
     expect(listed.map(({ name }) => name)).toEqual(expect.arrayContaining(['laptop', 'phone']))
+    const kind = `${process.platform} ${process.arch}`
+    const devices = listed.filter(({ role }) => role !== 'recovery')
+    expect(devices.map(({ platform }) => platform)).toEqual([kind, kind])
     // Presence is the server's word on the others: none on the device that asks, and none on the phrase.
     const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
     expect(
