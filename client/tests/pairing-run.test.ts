@@ -3,7 +3,6 @@
 
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { AccountError } from '../src/account/account-error.ts'
 import { joinPairing } from '../src/pairing/ceremony.ts'
 import { createPairingMailbox, joinPairingMailbox } from '../src/pairing/mailbox.ts'
 import { parseOffer } from '../src/pairing/offer.ts'
@@ -192,18 +191,6 @@ describe('a device that waits', () => {
     scene.clock.advance(0)
     expect(await joined).toMatch(/^pairing_failed: /)
     expect(scene.isIn()).toBe(false)
-  })
-
-  test('PAIR-5: an account that takes no further device: both are told, and nothing is gone on with', async () => {
-    scene.add = () => Promise.reject(new AccountError('too_many_devices', 'as many devices as it may have'))
-    const { code, ended } = await show(scene.existing)
-    const told = expect(ended).rejects.toThrow('as many devices as it may have')
-    expect(await scene.fresh.pair({ offer: code })).toMatch(
-      /^pairing_failed: The pairing was ended from the other side/,
-    )
-    await told
-    expect(scene.server.mailbox().ending).toBe('ended')
-    for (const { keeper } of [scene.existing, scene.fresh]) expect(keeper.stored).toBeUndefined()
   })
 
   test('PAIR-6: time is over while the device is let in: that it may be in is said', async () => {
