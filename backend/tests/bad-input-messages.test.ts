@@ -6,6 +6,7 @@ import {
   DEFAULT_LIMITS,
   ERRORS,
   encodeMessage,
+  MAX_ACTIVE_DEVICES,
   MAX_BOX_BYTES,
   MAX_DEVICE_LOG_ENTRY_BYTES,
   type SealedBox,
@@ -160,7 +161,7 @@ describe('MSG-1: a message that does not fit is answered, and the session goes o
     const { register, resume, publish, append_device_log: append } = samples()
     const many = (count: number, bytes = 1): Uint8Array[] => indexes(count).map(() => new Uint8Array(bytes))
     const boxes = (count: number): SealedBox[] => indexes(count).map(() => box())
-    const { max_batch_events: maxEvents, max_devices: maxDevices } = DEFAULT_LIMITS
+    const { max_batch_events: maxEvents } = DEFAULT_LIMITS
     const cases: [string, object, string][] = [
       ['log_epoch of 15 bytes', { ...resume, log_epoch: new Uint8Array(15) }, 'log_epoch'],
       ['log_epoch of 17 bytes', { ...resume, log_epoch: new Uint8Array(17) }, 'log_epoch'],
@@ -173,7 +174,7 @@ describe('MSG-1: a message that does not fit is answered, and the session goes o
       ['a long entry', { ...append, entry: new Uint8Array(MAX_DEVICE_LOG_ENTRY_BYTES + 1) }, 'entry'],
       ['no box', { ...register, boxes: [] }, 'boxes'],
       ['three boxes for two', { ...register, boxes: boxes(3) }, 'boxes'],
-      ['a box too many', { ...append, boxes: boxes(maxDevices + 2) }, 'boxes'],
+      ['a box too many', { ...append, boxes: boxes(MAX_ACTIVE_DEVICES + 1) }, 'boxes'],
       ['a short id', { ...append, boxes: [box(), box({ device_id: new Uint8Array(15) })] }, 'boxes.1.device_id'],
       ['a long box', { ...append, boxes: [box({ box: new Uint8Array(MAX_BOX_BYTES + 1) })] }, 'boxes.0.box'],
       ['an empty prev_box', { ...append, prev_box: new Uint8Array(0) }, 'prev_box'],

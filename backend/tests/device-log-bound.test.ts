@@ -8,6 +8,7 @@ import {
   offerEntry,
   sealAdd,
   sealClose,
+  sealRecovery,
   sealRevoke,
   sealRotate,
 } from './bad-input/entries.ts'
@@ -21,7 +22,7 @@ describe('a log that is full', () => {
   })
   afterEach(() => server?.close())
 
-  test('P5, P6: takes no device and no epoch more, but still a revocation and the end of the account', async () => {
+  test('P5, P6, REC-2: takes no device and no epoch more, but still a revocation, a recovery and the end of the account', async () => {
     const account = await createAccount(server, { devices: 2 })
     const [manager, lost] = account.devices
     const author = authorOf(manager!)
@@ -33,6 +34,11 @@ describe('a log that is full', () => {
     const one = await sealAdd(account, author, await createKeys('member'))
     expect(await offerEntry(session, one)).toMatchObject(full)
     await appendEntry(account, session, await sealRevoke(account, author, [lost!]))
+    const recovery = await createKeys('recovery')
+    await appendEntry(account, session, await sealRecovery(account, author, recovery))
+    const recovered = await sealAdd(account, authorOf({ keys: recovery }), await createKeys('manager'))
+    await appendEntry(account, session, recovered)
+    expect(await offerEntry(session, await sealAdd(account, author, await createKeys('member')))).toMatchObject(full)
     expect(await offerEntry(session, await sealRotate(account, author))).toMatchObject(full)
     expect((await offerEntry(session, await sealClose(account.log, author))).type).toBe('device_log_appended')
   })

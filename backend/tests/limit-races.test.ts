@@ -1,7 +1,18 @@
 // Limits a user, where they can race (DEV-1, P5): the last place taken at once on two nodes is taken once.
 
+import { buildRole } from '@valise/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { authorOf, createKeys, offerEntry, sealAdd } from './bad-input/entries.ts'
+import {
+  appendEntry,
+  authorOf,
+  createKeys,
+  offerEntry,
+  sealAdd,
+  sealClose,
+  sealRecovery,
+  sealRevoke,
+  sealRotate,
+} from './bad-input/entries.ts'
 import { createAccount } from './support/account.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 
@@ -47,6 +58,47 @@ describe('the last place of a limit, on two nodes at once', () => {
     const offer = await sealAdd(account, authorOf(account.devices[0]!), await createKeys('member'))
     expect(await offerEntry(session, offer)).toMatchObject({ code: 'device_log_refused', rule: 'too_many_devices' })
     await session.close()
+  })
+
+  test('REC-2: the phrase signs a device in beyond the limit, one and no more', async () => {
+    const account = await createAccount(left, { devices: 3 })
+    const manager = authorOf(account.devices[0]!)
+    const session = await account.devices[0]!.connect(left)
+    const recovery = await createKeys('recovery')
+    await appendEntry(account, session, await sealRecovery(account, manager, recovery))
+    const byPhrase = authorOf({ keys: recovery })
+    await appendEntry(account, session, await sealAdd(account, byPhrase, await createKeys('manager')))
+    const refused = { code: 'device_log_refused', rule: 'too_many_devices' }
+    const second = await sealAdd(account, byPhrase, await createKeys('manager'))
+    expect(await offerEntry(session, second)).toMatchObject(refused)
+    const third = await sealAdd(account, manager, await createKeys('member'))
+    expect(await offerEntry(session, third)).toMatchObject(refused)
+    await session.close()
+  })
+
+  test('P6, DEV-1: where more stand than are allowed now, another is refused and nothing else', async () => {
+    const account = await createAccount(left, { devices: 3 })
+    const [manager, member, lost] = account.devices
+    const author = authorOf(manager!)
+    const { databaseUrl, identityFile } = left
+    const strict = await startTestServer({
+      database: 'postgres',
+      flags: { VALISE_MAX_DEVICES: '1' },
+      databaseUrl: databaseUrl!,
+      identityFile,
+    })
+    try {
+      const session = await manager!.connect(strict)
+      const another = await sealAdd(account, author, await createKeys('member'))
+      expect(await offerEntry(session, another)).toMatchObject({ rule: 'too_many_devices' })
+      await appendEntry(account, session, await sealRotate(account, author))
+      const role = await buildRole(account.log, author, { deviceId: member!.deviceId, role: 'manager' })
+      await appendEntry(account, session, { entry: role, boxes: [], prev_box: null })
+      await appendEntry(account, session, await sealRevoke(account, author, [lost!]))
+      expect((await offerEntry(session, await sealClose(account.log, author))).type).toBe('device_log_appended')
+    } finally {
+      await strict.close()
+    }
   })
 
   test('P5: two new streams at once where one fits → one is stored, the other refused', async () => {

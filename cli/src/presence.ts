@@ -1,6 +1,7 @@
 // Who is online, asked of the server when it answers: `devices` shows it, and does without it.
 
 import { type Client, ClientStoppedError } from '@valise/client'
+import { formatTime } from '@valise/client/node'
 import { toHex } from '@valise/protocol'
 import { probeServer } from './server-probe.ts'
 
@@ -43,5 +44,5 @@ export async function askPresence(
 export function describeSeen(seen: SeenDevice | undefined): string {
   if (seen === undefined) return ''
   if (seen.isOnline) return 'online'
-  return seen.lastSeenAtMs === undefined ? 'never seen' : `last seen ${new Date(seen.lastSeenAtMs).toISOString()}`
+  return seen.lastSeenAtMs === undefined ? 'never seen' : `last seen ${formatTime(seen.lastSeenAtMs)}`
 }

@@ -146,6 +146,14 @@ describe('all devices lost', () => {
 
     const used = await runValise([...args, '--yes', '--json'], { home: home('third') })
     expect(JSON.parse(used.stderr)).toMatchObject({ error: 'phrase_replaced' })
+    // Tested on the device, it recovers nothing; nor does that of another account. Both are told apart, and fail.
+    for (const [typed, error] of [
+      [phrase, 'phrase_replaced'],
+      [`${'abandon '.repeat(11)}about`, 'phrase_foreign'],
+    ]) {
+      const verdict = await runValise(['recovery', 'test', '--json'], { home: home('new'), input: `${typed}\n` })
+      expect([verdict.exitCode, JSON.parse(verdict.stderr).error]).toEqual([1, error])
+    }
     writeFileSync(file, `${renewed!['recovery_phrase']}\n`)
     const kept = await runValise([...args, '--yes', '--json', '--keep', 'new desk'], { home: home('third') })
     expect(kept.exitCode).toBe(0)

@@ -94,6 +94,27 @@ describe('a second device', () => {
       ]),
     )
     expect(listed.map(({ name }) => name)).toEqual(expect.arrayContaining(['laptop', 'phone']))
+    const kind = `${process.platform} ${process.arch}`
+    const devices = listed.filter(({ role }) => role !== 'recovery')
+    expect(devices.map(({ platform }) => platform)).toEqual([kind, kind])
+    // Presence is the server's word on the others: none on the device that asks, and none on the phrase.
+    const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+    expect(
+      listed.map(({ role, online, last_seen_at, added_at }) => ({ role, online, last_seen_at, added_at })),
+    ).toEqual(
+      expect.arrayContaining([
+        { role: 'manager', online: false, last_seen_at: time, added_at: time },
+        { role: 'recovery', online: false, last_seen_at: null, added_at: time },
+        { role: 'member', online: null, last_seen_at: null, added_at: time },
+      ]),
+    )
+    const watching = startValise(['watch', 'notes'], { home: laptop })
+    await runValise(['send', 'notes'], { home: phone, input: 'are you there\n' })
+    await watching.until('the event', ({ stdout }) => stdout.includes('are you there'))
+    const now = jsonLines((await runValise(['devices', '--json'], { home: phone })).stdout)
+    expect(now.find(({ role }) => role === 'manager')).toMatchObject({ online: true })
+    watching.interrupt()
+    await watching.ended()
   })
 })
 

@@ -74,7 +74,10 @@ export interface Client {
   cursor(): number
   /** Signs another device into the account, once a session is up. The seq of the entry. */
   addDevice(device: NewDeviceProof, signal?: AbortSignal): Promise<number>
-  /** Opens a mailbox for pairing, once a session is up. Rejects with `RequestRefusedError` over the limit. */
+  /**
+   * Opens a mailbox for pairing, once a session is up, or finds that it is open. Waits for a server that is away. Rejects
+   * with `RequestRefusedError` over the limit.
+   */
   openPairing(
     seat: { readonly mailboxId: Uint8Array; readonly seatKey: Uint8Array },
     signal?: AbortSignal,

@@ -117,7 +117,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
 
   const publishOwn = async (streamName: string, type: string, body: Uint8Array): Promise<void> => {
     const { maxPayload } = device.limits
-    await outbox.addAtOnce(composeItem({ crypto, serverTime, maxPayload }, { streamName, type, body, ttlS: 0 }))
+    await outbox.addAtOnce(composeItem({ crypto, clock, serverTime, maxPayload }, { streamName, type, body, ttlS: 0 }))
     engine.wake()
   }
   const publishCheckpoint = async (isReconnect: boolean): Promise<void> => {
@@ -255,7 +255,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     publish: async (streamName, { type, body }, { ttlS = 0, atMs, position, signal } = {}) => {
       checkStreamName(streamName)
       const item = composeItem(
-        { crypto, serverTime, maxPayload: device.limits.maxPayload },
+        { crypto, clock, serverTime, maxPayload: device.limits.maxPayload },
         { streamName, type, body, ttlS, atMs },
       )
       const also = position === undefined ? [] : [savePosition(position.name, position.userSeq)]
@@ -310,10 +310,18 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     changeRole: (change, signal) => manage(isUp, (manager, ask) => changeRole(manager, ask, change), signal),
     onVoided: device.voidEvents.add,
     openPairing: async ({ mailboxId, seatKey }, signal) => {
-      await until(() => phase !== undefined && engine.requests !== undefined, signal)
-      const answer = await engine.requests?.ask({ type: 'open_pairing', mailbox_id: mailboxId, seat_key: seatKey })
-      if (answer?.type !== 'pairing_opened') throw new SessionLostError('the session ended')
-      return { nameplate: answer.nameplate, lifetimeMs: answer.lifetime_ms }
+      for (;;) {
+        await until(() => isUp() && engine.requests !== undefined, signal)
+        try {
+          const answer = await engine.requests?.ask({ type: 'open_pairing', mailbox_id: mailboxId, seat_key: seatKey })
+          if (answer?.type !== 'pairing_opened') throw new SessionLostError('the session ended')
+          return { nameplate: answer.nameplate, lifetimeMs: answer.lifetime_ms }
+        } catch (error) {
+          const isLimited = error instanceof RequestRefusedError && error.answer.code === 'rate_limited'
+          if (isLimited || !isUndecided(error)) throw error
+          if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? 0, signal)
+        }
+      }
     },
     closeAccount: (signal) => manage(isUp, closeAccount, signal),
     checkLiveness: connector.checkLiveness,

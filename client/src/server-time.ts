@@ -8,7 +8,7 @@ import { storeKeys } from './store/layout.ts'
 import { put, type Store } from './store/store.ts'
 
 export interface ServerTime {
-  /** Unix milliseconds. */
+  /** Unix milliseconds, as many as fit into an event's id: whatever a server says, an id can be made of it. */
   now(): number
   /** What a session that has just begun says of its server's clock. */
   note(serverMs: number): void
@@ -16,6 +16,8 @@ export interface ServerTime {
   save(): Promise<void>
 }
 
+/** 48 bits (RFC 9562 §5.7). */
+const MAX_ID_TIME_MS = 2 ** 48 - 1
 /** Below that, two sessions say the same of a clock. */
 const TOLERANCE_MS = 1000
 
@@ -32,7 +34,7 @@ export async function openServerTime({
   let savedMs = stored === undefined ? 0 : storedAhead.parse(decode(stored)).ahead_ms
   let aheadMs = savedMs
   return {
-    now: () => clock.now() + aheadMs,
+    now: () => Math.min(MAX_ID_TIME_MS, Math.max(0, clock.now() + aheadMs)),
     note: (serverMs) => {
       aheadMs = serverMs - clock.now()
     },

@@ -3,6 +3,7 @@
 import { applyEntry, buildAdd, type DeviceRecord, findDevice, toHex } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { AccountError } from '../src/account/account-error.ts'
 import { SetupError } from '../src/account/setup-error.ts'
 import type { Clock } from '../src/clock.ts'
 import type { Http } from '../src/http.ts'
@@ -164,6 +165,13 @@ describe('a linking', () => {
     expect(approved).toEqual({ status: 'fulfilled', value: undefined })
     expect(server.bodyByUrl.size).toBe(2)
     expect(account.state.seq).toBe(0)
+  })
+
+  test('DEV-3: an account that takes no further device says so, and the device that asked is told no', async () => {
+    const add = () => Promise.reject(new AccountError('too_many_devices', 'as many as it may have'))
+    const [joined, approved] = await Promise.allSettled([join(), approve({ add })])
+    expect(joined).toMatchObject({ reason: { code: 'link_declined' } })
+    expect(approved).toMatchObject({ reason: { code: 'too_many_devices' } })
   })
 
   test('DEV-3: two devices that see different server keys do not link', async () => {

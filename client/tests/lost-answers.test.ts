@@ -143,3 +143,28 @@ describe('an entry that is stored late', () => {
     expect(server.state!.seq).toBe(seq + 1)
   })
 })
+
+test('PAIR-8: a mailbox whose opening was not answered is asked for again, and a limit is told at once', async () => {
+  const seat = { mailboxId: new Uint8Array(16).fill(1), seatKey: new Uint8Array(16).fill(2) }
+  const asked: unknown[] = []
+  server.intercept = (message, peer) => {
+    if (message.type !== 'open_pairing') return false
+    const { request_id, mailbox_id, seat_key } = message
+    asked.push({ mailboxId: mailbox_id, seatKey: seat_key })
+    if (asked.length === 1) peer.close(1006, '')
+    else if (asked.length === 2) peer.send({ type: 'error', request_id, code: 'unavailable', retry_after_ms: 700 })
+    else if (asked.length === 3) peer.send({ type: 'pairing_opened', request_id, nameplate: 412, lifetime_ms: 600_000 })
+    else peer.send({ type: 'error', request_id, code: 'rate_limited', retry_after_ms: 60_000 })
+    return true
+  }
+  const opening = first.client.openPairing(seat)
+  await comesBack(first)
+  await until(() => asked.length === 2, 'the second request')
+  await until(() => {
+    first.clock.advance(100)
+    return asked.length === 3
+  }, 'the third request')
+  expect(await opening).toEqual({ nameplate: 412, lifetimeMs: 600_000 })
+  expect(asked).toEqual([seat, seat, seat])
+  await expect(first.client.openPairing(seat)).rejects.toMatchObject({ answer: { code: 'rate_limited' } })
+})

@@ -3,6 +3,7 @@
 
 import { toBase64Url } from '@valise/protocol'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { AccountError } from '../src/account/account-error.ts'
 import { PAIRING_LIFETIME_MS } from '../src/pairing/ceremony.ts'
 import { createCodeDigits, formatQrOffer, parseOffer, shortFingerprintOf } from '../src/pairing/offer.ts'
 import { encodePairingRecord, parsePairingRecord } from '../src/pairing/record.ts'
@@ -256,6 +257,17 @@ describe('a pairing under way', () => {
     expect(await joined).toMatch(/^pairing_failed: /)
     expect(await ended).toMatch(/^pairing_failed: /)
     expect(scene.existing.keeper.stored).toBeUndefined()
+  })
+
+  test('PAIR-5: an account that takes no further device: both are told, and nothing is gone on with', async () => {
+    scene.add = () => Promise.reject(new AccountError('too_many_devices', 'as many devices as it may have'))
+    const told = expect(scene.existing.pair()).rejects.toThrow('as many devices as it may have')
+    await until(() => scene.existing.shown !== undefined, 'the offer')
+    const joined = await scene.fresh.pair({ offer: scene.existing.shown!.code })
+    expect(joined).toMatch(/^pairing_failed: The pairing was ended from the other side/)
+    await told
+    expect(scene.server.mailbox().ending).toBe('ended')
+    for (const { keeper } of [scene.existing, scene.fresh]) expect(keeper.stored).toBeUndefined()
   })
 
   test('PAIR-3: a slot that somebody else has written ends it', async () => {

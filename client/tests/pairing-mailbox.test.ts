@@ -171,6 +171,11 @@ describe('messages', () => {
     const posted = mailbox.post(0, ID)
     expect(await waits(3)).toEqual([2000, 12_000, 13_000])
     expect(await posted).toEqual({ type: 'stored' })
+    // Asked in vain as often as it may be, and limited in between: the server is there.
+    const busy = createScene(...Array(19).fill(AWAY), limited(), AWAY, answerOf(201))
+    const late = busy.mailbox.post(0, ID)
+    await busy.waits(21)
+    expect(await late).toEqual({ type: 'stored' })
   })
 
   test('PAIR-8: given up, it asks no more, be it waiting or asking', async () => {

@@ -93,6 +93,8 @@ describe('both screens', () => {
       expect(scene.fresh.check).toBeUndefined()
       for (const { keeper } of [displayer, joiner]) expect(keeper.stored).toBeUndefined()
       expect(await joiner.pair({ offer: code })).toMatch(/^pairing_refused: This pairing has failed before/)
+      // What was refused has not begun, and is not what the next call goes on with.
+      expect(joiner.keeper.stored).toBeUndefined()
     },
   )
 
@@ -175,6 +177,20 @@ describe('a device that waits', () => {
     expect(scene.isIn()).toBe(false)
     // Each tells the server, whose clock may be behind.
     expect(scene.server.requests.filter((request) => request.startsWith('DELETE'))).toHaveLength(2)
+  })
+
+  test('PAIR-6: its machine slept while it asked for the digits: typed after the ten minutes they let nobody in', async () => {
+    let type: (digits: string | undefined) => void = () => {}
+    scene.decide = () => new Promise((resolve) => (type = resolve))
+    const { code, ended } = await show(scene.existing)
+    const joined = scene.fresh.pair({ offer: code })
+    await until(() => scene.existing.screen.includes('deciding'), 'the question')
+    scene.clock.sleep(600_000)
+    type(scene.fresh.check)
+    expect(await ended).toMatch(/^pairing_failed: The pairing was not finished in time/)
+    scene.clock.advance(0)
+    expect(await joined).toMatch(/^pairing_failed: /)
+    expect(scene.isIn()).toBe(false)
   })
 
   test('PAIR-6: time is over while the device is let in: that it may be in is said', async () => {

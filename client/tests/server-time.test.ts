@@ -3,6 +3,7 @@
 
 import { eventIdTimeMs, parseEvent } from '@valise/protocol'
 import { expect, test } from 'vitest'
+import { parseContent } from '../src/sealing/content.ts'
 import { createManualClock } from './support/manual-clock.ts'
 import { createFirstDevice, text } from './support/test-device.ts'
 import { SERVER_TIME_MS } from './support/test-peer.ts'
@@ -31,5 +32,29 @@ test.each([-DAY_MS, DAY_MS])(
       SERVER_TIME_MS + 5000,
     ])
     expect(eventIdTimeMs(waiting!.eventId)).toBe(SERVER_TIME_MS + 5000)
+  },
+)
+
+test.each([
+  ['the end of all time', Number.MAX_SAFE_INTEGER, 2 ** 48 - 1],
+  ['1970', 0, 0],
+])(
+  'DEV-12: a server that says it is %s keeps nobody from publishing, and has no say in what is sealed',
+  async (_name, claimedMs, idTimeMs) => {
+    const server = createTestServer()
+    server.distort = (message) => [
+      message.type === 'session_established' ? { ...message, server_time: claimedMs } : message,
+    ]
+    const first = await createFirstDevice(server)
+    first.client.start()
+    await first.client.whenLive()
+    server.isReachable = false
+    await first.restart()
+    // As when a clock is put right: it goes back a little.
+    first.clock.sleep(-1000)
+    await first.client.publish('notes', text('all the same'))
+    const [waiting] = await first.client.device.outbox.read(0, 1, 1000)
+    expect(eventIdTimeMs(waiting!.eventId)).toBe(idTimeMs)
+    expect(parseContent(waiting!.content)).toMatchObject({ atMs: first.clock.now() })
   },
 )

@@ -24,6 +24,7 @@ export {
   boxesOfNewestEntry,
   type CommittedBox,
   type DeviceLogState,
+  devicesAllowedBy,
   devicesOf,
   type EpochState,
   findDevice,

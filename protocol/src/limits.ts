@@ -50,7 +50,11 @@ export const DEFAULT_LIMITS: Limits = {
   handshake_timeout_ms: 10_000,
 }
 
-/** A device-log entry with its boxes never needs more (50 devices, X-Wing keys). */
+/** Above `max_devices`, for a device that the recovery phrase signs in: a user who lost all he may have gets back in. */
+export const RECOVERED_DEVICES_BEYOND = 1
+/** All that are active at a time, the recovery device among them. */
+export const MAX_ACTIVE_DEVICES = DEFAULT_LIMITS.max_devices + RECOVERED_DEVICES_BEYOND + 1
+/** A device-log entry never needs more (52 devices, X-Wing keys). */
 export const MAX_DEVICE_LOG_ENTRY_BYTES = 16 * 1024
 /** LP(enc) | LP(ct) of an X-Wing box is 1 176 bytes. */
 export const MAX_BOX_BYTES = 2048

@@ -11,6 +11,8 @@ import {
   type DeviceId,
   type DeviceLogRule,
   type DeviceLogState,
+  type DeviceState,
+  devicesAllowedBy,
   equalBytes,
   findDevice,
   type OperationType,
@@ -66,7 +68,7 @@ export interface Accounts {
 
 /** Some 50 MiB. */
 const MAX_KEPT_WEIGHT = 20_000
-/** When a log is full, whoever lost a device can still cut it off. */
+/** When a log is full, whoever lost a device can still cut it off, and whoever lost all of them get back in. */
 const RESERVED_ENTRIES = 100
 
 /**
@@ -74,6 +76,9 @@ const RESERVED_ENTRIES = 100
  * other statement is given.
  */
 const CLOSE_TIMEOUT_MS = 10 * 60_000
+
+const countDevices = (log: DeviceLogState): number =>
+  activeDevices(log).filter(({ record }) => record.role !== 'recovery').length
 
 const transactionOf = (after: DeviceLogState): TransactionOptions =>
   after.isClosed ? { name: 'close_account', timeoutMs: CLOSE_TIMEOUT_MS } : { name: 'append_device_log' }
@@ -90,9 +95,10 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
     maxWeight: MAX_KEPT_WEIGHT,
   })
 
-  const maxEntriesFor = (operation: OperationType): number => {
+  const maxEntriesFor = (operation: OperationType, signer: DeviceState): number => {
     if (operation === 'close') return Number.POSITIVE_INFINITY
-    return operation === 'revoke' || operation === 'recovery' ? maxEntries + RESERVED_ENTRIES : maxEntries
+    const isRecovering = operation === 'recovery' || signer.record.role === 'recovery'
+    return operation === 'revoke' || isRecovering ? maxEntries + RESERVED_ENTRIES : maxEntries
   }
 
   /** The boxes must be exactly those the newest entry commits to. */
@@ -145,10 +151,14 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
         return isStale ? { type: 'log_head_moved' } : { type: 'refused', rule: applied.rule }
       }
       const { state } = applied
-      if (activeDevices(state).filter((device) => device.record.role !== 'recovery').length > maxDevices) {
+      const signer = findDevice(before, applied.entry.header.signer)
+      if (signer === undefined) throw new Error('an entry was applied whose signer is not in the log')
+      const { type: operation } = applied.entry.operation
+      // Whoever has more than are allowed now may still revoke, rotate and leave.
+      if (operation === 'add' && countDevices(state) > devicesAllowedBy(signer, maxDevices)) {
         return { type: 'refused', rule: 'too_many_devices' }
       }
-      if (state.seq >= maxEntriesFor(applied.entry.operation.type)) return { type: 'refused', rule: 'too_many_entries' }
+      if (state.seq >= maxEntriesFor(operation, signer)) return { type: 'refused', rule: 'too_many_entries' }
       if (!holdsEnvelopes(state, message.boxes, message.prev_box)) return { type: 'envelope_mismatch' }
       const change = describeChange({ crypto, before, after: state, ...message })
       const outcome = await db.transaction(transactionOf(state), (tx) => appendDeviceLogEntry(tx, change))

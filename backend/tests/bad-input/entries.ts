@@ -7,6 +7,7 @@ import {
   buildAdd,
   buildClose,
   buildGenesis,
+  buildRecovery,
   buildRevoke,
   buildRotate,
   type ClientIdentity,
@@ -108,6 +109,19 @@ const withEpoch = (entry: Uint8Array, epoch: SealedEpoch): SealedEntry => ({
 export async function sealRotate(account: TestAccount, author: EntryAuthor): Promise<SealedEntry> {
   const epoch = await sealNextEpoch(nodeCrypto, account.log, recordsOf(account.log), account.epochSecret)
   return withEpoch(await buildRotate(account.log, author, epoch.start), epoch)
+}
+
+/** Puts this recovery device in the place of the one before, if there is one. */
+export async function sealRecovery(
+  account: TestAccount,
+  author: EntryAuthor,
+  recovery: DeviceKeys,
+): Promise<SealedEntry> {
+  const { log, userId } = account
+  const members = [...recordsOf(log).filter(({ role }) => role !== 'recovery'), recovery.record]
+  const epoch = await sealNextEpoch(nodeCrypto, log, members, account.epochSecret)
+  const proof = await signDevicePop(recovery.signer, userId, recovery.record)
+  return withEpoch(await buildRecovery(log, author, { record: recovery.record, epoch: epoch.start, proof }), epoch)
 }
 
 export async function sealRevoke(

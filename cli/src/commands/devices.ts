@@ -39,7 +39,7 @@ export const addDevices: AddCommand = (program, run) => {
               status,
               this_device: isThisDevice,
               online: seen?.isOnline ?? null,
-              last_seen_at: seen?.lastSeenAtMs ?? null,
+              last_seen_at: seen?.lastSeenAtMs === undefined ? null : formatTime(seen.lastSeenAtMs),
               added_seq: each.addedSeq,
               added_at: formatTime(each.addedAtMs),
               device_seq: each.lastDeviceSeq,

@@ -6,6 +6,8 @@ export type AccountErrorCode =
   | 'unknown_device'
   | 'ambiguous_device'
   | 'already_revoked'
+  | 'too_many_devices'
+  | 'device_log_full'
   | 'entry_refused'
 
 export class AccountError extends Error {

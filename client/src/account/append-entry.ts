@@ -1,7 +1,7 @@
 // Appends an entry to the device log: drafted on the newest head, verified here by the server's own rules, sent with its
 // boxes. The append is compare-and-swap: when another entry came first, the log is read and the draft made anew.
 
-import { applyEntry, type Crypto, type DeviceLogRule, type DeviceLogState, type SealedBox } from '@valise/protocol'
+import { applyEntry, type Crypto, type DeviceLogState, type SealedBox } from '@valise/protocol'
 import type { Clock } from '../clock.ts'
 import { RequestRefusedError } from '../connection/requests.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
@@ -78,8 +78,10 @@ export async function appendEntry(
     try {
       await ask({ type: 'append_device_log', entry, boxes: [...boxes], prev_box: prevBox ?? null })
     } catch (error) {
-      const isBehind = error instanceof RequestRefusedError && error.answer.code === 'log_head_moved'
-      if (!isBehind || drafts >= MAX_DRAFTS) throw error
+      if (!(error instanceof RequestRefusedError)) throw error
+      const { code, rule } = error.answer
+      if (code === 'device_log_refused') throw refusalOf(rule, error)
+      if (code !== 'log_head_moved' || drafts >= MAX_DRAFTS) throw error
       continue
     }
     // The server may have told of the entry before it answered.
@@ -101,9 +103,21 @@ export function secretOfCurrentEpoch(log: DeviceLogState, epochKeys: Pick<EpochK
   return secret
 }
 
-/** The rules that a person can run into; any other is a bug of this program. */
-function refusalOf(rule: DeviceLogRule): AccountError {
+/** The rules that a person can run into, found broken here or by the server; any other is a bug of this program. */
+function refusalOf(rule = 'that the server has', cause?: RequestRefusedError): AccountError {
   switch (rule) {
+    case 'too_many_devices':
+      return new AccountError(
+        'too_many_devices',
+        'The account has as many devices as it may have. Revoke one that is not used any more, and begin again.',
+        { cause },
+      )
+    case 'too_many_entries':
+      return new AccountError(
+        'device_log_full',
+        "The account's device log is full: its devices can be revoked, the account be recovered or deleted, and nothing else.",
+        { cause },
+      )
     case 'last_manager':
       return new AccountError(
         'last_manager',
@@ -116,6 +130,8 @@ function refusalOf(rule: DeviceLogRule): AccountError {
     case 'unknown_device':
       return new AccountError('unknown_device', 'No device of this account is meant by that.')
     default:
-      return new AccountError('entry_refused', `The device log does not take the entry: it breaks the rule ${rule}.`)
+      return new AccountError('entry_refused', `The device log does not take the entry: it breaks the rule ${rule}.`, {
+        cause,
+      })
   }
 }

@@ -17,6 +17,7 @@ import {
 } from '../pairing/run-pairing.ts'
 import { checkServerUrl } from './first-contact.ts'
 import type { ServerPin } from './identity.ts'
+import { SetupError } from './setup-error.ts'
 
 export interface PairParts {
   readonly crypto: Crypto
@@ -59,6 +60,9 @@ export interface Pairing {
   finish(outcome: PairingOutcome, record: PairingRecord): Promise<void>
 }
 
+/** Refused by the server: there is nothing to go on with. */
+const BEGINS_NOTHING: ReadonlySet<string> = new Set(['pairing_refused', 'pairing_limited'])
+
 /** The pairing under way on this device, if there is one that has time left. */
 export async function findPairing({ keeper, clock }: Pick<PairParts, 'keeper' | 'clock'>) {
   const stored = await keeper.load()
@@ -99,8 +103,10 @@ export async function pairDevice(parts: PairParts, pairing: Pairing): Promise<Pa
             join: (target, seatKey) => joinPairingMailbox({ ...httpParts, seatKey }, target),
           },
           begun,
-        ).catch((error: unknown) => {
-          throw signal?.aborted === true ? interrupted(error) : error
+        ).catch(async (error: unknown) => {
+          if (signal?.aborted === true) throw interrupted(error)
+          if (error instanceof SetupError && BEGINS_NOTHING.has(error.code)) await keeper.forget()
+          throw error
         })
   if (running.shown !== undefined) screen.onShown({ ...running.shown, isResumed })
   const mailboxOf = (ending: AbortSignal) =>

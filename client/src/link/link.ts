@@ -13,6 +13,7 @@ import {
   type UserId,
   verifyWithContext,
 } from '@valise/protocol'
+import { AccountError } from '../account/account-error.ts'
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
 import { SetupError } from '../account/setup-error.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
@@ -132,7 +133,10 @@ export async function approveRequest(parts: ApproveParts): Promise<ApprovedDevic
   if (!verifyWithContext(crypto, record.edPub, 'device-pop', message, proof)) {
     throw failed('The new device did not prove that its keys are its own.')
   }
-  const { seq, head } = await parts.add({ record, proof })
+  const { seq, head } = await parts.add({ record, proof }).catch(async (error: unknown) => {
+    if (error instanceof AccountError) await mailbox.post(3, encodeDeclined())
+    throw error
+  })
   await mailbox.post(3, encodeDone({ seq, entryHash: head }))
   return { ...device, deviceId, seq }
 }

@@ -142,7 +142,8 @@ async function persist(
       if (response.status < 500 && response.status !== 429) return response
       if (response.status === 429) {
         if (limit === 'told') throw pairingLimited(retryAfterMs(response))
-        // Only how often it is asked is limited, not what for.
+        // Only how often it is asked is limited, not what for; and a server that says so is there.
+        failures = 0
         await pause(parts.clock, parts.signal, Math.min(retryAfterMs(response), MAX_LIMIT_PAUSE_MS))
         continue
       }

@@ -2,6 +2,7 @@
 // posted yet, and gets what the machine needs next. Ended at any moment and started again, it goes on from there.
 
 import { type Crypto, type DeviceRecord, deviceIdOf } from '@valise/protocol'
+import { AccountError } from '../account/account-error.ts'
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
 import { SetupError } from '../account/setup-error.ts'
 import type { Clock } from '../clock.ts'
@@ -31,7 +32,7 @@ export interface ExistingSide {
   invite(): PairingInvitation
   /** The digits that a person typed; undefined when he declined. */
   decide(device: NewDevice, signal: AbortSignal): Promise<string | undefined>
-  /** Signs it in, or finds that it is: the entry's position. */
+  /** Signs it in, or finds that it is: the entry's position. Rejects with an `AccountError` when it cannot be. */
   add(
     device: { readonly record: DeviceRecord; readonly proof: Uint8Array },
     signal: AbortSignal,
@@ -101,7 +102,10 @@ const ENDINGS: Readonly<Record<PairingFailure, 'failed' | 'ended' | undefined>> 
   other_ended: undefined,
 }
 
-/** Rejects with a `SetupError`: `pairing_failed` for good, `aborted` and `server_unreachable` when it can go on. */
+/**
+ * Rejects with a `SetupError`: `pairing_failed` for good, `aborted` and `server_unreachable` when it can go on. With an
+ * `AccountError`, for good, when the account does not take the device.
+ */
 export async function runPairing(parts: RunPairingParts, record: RecordAt<'running'>): Promise<PairingOutcome> {
   const { crypto, clock, keeper } = parts
   const deadline = createDeadline(clock)
@@ -128,11 +132,16 @@ export async function runPairing(parts: RunPairingParts, record: RecordAt<'runni
       }
       const need = needOf(state)
       if (need.type === 'nothing') return await conclude(parts, mailbox, need.outcome)
-      state = step(await obtain(parts, mailbox, need, signal))
+      state = step(await obtain(parts, record, mailbox, need, signal))
     }
   } catch (error) {
     // It has failed for good, whoever interrupts it then.
     if (error instanceof SetupError) throw error
+    if (error instanceof AccountError) {
+      await mailbox.end('ended')
+      await keeper.forget()
+      throw error
+    }
     if (parts.signal?.aborted === true) throw interrupted(error)
     if (!deadline.signal.aborted) throw error
     // What has ended here has not become anything else because the other could not be told.
@@ -161,6 +170,7 @@ async function conclude(
 
 async function obtain(
   parts: RunPairingParts,
+  { endsAtMs }: RecordAt<'running'>,
   mailbox: PairingMailbox,
   need: Exclude<CeremonyNeed, { readonly type: 'nothing' }>,
   signal: AbortSignal,
@@ -178,7 +188,8 @@ async function obtain(
       const device = describeNewDevice(parts.crypto, need.introduction)
       const digits = await existingOf(parts).decide(device, signal)
       signal.throwIfAborted()
-      return { type: 'decision', digits }
+      // The timers of a machine that slept are late.
+      return parts.clock.now() < endsAtMs ? { type: 'decision', digits } : { type: 'end', failure: 'expired' }
     }
     case 'entry': {
       const { record, proof } = need.introduction

@@ -1,6 +1,7 @@
 // Turns what an application wants to publish into an item of the outbox, or says what is wrong with it.
 
 import { type Crypto, createEventId, encodeUtf8, MAX_TTL_S } from '@valise/protocol'
+import type { Clock } from '../clock.ts'
 import { encodeContent, MAX_CONTENT_TYPE_LENGTH } from '../sealing/content.ts'
 import type { ServerTime } from '../server-time.ts'
 import type { OutboxItem } from './outbox.ts'
@@ -14,12 +15,13 @@ export interface Composition {
   readonly type: string
   readonly body: Uint8Array
   readonly ttlS: number
-  /** The application's time; default: now. */
+  /** The application's time; default: now, by this device's own clock, for no server has a say in what is sealed. */
   readonly atMs?: number | undefined
 }
 
 export interface ComposeParts {
   readonly crypto: Pick<Crypto, 'randomBytes'>
+  readonly clock: Pick<Clock, 'now'>
   readonly serverTime: Pick<ServerTime, 'now'>
   readonly maxPayload: number
 }
@@ -37,7 +39,7 @@ export function checkStreamName(streamName: string): void {
 
 /** Throws a `PublishError`. */
 export function composeItem(
-  { crypto, serverTime, maxPayload }: ComposeParts,
+  { crypto, clock, serverTime, maxPayload }: ComposeParts,
   { streamName, type, body, ttlS, atMs }: Composition,
 ): OutboxItem {
   if (!Number.isInteger(ttlS) || ttlS < 0 || ttlS > MAX_TTL_S) {
@@ -51,11 +53,10 @@ export function composeItem(
   if (atMs !== undefined && !(Number.isSafeInteger(atMs) && atMs >= 0)) {
     throw new PublishError('bad_content', "A content's time is a whole number of milliseconds since 1970.")
   }
-  const now = serverTime.now()
-  const content = encodeContent({ type, atMs: atMs ?? now, body })
+  const content = encodeContent({ type, atMs: atMs ?? clock.now(), body })
   if (content.length > maxPayload) {
     const room = Math.max(0, maxPayload - (content.length - body.length))
     throw new PublishError('payload_too_large', `The content has ${body.length} bytes; the server takes ${room}.`)
   }
-  return { eventId: createEventId(now, crypto.randomBytes(10)), streamName, ttlS, content }
+  return { eventId: createEventId(serverTime.now(), crypto.randomBytes(10)), streamName, ttlS, content }
 }

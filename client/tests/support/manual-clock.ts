@@ -5,6 +5,8 @@ import type { Clock } from '../../src/clock.ts'
 export interface ManualClock extends Clock {
   /** Moves time and runs what falls due, in order. */
   advance(byMs: number): void
+  /** Moves time as for a machine that sleeps: what falls due meanwhile runs only when time is moved again. */
+  sleep(forMs: number): void
   readonly waiting: number
 }
 
@@ -31,6 +33,9 @@ export function createManualClock(startMs = 1_700_000_000_000): ManualClock {
         task()
       }
       nowMs = untilMs
+    },
+    sleep: (forMs) => {
+      nowMs += forMs
     },
     get waiting() {
       return tasks.size

@@ -14,7 +14,7 @@ import type { SignedEntry } from './entry.ts'
 import type { EpochStart, Operation, RevokedDevice } from './operation.ts'
 import { putInto } from './prefix-tree.ts'
 import type { DeviceLogRule } from './rules.ts'
-import { activeDevices, type DeviceLogState, type EpochState, epochKey, findDevice } from './state.ts'
+import { activeDevices, type DeviceLogState, devicesAllowedBy, type EpochState, epochKey, findDevice } from './state.ts'
 
 /** The parts of a state that an operation may change. */
 export type Effect = Pick<DeviceLogState, 'devices' | 'epoch' | 'pastEpochs' | 'isClosed'>
@@ -83,6 +83,7 @@ function applyAdd(
   state: DeviceLogState,
   operation: Extract<Operation, { type: 'add' }>,
   proof: Uint8Array,
+  signer: DeviceState,
 ): EffectOrRule {
   const { record } = operation
   const active = activeDevices(state)
@@ -93,7 +94,7 @@ function applyAdd(
   if (!holdsDevicePop(crypto, state.userId, record, proof)) return refuse('device_pop')
   if (operation.epochN !== state.epoch.n) return refuse('epoch_number')
   const count = active.filter((device) => !isActiveRecovery(device)).length
-  if (count >= DEFAULT_LIMITS.max_devices) return refuse('too_many_devices')
+  if (count >= devicesAllowedBy(signer, DEFAULT_LIMITS.max_devices)) return refuse('too_many_devices')
   const logSeq = state.seq + 1
   const box = { deviceId: deviceIdOf(crypto, record), boxHash: operation.boxHash, logSeq, logHead: state.head }
   const epoch = { ...state.epoch, boxes: [...state.epoch.boxes, box] }
@@ -170,7 +171,7 @@ export function applyOperation(
     case 'genesis':
       return refuse('genesis')
     case 'add':
-      return applyAdd(crypto, state, operation, entry.proof)
+      return applyAdd(crypto, state, operation, entry.proof, signer)
     case 'revoke':
       return applyRevoke(state, operation.devices, operation.epoch, signer)
     case 'rotate':

@@ -23,7 +23,7 @@ export const DEVICE_LOG_RULES = {
   epoch_number: 'The epoch is not the current one plus 1 (in `add`: not the current one)',
   epoch_members: 'The boxes are not exactly those of the devices active after the entry, sorted by id',
   epoch_link: 'The first epoch links to an epoch before it',
-  too_many_devices: 'More than 50 devices would be active',
+  too_many_devices: 'More than 50 devices would be active, or 51 where the recovery device adds one',
   second_recovery: 'A recovery device is active already',
   last_manager: 'No manager would be left',
 } as const satisfies Record<string, string>

@@ -3,6 +3,7 @@
 
 import { equalBytes, toHex } from '../bytes.ts'
 import type { DeviceId, UserId } from '../ids.ts'
+import { RECOVERED_DEVICES_BEYOND } from '../limits.ts'
 import { type DeviceState, type DeviceTable, devicesIn } from './device-table.ts'
 import { findIn, type PrefixTree } from './prefix-tree.ts'
 
@@ -45,6 +46,10 @@ type WithDevices = Pick<DeviceLogState, 'devices'>
 /** Active or revoked. `state` is `undefined` before genesis. */
 export const findDevice = (state: WithDevices | undefined, deviceId: DeviceId): DeviceState | undefined =>
   findIn(state?.devices.byId, toHex(deviceId))
+
+/** How many devices besides the recovery device there may be once the signer has added one, where `maxDevices` are allowed. */
+export const devicesAllowedBy = (signer: DeviceState, maxDevices: number): number =>
+  signer.record.role === 'recovery' ? maxDevices + RECOVERED_DEVICES_BEYOND : maxDevices
 
 /** True for what a revoked device wrote after its cut: void, whatever it holds and whenever it was stored. */
 export const isBeyondCut = ({ status }: DeviceState, deviceSeq: number): boolean =>

@@ -1,7 +1,7 @@
 // Which of the user's other devices are online, and when each was last seen: all of them at first, then what changes.
 
 import { z } from 'zod'
-import { DEFAULT_LIMITS } from '../limits.ts'
+import { MAX_ACTIVE_DEVICES } from '../limits.ts'
 import { counter, deviceId } from './fields.ts'
 
 export const presence = z.strictObject({
@@ -17,6 +17,6 @@ export const presence = z.strictObject({
         last_seen_at: counter.nullable(),
       }),
     )
-    .max(DEFAULT_LIMITS.max_devices + 1),
+    .max(MAX_ACTIVE_DEVICES),
 })
 export type Presence = z.infer<typeof presence>

@@ -102,6 +102,14 @@ add('too_many_devices', 'a device joins fifty others', async (log, isBroken) => 
   }
   return addRecord({ ...log, state }, log.newcomer)
 })
+add('too_many_devices', 'the recovery device adds a second one beyond fifty', async (log, isBroken) => {
+  let { state } = log
+  for (let count = 3; count < 50; count++) {
+    state = mustApply(state, await craftAdd(state, log.manager, createTestDevice(`device ${count}`, 'member')))
+  }
+  if (isBroken) state = mustApply(state, await craftAdd(state, log.recovery, createTestDevice('recovered', 'manager')))
+  return addRecord({ ...log, state }, log.newcomer, { by: log.recovery })
+})
 const withOneManager = async (log: TestLog): Promise<DeviceLogState> =>
   mustApply(log.state, await craftRevoke(log.state, log.manager, log.second))
 add('last_manager', 'the last manager revokes itself', async (log, isBroken) => {

@@ -11,6 +11,12 @@ export interface UseLimit {
 /** Undefined: taken; else the milliseconds until one is free again. */
 export type RetryAfterMs = number | undefined
 
+/** The uses of a row's list that still count. `windowS`: the parameter with the seconds of the limit's window. */
+const countedIn = (list: string, windowS: string): string => `
+      select used.at
+      from unnest(${list}) as used (at)
+      where used.at > clock_timestamp() - make_interval(secs => ${windowS})`
+
 const takeOpening: Statement = {
   name: 'take_pairing_opening',
   text: `
@@ -20,17 +26,10 @@ const takeOpening: Statement = {
     where u.user_id = $1 and u.deleted_at is null
     for share of u
     on conflict (user_id) do update
-    set opened_at = array(
-      select used.at
-      from unnest(o.opened_at) as used (at)
-      where used.at > clock_timestamp() - make_interval(secs => $3)
+    set opened_at = array(${countedIn('o.opened_at', '$3')}
     ) || clock_timestamp()
-    where
-      (
-        select count(*)
-        from unnest(o.opened_at) as used (at)
-        where used.at > clock_timestamp() - make_interval(secs => $3)
-      ) < $2
+    where cardinality(array(${countedIn('o.opened_at', '$3')}
+    )) < $2
     returning o.user_id`,
 }
 
@@ -39,16 +38,13 @@ const openingRetry: Statement = {
   text: `
     select date_part('epoch', min(used.at) + make_interval(secs => $2) - clock_timestamp()) * 1000 as retry_after_ms
     from pairing_openings as o
-    cross join unnest(o.opened_at) as used (at)
-    where o.user_id = $1 and used.at > clock_timestamp() - make_interval(secs => $2)`,
+    cross join lateral (${countedIn('o.opened_at', '$2')}
+    ) as used
+    where o.user_id = $1`,
 }
 
-export async function takeOpeningOfUser(db: Queryable, userId: Uint8Array, limit: UseLimit): Promise<RetryAfterMs> {
-  const windowS = limit.windowMs / 1000
-  if ((await db.query(takeOpening, [userId, limit.max, windowS])).length > 0) return undefined
-  const [row] = await db.query<{ retry_after_ms: number | null }>(openingRetry, [userId, windowS])
-  return toRetry(row?.retry_after_ms)
-}
+export const takeOpeningOfUser = (db: Queryable, userId: Uint8Array, limit: UseLimit): Promise<RetryAfterMs> =>
+  takeUse(db, { take: takeOpening, retry: openingRetry }, [userId], limit)
 
 export type AddressUse = 'opening' | 'failed_join'
 
@@ -58,17 +54,10 @@ const takeAddress: Statement = {
     insert into pairing_addresses as a (kind, address, used_at)
     values ($1, $2, array[clock_timestamp()])
     on conflict (kind, address) do update
-    set used_at = array(
-      select used.at
-      from unnest(a.used_at) as used (at)
-      where used.at > clock_timestamp() - make_interval(secs => $4)
+    set used_at = array(${countedIn('a.used_at', '$4')}
     ) || clock_timestamp()
-    where
-      (
-        select count(*)
-        from unnest(a.used_at) as used (at)
-        where used.at > clock_timestamp() - make_interval(secs => $4)
-      ) < $3
+    where cardinality(array(${countedIn('a.used_at', '$4')}
+    )) < $3
     returning a.address`,
 }
 
@@ -77,20 +66,29 @@ const addressRetry: Statement = {
   text: `
     select date_part('epoch', min(used.at) + make_interval(secs => $3) - clock_timestamp()) * 1000 as retry_after_ms
     from pairing_addresses as a
-    cross join unnest(a.used_at) as used (at)
-    where a.kind = $1 and a.address = $2 and used.at > clock_timestamp() - make_interval(secs => $3)`,
+    cross join lateral (${countedIn('a.used_at', '$3')}
+    ) as used
+    where a.kind = $1 and a.address = $2`,
 }
 
-export async function takeUseOfAddress(
+export const takeUseOfAddress = (
   db: Queryable,
   kind: AddressUse,
   address: string,
   limit: UseLimit,
+): Promise<RetryAfterMs> => takeUse(db, { take: takeAddress, retry: addressRetry }, [kind, address], limit)
+
+/** The statements take the key of the row, the uses that are allowed, when one is to be taken, and the window. */
+async function takeUse(
+  db: Queryable,
+  { take, retry }: { readonly take: Statement; readonly retry: Statement },
+  key: readonly unknown[],
+  { max, windowMs }: UseLimit,
 ): Promise<RetryAfterMs> {
-  const windowS = limit.windowMs / 1000
-  if ((await db.query(takeAddress, [kind, address, limit.max, windowS])).length > 0) return undefined
-  const [row] = await db.query<{ retry_after_ms: number | null }>(addressRetry, [kind, address, windowS])
-  return toRetry(row?.retry_after_ms)
+  const windowS = windowMs / 1000
+  if ((await db.query(take, [...key, max, windowS])).length > 0) return undefined
+  const [row] = await db.query<{ retry_after_ms: number | null }>(retry, [...key, windowS])
+  return Math.max(1, Math.ceil(Number(row?.retry_after_ms ?? 0)))
 }
 
 const returnAddress: Statement = {
@@ -161,5 +159,3 @@ export async function deleteOldUses(db: Queryable): Promise<void> {
   await db.query(deleteOpenings, [])
   await db.query(deleteAddresses, [])
 }
-
-const toRetry = (ms: number | null | undefined): number => Math.max(1, Math.ceil(Number(ms ?? 0)))
