@@ -126,10 +126,14 @@ describe('P6: valise account delete', () => {
     const status = await runValise(['status', '--json'], { home: homes.phone })
     const { user_id: userId, role } = lastJson(status.stdout)
     expect(role).toBe('member')
+    // Who is about to let a further device in is told, too.
+    const pairing = startValise(['pair'], { home: homes.laptop })
+    await pairing.until('the code', ({ stdout }) => stdout.includes('Waiting for the other device'))
     const args = ['account', 'delete', '--yes', '--confirm', String(userId).slice(0, 10)]
-    for (const home of [homes.phone, homes.laptop]) {
-      expect(await runValise(args, { home })).toMatchObject({ exitCode: 0 })
-      expect(existsSync(join(home, 'storage.key'))).toBe(false)
-    }
+    expect(await runValise(args, { home: homes.phone })).toMatchObject({ exitCode: 0 })
+    const told = await pairing.ended()
+    expect(told).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('This account was deleted') })
+    expect(await runValise(args, { home: homes.laptop })).toMatchObject({ exitCode: 0 })
+    for (const home of Object.values(homes)) expect(existsSync(join(home, 'storage.key'))).toBe(false)
   })
 })
