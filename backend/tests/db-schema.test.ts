@@ -27,7 +27,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
     const drifts = [
       'alter table users add column note text',
       'alter table users alter column created_at drop not null',
-      'alter table devices drop constraint devices_role_known',
+      'alter table invitations drop constraint invitations_hash_length',
       'drop index pairings_expires_at_idx',
       'alter table events alter column wire set storage extended',
       'alter table streams set (fillfactor = 100)',

@@ -11,6 +11,7 @@ import { auditLogIsAppendOnly } from './migrations/0006-audit-log.ts'
 import { userStorage } from './migrations/0007-user-storage.ts'
 import { pairing } from './migrations/0008-pairing.ts'
 import { confirmedSessions } from './migrations/0009-confirmed-sessions.ts'
+import { appendFaster } from './migrations/0010-append-faster.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -24,6 +25,7 @@ const MIGRATIONS: readonly Migration[] = [
   userStorage,
   pairing,
   confirmedSessions,
+  appendFaster,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

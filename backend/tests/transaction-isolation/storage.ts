@@ -23,8 +23,12 @@ const twoDevices = async (scene: Scene): Promise<[TestDevice, TestDevice]> => {
   return [devices[0]!, devices[1]!]
 }
 
-/** Two devices of one user append at once: three events, then two. */
-async function appendAtOnce(scene: Scene, way: AppendWay, { end = 'commit', isOneStream = true } = {}) {
+/** Two devices of one user append at once: three events, then two. The streams are known before, unless asked otherwise. */
+async function appendAtOnce(
+  scene: Scene,
+  way: AppendWay,
+  { end = 'commit', isOneStream = true, isNewStream = false } = {},
+) {
   const [one, other] = await twoDevices(scene)
   const { userId } = one
   const reader = { cursor: 0, seen: [] as number[] }
@@ -34,6 +38,10 @@ async function appendAtOnce(scene: Scene, way: AppendWay, { end = 'commit', isOn
     reader.seen.push(...page.items.map((item) => item.userSeq))
   }
   const streamId = new Uint8Array(16).fill(isOneStream ? 1 : 2)
+  for (const id of isNewStream ? [] : new Set([1, isOneStream ? 1 : 2])) {
+    const known = new Uint8Array(16).fill(id)
+    await scene.run('insert into streams (user_id, stream_id, last_stream_seq) values ($1, $2, 0)', [userId, known])
+  }
   const { first, second, met } = await interleave(scene, {
     first: appending(way, continueRun(one, makeEvents(isOneStream ? 3 : 1))),
     second: appending(way, continueRun(other, makeEvents(isOneStream ? 2 : 1, { streamId }))),
@@ -80,6 +88,23 @@ export function describeStorage(): void {
         [1, 2, 3],
         [1, 2],
       ])
+    })
+
+    test('ISO-5, ORD-2: two appends that open one stream follow each other too', async () => {
+      const { first, second, met, counters } = await appendAtOnce(scene, way, { isNewStream: true })
+      expect(met).toBe('waits')
+      expect([seqsOf(first, 'streamSeq'), seqsOf(second, 'streamSeq')]).toEqual([
+        [1, 2, 3],
+        [4, 5],
+      ])
+      expect(counters).toEqual({ user: 5, stream: 5 })
+    })
+
+    test('ISO-5: without the lock a key refuses the second of two that open one stream', async () => {
+      const { second } = await inScene([withoutUserLock], (mutated) =>
+        appendAtOnce(mutated, way, { isNewStream: true }),
+      )
+      expect(second).toMatchObject({ refused: '23505' })
     })
 
     /** A device sends an event, and over another connection sends it again before the first is committed. */
