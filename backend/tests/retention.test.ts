@@ -145,7 +145,8 @@ describe.each(DATABASE_KINDS)('retention on %s', (kind) => {
     }
     const few = await readBlocks(1_000)
     expect(few).toBeGreaterThan(10)
-    expect(await readBlocks(30_000)).toBeLessThan(2 * few)
+    // Of fewer events the planner's plan is right by chance.
+    expect(await readBlocks(200_000)).toBeLessThan(2 * few)
   })
 
   test('RET-4: no device holds anything back, unseen for 90 days or there all along', async () => {
