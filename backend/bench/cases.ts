@@ -36,6 +36,8 @@ export interface CaseParts {
   readonly sealing: Sealing
   /** As many as the case has, none of them used before. */
   readonly users: readonly BenchUser[]
+  /** The user_seq of what they have in their logs already; default: 0. */
+  readonly startsAfter?: number
   readonly postmaster: number | undefined
   readonly seconds: number
   readonly cores: number
@@ -72,6 +74,7 @@ export async function runCase(load: LoadCase, parts: CaseParts): Promise<CaseRes
     users: parts.users,
     sealed,
     inFlight: load.inFlight,
+    startsAfter: parts.startsAfter,
     warmUpMs: WARM_UP_MS,
     measureMs,
     onWindow: async (_edge, received) => {

@@ -13,6 +13,8 @@ export interface LoadParts {
   /** One for each user. */
   readonly sealed: readonly SealedRun[]
   readonly inFlight: number
+  /** The user_seq of what the users have in their logs already; default: 0. */
+  readonly startsAfter?: number | undefined
   readonly warmUpMs: number
   readonly measureMs: number
   /** Called at both ends of the measured window, with the events received so far when its answer is in. */
@@ -138,6 +140,7 @@ function createRun(maxEvents: number): Run {
 
 async function openPair(parts: LoadParts, user: BenchUser, sealed: SealedRun, run: Run): Promise<Pair> {
   const { elements, starts } = sealed
+  const startsAfter = parts.startsAfter ?? 0
   const eventCount = starts.length - 1
   const sentAtMs = new Float64Array(eventCount)
   let sentCount = 0
@@ -171,8 +174,12 @@ async function openPair(parts: LoadParts, user: BenchUser, sealed: SealedRun, ru
     onEvent: (userSeq, wire) => {
       const deviceSeq = Buffer.from(wire.buffer, wire.byteOffset).readUInt32BE(DEVICE_SEQ_LOW_AT)
       receivedCount++
-      if (userSeq !== receivedCount || deviceSeq !== receivedCount) {
-        run.fail(new Error(`expected event ${receivedCount}, got user_seq ${userSeq} and device_seq ${deviceSeq}`))
+      if (userSeq !== startsAfter + receivedCount || deviceSeq !== receivedCount) {
+        run.fail(
+          new Error(
+            `expected event ${startsAfter + receivedCount}, got user_seq ${userSeq} and device_seq ${deviceSeq}`,
+          ),
+        )
       }
       run.keepLatency(sentAtMs[deviceSeq - 1] ?? 0, performance.now())
     },
@@ -184,14 +191,14 @@ async function openPair(parts: LoadParts, user: BenchUser, sealed: SealedRun, ru
     onLost,
     onReceipt: (deviceSeq, userSeq) => {
       receiptCount++
-      if (deviceSeq !== receiptCount || userSeq !== receiptCount) {
+      if (deviceSeq !== receiptCount || userSeq !== startsAfter + receiptCount) {
         run.fail(new Error(`expected the receipt of event ${receiptCount}, got that of ${deviceSeq}`))
       }
       // All receipts of one message free their places together.
       if (freed++ === 0) queueMicrotask(publishFreed)
     },
   })
-  await Promise.all([resume(receiver), resume(publisher)])
+  await Promise.all([resume(receiver, startsAfter), resume(publisher, startsAfter)])
 
   return {
     begin: () => publish(parts.inFlight),
@@ -210,7 +217,7 @@ async function openPair(parts: LoadParts, user: BenchUser, sealed: SealedRun, ru
     acknowledge: () => {
       if (receivedCount === acknowledged) return
       acknowledged = receivedCount
-      receiver.send({ type: 'ack', cursor: acknowledged })
+      receiver.send({ type: 'ack', cursor: startsAfter + acknowledged })
     },
     close: async () => {
       await Promise.all([publisher.close(), receiver.close()])
@@ -218,9 +225,9 @@ async function openPair(parts: LoadParts, user: BenchUser, sealed: SealedRun, ru
   }
 }
 
-/** Replays from the beginning; resolves when the peer is caught up. */
-export async function resume(peer: Peer): Promise<void> {
+/** Replays what comes after a cursor, from the beginning by default; resolves when the peer is caught up. */
+export async function resume(peer: Peer, cursor = 0): Promise<void> {
   const caughtUp = peer.next('caught_up')
-  peer.send({ type: 'resume', cursor: 0, log_epoch: null })
+  peer.send({ type: 'resume', cursor, log_epoch: null })
   await caughtUp
 }

@@ -2,6 +2,7 @@
 
 import type { ServerMessage } from '@valise/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parseConfig } from '../src/config.ts'
 import { createAccount, type TestAccount, type TestDevice } from './support/account.ts'
 import { DATABASE_KINDS, waitFor } from './support/open-database.ts'
 import type { RawSession } from './support/raw-device.ts'
@@ -107,4 +108,35 @@ describe.each(DATABASE_KINDS)('what a server on %s lets go', (database) => {
       )
       await again.close()
     }))
+})
+
+describe.each(DATABASE_KINDS)('what a server on %s keeps for some days', (database) => {
+  test('RET-2, RET-3: what is older goes by itself, and a device from beyond the horizon is told', async () => {
+    let aheadMs = 0
+    const flags = { VALISE_EVENT_RETENTION_DAYS: '30', VALISE_RETENTION_INTERVAL_MS: '50' }
+    const server = await startTestServer({ database, flags, now: () => Date.now() + aheadMs })
+    try {
+      const { devices } = await createAccount(server, { devices: 2 })
+      const [writer, reader] = [devices[0]!, devices[1]!]
+      const session = await writer.connect(server)
+      session.publish((await writer.sealMany('notes', 3)).map(({ wire }) => wire))
+      await session.until('the receipts', () => session.receipts.length === 3)
+      aheadMs = 31 * 86_400_000
+      const pruned = () => server.app.metrics.read('valise_events_pruned_total')
+      await waitFor('them to go', pruned, (count) => count === 3)
+      const back = await reader.connect(server, { cursor: 0 })
+      await back.until('the end of the replay', () => back.isCaughtUp)
+      expect(back.events.map(({ wire }) => wire)).toEqual([undefined, undefined, undefined])
+      const told = back.messages.find(({ type }) => type === 'resync_required')
+      expect(told).toMatchObject({ reason: 'retention', from: 4 })
+    } finally {
+      await server.close()
+    }
+  })
+
+  test('RET-2: by default nothing goes for its age', () => {
+    expect(parseConfig({}, {}).retention).toMatchObject({ maxAgeMs: undefined, maxUserBytes: 1 << 30 })
+    const { retention } = parseConfig({}, { VALISE_EVENT_RETENTION_DAYS: '30' })
+    expect(retention.maxAgeMs).toBe(30 * 86_400_000)
+  })
 })

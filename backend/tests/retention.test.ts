@@ -106,6 +106,49 @@ describe.each(DATABASE_KINDS)('retention on %s', (kind) => {
     await run('delete from user_storage where user_id = $1', [device.userId])
   })
 
+  test('RET-2, P5: a batch reads what it takes and not all that a user has, also without statistics', async () => {
+    /** Blocks that a batch of ten touches, of a user with so many old events; all of it is rolled back. */
+    const readBlocks = async (count: number): Promise<number> => {
+      const device = await addDevice(opened.db)
+      await run(
+        `insert into events
+           (user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, leaf, wire)
+         select $1, n, $2, n, substr($1::bytea, 1, 16), n, substr(sha256(int8send(n)), 1, 16), now(), sha256(int8send(n)), $3
+         from generate_series(1, $4::bigint) as n`,
+        [device.userId, device.deviceId, Buffer.alloc(BYTES, 7), count],
+      )
+      await run('update user_storage set counted_through = $2, stored_bytes = $3 where user_id = $1', [
+        device.userId,
+        count,
+        count * BYTES,
+      ])
+      let plan = ''
+      const explaining: Pick<OpenedDatabase['db'], 'transaction'> = {
+        transaction: (options, work) =>
+          opened.db.transaction(options, (tx) =>
+            work({
+              query: async (asked, values) => {
+                if (asked.name !== 'prune_events') return tx.query(asked, values)
+                const text = `explain (analyze, buffers, timing off) ${asked.text}`
+                const lines = await tx.query<{ 'QUERY PLAN': string }>({ name: '', text }, values)
+                plan = lines.map((line) => line['QUERY PLAN']).join('\n')
+                throw new Error('seen')
+              },
+            }),
+          ),
+      }
+      await expect(pruneEvents(explaining, { reason: 'quota', maxBytes: 1 }, 10)).rejects.toThrow('seen')
+      await run('delete from user_storage where user_id = $1', [device.userId])
+      // The first line with buffers is that of the whole.
+      const buffers = /Buffers: shared(.*)/.exec(plan)?.[1] ?? ''
+      return [...buffers.matchAll(/(?:hit|read)=(\d+)/g)].reduce((sum, [, blocks]) => sum + Number(blocks), 0)
+    }
+    const few = await readBlocks(1_000)
+    expect(few).toBeGreaterThan(10)
+    // Of fewer events the planner's plan is right by chance.
+    expect(await readBlocks(200_000)).toBeLessThan(2 * few)
+  })
+
   test('RET-4: no device holds anything back, unseen for 90 days or there all along', async () => {
     const { devices } = await addUser(opened.db, 3)
     const [writer, unseen] = [devices[0]!, devices[1]!]

@@ -87,6 +87,7 @@ export function describeFailure(error: unknown): Failure {
     return { exitCode, code, text: `${message}${hint}` }
   }
   if (error instanceof PublishError) {
+    if (error.cause instanceof ClientStoppedError) return describeFailure(error.cause)
     const exitCode = PUBLISH_MISUSES.has(error.code) ? EXIT.misuse : EXIT.failure
     return { exitCode, code: error.code, text: error.message }
   }

@@ -58,7 +58,10 @@ export function createPrompt({ stdin, stderr, answersYes, onInterrupt = () => {}
         ask: () => void stderr.write(`${question} ${choice} `),
       })
       // No answer is no, whatever the default.
-      if (line === undefined) return false
+      if (line === undefined) {
+        stderr.write('\n')
+        return false
+      }
       if (byDefault === 'yes') return !/^\s*no?\s*$/i.test(line)
       return /^\s*y(es)?\s*$/i.test(line)
     },
@@ -82,6 +85,7 @@ export function createPrompt({ stdin, stderr, answersYes, onInterrupt = () => {}
     canAsk: isTerminal,
     ask: async (question, signal) => {
       const line = await lines.next({ isHidden: false, signal, ask: () => void stderr.write(question) })
+      if (line === undefined) stderr.write('\n')
       return line?.trim() ?? ''
     },
   }

@@ -18,12 +18,15 @@ export interface PublishWindow {
   add(piece: Piece): Promise<void>
   /** Resolves when every piece is durable. */
   settle(): Promise<void>
+  /** Pieces that were given up before the outbox had room for them. */
+  readonly givenUp: number
 }
 
 export function createPublishWindow({ publish, onRefused }: PublishWindowParts): PublishWindow {
   let events = 0
   let bytes = 0
   let position = 0
+  let givenUp = 0
   let failure: { readonly error: unknown } | undefined
   let wake: (() => void) | undefined
 
@@ -32,8 +35,9 @@ export function createPublishWindow({ publish, onRefused }: PublishWindowParts):
     bytes += piece.body.length
     publish(piece)
       .catch((error: unknown) => {
-        if (error instanceof PublishError && error.code === 'payload_too_large') onRefused(at, error)
-        else failure ??= { error }
+        if (error instanceof PublishError && error.code === 'payload_too_large') return onRefused(at, error)
+        if (error instanceof PublishError && error.code === 'aborted') givenUp++
+        failure ??= { error }
       })
       .finally(() => {
         events--
@@ -58,5 +62,8 @@ export function createPublishWindow({ publish, onRefused }: PublishWindowParts):
       return waitUntil(() => events < MAX_IN_FLIGHT_EVENTS && bytes < MAX_IN_FLIGHT_BYTES)
     },
     settle: () => waitUntil(() => events === 0),
+    get givenUp() {
+      return givenUp
+    },
   }
 }

@@ -48,7 +48,10 @@ export interface Resync {
 
 export interface Client {
   start(): void
-  /** Resolves when the event is durable in the outbox; waits while the outbox is full. Rejects with `PublishError`. */
+  /**
+   * Resolves when the event is durable in the outbox; waits while the outbox is full. Rejects with `PublishError`, whose
+   * cause is a `ClientStoppedError` when the client stopped before there was room.
+   */
   publish(
     streamName: string,
     content: { readonly type: string; readonly body: Uint8Array },

@@ -241,7 +241,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       engine.onGone()
     },
     onState: (next) => {
-      if (next.type === 'stopped') remembering = rememberAlarm().catch(failing)
+      if (next.type === 'stopped') {
+        outbox.giveUp(stoppedError(next.cause))
+        remembering = rememberAlarm().catch(failing)
+      }
       noteState()
     },
   })
@@ -260,7 +263,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       )
       const also = position === undefined ? [] : [savePosition(position.name, position.userSeq)]
       const cause = stopCause()
-      if (cause !== undefined) throw new PublishError('stopped', new ClientStoppedError(cause).message)
+      if (cause !== undefined) throw stoppedError(cause)
       try {
         // Admitted in the order of the calls: nothing is waited for before the outbox has the item.
         await Promise.all([outbox.add(item, signal, also), rememberName(streamName)])
@@ -335,5 +338,9 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   }
 }
 
+const stoppedError = (stopCause: StopCause): PublishError => {
+  const cause = new ClientStoppedError(stopCause)
+  return new PublishError('stopped', cause.message, { cause })
+}
 const isRevocation = (error: unknown): boolean =>
   error instanceof ClientStoppedError && error.stopCause.type === 'refused' && error.stopCause.code === 'device_revoked'

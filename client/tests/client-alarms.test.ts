@@ -200,4 +200,16 @@ describe('reasons to stop', () => {
       expect(await waitForStop(client)).toBe(code)
     }
   })
+
+  test('P5: who waits for room in the outbox when the client stops is told why', async () => {
+    const server = createTestServer()
+    const { client } = await createFirstDevice(server, { outboxLimits: { maxEvents: 1, maxBytes: 1_000_000 } })
+    await publishAll(client, ['a'])
+    const waiting = publishAll(client, ['b'])
+    server.transport.connect = createTestServer(8).transport.connect
+    client.start()
+    const told = { code: 'stopped', cause: { stopCause: { code: 'wrong_server_key' } } }
+    await expect(waiting).rejects.toMatchObject(told)
+    await expect(publishAll(client, ['c'])).rejects.toMatchObject(told)
+  })
 })

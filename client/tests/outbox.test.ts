@@ -134,3 +134,13 @@ test('a changed record is an alarm, never another event', async () => {
   }
   await expect(outbox.get(1)).rejects.toMatchObject({ alarm: { code: 'store_damaged' } })
 })
+
+test('P5: once nothing leaves it any more, whoever waits for room is told, and so is who comes later', async () => {
+  const outbox = await open(createMemoryStore(), { maxEvents: 1, maxBytes: 1_000_000 })
+  await outbox.add(item('a'))
+  const waiting = ['b', 'c'].map((name) => expect(outbox.add(item(name))).rejects.toThrow('stopped'))
+  outbox.giveUp(new Error('stopped'))
+  await Promise.all(waiting)
+  await expect(outbox.add(item('d'))).rejects.toThrow('stopped')
+  expect(await namesIn(outbox)).toEqual(['a'])
+})

@@ -2,10 +2,24 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { appendDeviceLogEntry, type DeviceLogChange } from '../../src/db/queries/device-log.ts'
-import { beginSession } from '../../src/db/queries/sessions.ts'
-import { addUser, continueRun, makeEntry, makeEvents } from '../support/open-database.ts'
+import { beginSession, confirmSessions } from '../../src/db/queries/sessions.ts'
+import { deleteAccount } from '../../src/db/queries/users.ts'
+import { addUser, continueRun, makeEntry, makeEvents, type TestDevice } from '../support/open-database.ts'
 import { APPEND_WAYS, appending, withoutDeviceLock, withoutUserLock } from './append-ways.ts'
-import { asItIs, countEvents, inScene, interleave, openScene, rewriting, type Scene, type Wrap } from './scene.ts'
+import {
+  asItIs,
+  countEvents,
+  inScene,
+  interleave,
+  openScene,
+  openStepped,
+  replacing,
+  rewriting,
+  type Scene,
+  type Stepped,
+  toRefused,
+  type Wrap,
+} from './scene.ts'
 
 export function describeRevocation(): void {
   describe('revocation', () => {
@@ -89,6 +103,82 @@ export function describeRevocation(): void {
           'and exists (select from devices as x where x.device_id = d.device_id and x.revoked_at is null)',
         )
       expect(await beginDuringRevocation(scene, wrap)).toEqual({ met: 'waits', hasBegun: true })
+    })
+
+    /** A user's devices in the order of their keys. */
+    const addSorted = async (count: number) => {
+      const { devices, genesis } = await addUser(scene.db, count)
+      return { genesis, devices: devices.sort((a, b) => Buffer.compare(a.deviceId, b.deviceId)) }
+    }
+    /** In a transaction of its own. Resolves to its outcome: done, or the SQLSTATE with which PostgreSQL ended it. */
+    const within = async (connection: Stepped, work: (tx: Stepped) => Promise<unknown>) => {
+      await connection.run('begin')
+      const outcome = await work(connection).then(() => 'done', toRefused)
+      await connection.run('commit')
+      return outcome
+    }
+    const confirmBoth = (devices: readonly TestDevice[]) =>
+      within(scene.right, (tx) =>
+        confirmSessions(
+          tx,
+          devices.map((device) => ({ ...device, number: 1 })),
+        ),
+      )
+
+    /** Two devices are revoked in one entry; after the first of them the sessions of both are confirmed. */
+    const confirmDuringRevocation = async ({ isReversed = false } = {}) => {
+      const { genesis, devices } = await addSorted(2)
+      const ids = devices.map(({ deviceId }) => deviceId)
+      let confirming: ReturnType<typeof confirmBoth> | undefined
+      const ofRevocation = await within(scene.left, (left) => {
+        let steps = 0
+        const stepping = replacing(left, 'revoke_device', async ({ text }, [userId, deviceId, seq]) => {
+          if (++steps === 2) {
+            confirming = confirmBoth(devices)
+            expect(await scene.reach(scene.right, confirming)).toBe('waits')
+          }
+          return left.run(text, [userId, isReversed ? ids.find((id) => id !== deviceId) : deviceId, seq])
+        })
+        return appendDeviceLogEntry(stepping, makeEntry(genesis, { revoked: [...ids].reverse(), epoch }))
+      })
+      return [ofRevocation, await confirming]
+    }
+
+    test('ISO-52, P6: a revocation of two devices and a confirmation of their sessions lock them in one order', async () => {
+      expect(await confirmDuringRevocation()).toEqual(['done', 'done'])
+    })
+
+    test('ISO-52: revoked from the other end, PostgreSQL ends one for a deadlock', async () => {
+      expect(await confirmDuringRevocation({ isReversed: true })).toContainEqual({ refused: '40P01' })
+    })
+
+    /** The deletion waits for the middle one of three devices while the sessions of the other two are confirmed. */
+    const confirmDuringDeletion = async (wrap = asItIs) => {
+      const { genesis, devices } = await addSorted(3)
+      const [low, middle, high] = devices
+      const third = await openStepped(scene.opened.url)
+      try {
+        await third.run('begin')
+        await beginSession(third, genesis.userId, middle!.deviceId)
+        const deleting = within(scene.left, (tx) => deleteAccount(wrap(tx), genesis.userId))
+        expect(await scene.reach(scene.left, deleting)).toBe('waits')
+        const confirming = confirmBoth([low!, high!])
+        expect(await scene.reach(scene.right, confirming)).toBe('waits')
+        await third.run('commit')
+        return await Promise.all([deleting, confirming])
+      } finally {
+        await third.close()
+      }
+    }
+
+    test('ISO-52, P6: so do a deletion and a confirmation', async () => {
+      expect(await confirmDuringDeletion()).toEqual(['done', 'done'])
+    })
+
+    test('ISO-52: deleted from the other end, PostgreSQL ends one for a deadlock', async () => {
+      const order = 'order by d.user_id, d.device_id'
+      const wrap: Wrap = (tx) => rewriting(tx, 'end_devices_of_user', order, `${order} desc`)
+      expect(await confirmDuringDeletion(wrap)).toContainEqual({ refused: '40P01' })
     })
   })
 }

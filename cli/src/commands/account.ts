@@ -78,7 +78,7 @@ async function deleteAccount(
 
   function keep(): number {
     output.notice('kept', 'Nothing was deleted.')
-    return EXIT.failure
+    return signal.aborted ? EXIT.interrupted : EXIT.failure
   }
 }
 

@@ -36,9 +36,14 @@ async function republish({ output, prompt }: Invocation, device: NodeDevice): Pr
   )
   const client = device.client()
   const connection = tellConnection(client, output, () => 'What is to be sent is kept.')
-  let storedAnew = 0
-  const stopCounting = client.onReceipt(({ isDuplicate }) => {
-    if (!isDuplicate) storedAnew++
+  // Events behind it had never been sent.
+  const { lastDeviceSeq } = await device.status()
+  let again = 0
+  let waited = 0
+  const stopCounting = client.onReceipt(({ isDuplicate, deviceSeq }) => {
+    if (isDuplicate) return
+    if (deviceSeq <= lastDeviceSeq) again++
+    else waited++
   })
   try {
     client.start()
@@ -51,11 +56,12 @@ async function republish({ output, prompt }: Invocation, device: NodeDevice): Pr
   }
   const { missingEvents } = await device.status()
   const text = [
-    `Published again: ${storedAnew} events that the server had lost.`,
+    `Published again: ${again} events that the server had lost.`,
+    ...(waited === 0 ? [] : [`Published: ${waited} events that waited for it.`]),
     ...(missingEvents === 0
       ? []
       : [`Of your other devices ${missingEvents} are still missing: run \`valise republish\` on each of them.`]),
   ]
-  output.result(text.join('\n'), { type: 'republished', through, stored: storedAnew, missing: missingEvents })
+  output.result(text.join('\n'), { type: 'republished', through, stored: again, waited, missing: missingEvents })
   return EXIT.success
 }

@@ -17,7 +17,7 @@ import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { cutLines, type Piece } from '../lines.ts'
 import type { JsonFields, Output } from '../output.ts'
-import { createPublishWindow } from '../publish-window.ts'
+import { createPublishWindow, type PublishWindow } from '../publish-window.ts'
 import { parseStreamName } from '../stream-name.ts'
 
 /** Left for what stands around the body inside an event: its type and time. */
@@ -67,6 +67,8 @@ async function send(
   const gaveUp = new AbortController()
   // Every publish that waits for room in the outbox listens to it; the window bounds them.
   setMaxListeners(0, gaveUp.signal)
+  // What was read is on its way to the disk, and arrives there at once unless the outbox is full.
+  interrupted.addEventListener('abort', () => setTimeout(() => gaveUp.abort(), SETTLE_MS), { once: true })
   let isInputKept = false
   let refusals = 0
   const tellRefused = (code: string, text: string, fields: JsonFields): void => {
@@ -110,10 +112,8 @@ async function send(
   } catch (error) {
     throwIfStopped(client)
     if (!interrupted.aborted) throw error
-    // What was read is on its way to the disk, and arrives there at once unless the outbox is full.
-    setTimeout(() => gaveUp.abort(), SETTLE_MS).unref()
     await window.settle().catch(() => {})
-    return await tellKept(device, output, homeDir)
+    return await tellKept(device, output, homeDir, window)
   } finally {
     for (const stop of stopListening) stop()
     await client.close()
@@ -127,15 +127,23 @@ function throwIfStopped(client: Client): void {
   if (state.type === 'stopped' && state.cause.type !== 'closed') throw new ClientStoppedError(state.cause)
 }
 
-async function tellKept(device: NodeDevice, output: Output, homeDir: string): Promise<number> {
+async function tellKept(
+  device: NodeDevice,
+  output: Output,
+  homeDir: string,
+  window: Pick<PublishWindow, 'givenUp'>,
+): Promise<number> {
   const { outboxEvents } = await device.status()
-  output.notice(
-    'interrupted',
+  const { givenUp } = window
+  const kept =
     outboxEvents === 0
       ? 'Interrupted. All that was read has its receipt.'
-      : `Interrupted. ${outboxEvents} events without a receipt are kept in ${homeDir} and sent the next time.`,
-    { outbox_events: outboxEvents },
-  )
+      : `Interrupted. ${outboxEvents} events without a receipt are kept in ${homeDir} and sent the next time.`
+  const lost = `The last ${givenUp} events that were read are NOT kept: the outbox was full.`
+  output.notice('interrupted', givenUp === 0 ? kept : `${kept}\n${lost}`, {
+    outbox_events: outboxEvents,
+    given_up: givenUp,
+  })
   return EXIT.interrupted
 }
 

@@ -7,16 +7,35 @@ import type { Ended } from './valise.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const
 
-/** Runs to the end, with an empty standard input. */
+export interface Person {
+  /** What somebody types at the terminal, line by line. */
+  readonly types: string
+  /** Presses Ctrl-C when this is on the screen. */
+  readonly interruptsAt?: string
+}
+
+/** Runs to the end, with an empty standard input, or with a person at a terminal. */
 export async function runInProcess(
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
+  person?: Person,
 ): Promise<Ended> {
   const stdout = new PassThrough()
   const stderr = new PassThrough()
   const printed = Promise.all([buffer(stdout), text(stderr)])
   const listeners = SIGNALS.map((signal) => process.listeners(signal))
-  const exitCode = await runProgram(args, { stdin: Readable.from([]), stdout, stderr, environment })
+  if (person?.interruptsAt !== undefined) {
+    let screen = ''
+    stderr.on('data', (chunk: Buffer) => {
+      screen += chunk
+      if (!screen.includes(person.interruptsAt!)) return
+      const added = process.listeners('SIGINT').filter((listener) => !listeners[0]!.includes(listener))
+      for (const listener of added) listener('SIGINT')
+    })
+  }
+  const stdin = person === undefined ? Readable.from([]) : Object.assign(new PassThrough(), { isTTY: true })
+  if (stdin instanceof PassThrough) stdin.write(person!.types)
+  const exitCode = await runProgram(args, { stdin, stdout, stderr, environment })
   stdout.end()
   stderr.end()
   // A command listens for them until its process ends.

@@ -1,5 +1,5 @@
 // A user with two devices, laptop and phone, made by init, link and approve.
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { expect } from 'vitest'
 import type { TestServer } from './server.ts'
 import { runValise, startValise } from './valise.ts'
@@ -18,10 +18,16 @@ export async function makeTwoDevices(server: TestServer, folder: string): Promis
   const laptop = join(folder, 'laptop')
   const phone = join(folder, 'phone')
   await initDevice(server, laptop)
-  const linking = startValise(['link', '--server', server.url, '--name', 'phone', '--json'], { home: phone })
+  await linkDevice(server, laptop, phone)
+  return { laptop, phone }
+}
+
+/** Another device at `home`, named as its folder, which the one at `manager` lets in. Resolves to its home. */
+export async function linkDevice(server: TestServer, manager: string, home: string): Promise<string> {
+  const linking = startValise(['link', '--server', server.url, '--name', basename(home), '--json'], { home })
   await linking.until('the request', ({ stdout }) => stdout.includes('\n'))
   const { request } = JSON.parse(linking.stdout.toString().split('\n')[0]!)
-  expect(await runValise(['approve', request, '--yes'], { home: laptop })).toMatchObject({ exitCode: 0, stderr: '' })
+  expect(await runValise(['approve', request, '--yes'], { home: manager })).toMatchObject({ exitCode: 0, stderr: '' })
   expect(await linking.ended()).toMatchObject({ exitCode: 0, stderr: '' })
-  return { laptop, phone }
+  return home
 }

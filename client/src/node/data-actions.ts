@@ -26,7 +26,8 @@ export interface DataActions {
   importLines(summary: ExportSummary, lines: AsyncIterable<string>, signal: AbortSignal): Promise<ImportCounts>
   /**
    * Ends the account: on the server at once and for all devices, and here, where keys and events are erased after it. The
-   * other devices are told, and keep what they hold. Waits for a server that is away.
+   * other devices are told, and keep what they hold. Waits for a server that is away. Rejects with an `AccountError` on a
+   * device that is no manager.
    */
   deleteAccount(signal?: AbortSignal): Promise<void>
 }
@@ -61,12 +62,15 @@ export function createDataActions(parts: DataActionsParts): DataActions {
       return importEvents({ client, clock: client.device.serverTime, positionName, done, signal }, lines)
     },
     deleteAccount: async (signal) => {
-      const { client, account } = parts.require()
-      if (account.role !== 'manager') {
-        throw new AccountError('not_a_manager', 'Only a manager can delete the account; do it on a device that is one.')
+      const { client } = parts.require()
+      const close = async (): Promise<void> => {
+        await client.whenReady(signal)
+        // By the log as the server has it: the role may have changed since this device was last online.
+        if (parts.require().account.role !== 'manager') throw new AccountError('not_a_manager', ONLY_A_MANAGER)
+        await client.closeAccount(signal)
       }
       client.start()
-      await client.closeAccount(signal).catch((error: unknown) => {
+      await close().catch((error: unknown) => {
         if (!saysDeleted(error)) throw error
       })
       await client.close()
@@ -77,7 +81,9 @@ export function createDataActions(parts: DataActionsParts): DataActions {
   }
 }
 
-/** The answer to the entry was lost, and the server says of a new session that there is no such account. */
+const ONLY_A_MANAGER = 'Only a manager can delete the account; do it on a device that is one.'
+
+/** The answer to the entry was lost, or another device was first: the server says that there is no such account. */
 const saysDeleted = (error: unknown): boolean =>
   error instanceof ClientStoppedError &&
   error.stopCause.type === 'refused' &&

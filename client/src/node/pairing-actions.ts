@@ -13,6 +13,7 @@ import {
 } from '../account/join-account.ts'
 import { findPairing, type PairingScreen, pairDevice } from '../account/pair-account.ts'
 import { SetupError } from '../account/setup-error.ts'
+import { ClientStoppedError } from '../alarm.ts'
 import { MAX_INVITED_DEVICES, saveInvitedView } from '../checkpoint.ts'
 import type { Client } from '../client.ts'
 import type { Clock } from '../clock.ts'
@@ -103,18 +104,30 @@ async function letIn(parts: PairingActionsParts, options: PairExistingOptions): 
       return { seq, head }
     },
   }
-  const outcome = await pairDevice(pairParts(parts), {
+  const stopped = new AbortController()
+  const stopListening = client.onState((state) => {
+    if (state.type === 'stopped') stopped.abort(new ClientStoppedError(state.cause))
+  })
+  const signals = options.signal === undefined ? [] : [options.signal]
+  const signal = AbortSignal.any([...signals, stopped.signal])
+  const pairing = pairDevice(pairParts(parts), {
     part: 'existing',
     server: identity.server,
     offer: options.offer,
     isFresh: options.isFresh === true,
     screen: options.screen,
-    signal: options.signal,
+    signal,
     createNewDevice: async () => undefined,
-    openInSession: (seat) => client.openPairing(seat, options.signal).catch(toLimited),
+    openInSession: (seat) => client.openPairing(seat, signal).catch(toLimited),
     side: () => ({ part: 'existing', existing }),
     finish: async () => {},
   })
+  const outcome = await pairing
+    .catch((error: unknown) => {
+      // Revoked, or its account deleted: this device lets nobody in any more, and its person is told why.
+      throw stopped.signal.aborted ? stopped.signal.reason : error
+    })
+    .finally(stopListening)
   const introduction = outcome.type === 'added' ? parsePairingIntroduction(outcome.introduction) : undefined
   if (outcome.type !== 'added' || introduction === undefined) return undefined
   const deviceId = deviceIdOf(parts.crypto, introduction.record)

@@ -36,6 +36,8 @@ export interface Outbox {
   add(item: OutboxItem, signal?: AbortSignal, also?: readonly StoreOperation[]): Promise<void>
   /** For the few items that the client publishes by itself: never waits for room. */
   addAtOnce(item: OutboxItem): Promise<void>
+  /** Nothing will leave it any more: whoever waits for room, now or later, is rejected with the reason. */
+  giveUp(reason: Error): void
   /** Items after a position, in order, at most so many and so many bytes of content but at least one if there is one. */
   read(after: number, maxEvents: number, maxBytes: number): Promise<WaitingItem[]>
   get(position: number): Promise<WaitingItem | undefined>
@@ -59,6 +61,7 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
   let bytes = 0
   let last = 0
   const freed = createPulse()
+  let reasonToGiveUp: Error | undefined
   // Publishers are admitted one by one, so a small item never overtakes a large one that waits for room.
   const admission = createLane()
   const note = (position: number, size: number): void => {
@@ -123,7 +126,10 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
         (sizeByPosition.size < limits.maxEvents && bytes + plaintext.length <= limits.maxBytes)
       let isAdmitted = false
       const admitted = admission.run(async () => {
-        while (!hasRoom()) await freed.next(signal)
+        while (!hasRoom()) {
+          if (reasonToGiveUp !== undefined) throw reasonToGiveUp
+          await freed.next(signal)
+        }
         signal?.throwIfAborted()
         isAdmitted = true
         return { written: append(plaintext, also) }
@@ -133,6 +139,10 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
       await written
     },
     addAtOnce: (item) => append(encodeItem(item)),
+    giveUp: (reason) => {
+      reasonToGiveUp = reason
+      freed.fire()
+    },
     read: async (after, maxEvents, maxBytes) => {
       const items: WaitingItem[] = []
       let readBytes = 0

@@ -25,7 +25,7 @@ export interface DeviceTable {
   /** Revoked devices stay, and count. */
   readonly size: number
   readonly byId: PrefixTree<DeviceState>
-  /** Sorted by device id, the order of EPOCH; at most 51. */
+  /** Sorted by device id, the order of EPOCH; at most 52. */
   readonly active: readonly DeviceState[]
   readonly edKeys: PrefixTree<true>
   /** By their hash. */

@@ -220,7 +220,9 @@ async function applyEffects(tx: Queryable, change: DeviceLogChange): Promise<voi
   for (const device of change.added) {
     await tx.query(insertDevice, [userId, device.deviceId, device.edPub, device.role, seq, device.chain])
   }
-  for (const deviceId of change.revoked) await tx.query(revokeDevice, [userId, deviceId, seq])
+  // In the order of their keys, as whoever else locks several devices.
+  const revoked = [...change.revoked].sort((a, b) => Buffer.compare(a, b))
+  for (const deviceId of revoked) await tx.query(revokeDevice, [userId, deviceId, seq])
   for (const { deviceId, role } of change.roles) await tx.query(changeRole, [userId, deviceId, role])
   if (epoch !== undefined) await tx.query(insertEpoch, [userId, epoch.n, seq, epoch.prevBox])
   for (const box of change.boxes) await tx.query(insertEnvelope, [userId, box.deviceId, box.epoch, box.box])

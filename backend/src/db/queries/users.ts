@@ -77,18 +77,26 @@ const markDeleted: Statement = {
 }
 
 // A device of a deleted account is a revoked one: what waits for its row (a session, a cursor) looks at the row again, and
-// at the users row it does not.
+// at the users row it does not. They are locked in the order of their keys, as by whoever else locks several.
 const endDevices: Statement = {
   name: 'end_devices_of_user',
   text: `
+    with mine as (
+      select d.user_id, d.device_id
+      from devices as d
+      where d.user_id = $1
+      order by d.user_id, d.device_id
+      for no key update of d
+    )
     update devices as d
     set
       cursor = 0,
       last_seen_at = null,
       revoked_at = coalesce(d.revoked_at, now()),
       revoked_log_seq = coalesce(d.revoked_log_seq, u.log_seq)
-    from users as u
-    where u.user_id = $1 and d.user_id = u.user_id`,
+    from mine
+    join users as u on u.user_id = mine.user_id
+    where d.user_id = $1 and d.user_id = mine.user_id and d.device_id = mine.device_id`,
 }
 
 const deletions: readonly Statement[] = [
