@@ -128,6 +128,14 @@ describe('verified logs', () => {
     expect(logs.weight).toBe(0)
   })
 
+  test('P5: each device and epoch of a log weighs 1, and eight boxes do', async () => {
+    const { entries, userId } = await writeLong(24)
+    const { logs, store } = openLogs()
+    store(userId, ...entries)
+    await logs.load(userId)
+    expect(logs.weight).toBe(1 + 24 + 3)
+  })
+
   test('DEV-1: long logs are verified a page a turn of the event loop, and everything else has its turns', async () => {
     const signaturesByTurn = [0]
     const counting: Crypto = {

@@ -11,7 +11,10 @@ export interface VerifiedLogsParts {
   readHead(userId: UserId): Promise<{ readonly seq: number; readonly head: Uint8Array } | undefined>
   /** Entries after `afterSeq` (-1: from the first), in order, fewer than `limit` only at the end. */
   readEntries(userId: UserId, afterSeq: number, limit: number): Promise<readonly Uint8Array[]>
-  /** Devices and key epochs, past and present, in all states that are kept: some 2.5 KiB each with X-Wing keys. */
+  /**
+   * Of all states that are kept, in devices, key epochs and eighths of boxes, past and present: some 2.5 KiB each with
+   * X-Wing keys.
+   */
   readonly maxWeight: number
 }
 
@@ -29,7 +32,10 @@ export interface VerifiedLogs {
 /** Some 7 ms of work (`npm run bench -- device-log`). */
 const PAGE = 50
 
-const weightOf = (state: DeviceLogState): number => state.devices.size + state.epoch.n
+/** As many boxes weigh as much as a device or an epoch. */
+const BOXES_OF_WEIGHT = 8
+const weightOf = ({ devices, epoch, boxCount }: DeviceLogState): number =>
+  devices.size + epoch.n + Math.floor(boxCount / BOXES_OF_WEIGHT)
 
 export function createVerifiedLogs(parts: VerifiedLogsParts): VerifiedLogs {
   /** The longest unused first. */

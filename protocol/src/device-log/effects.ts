@@ -14,10 +14,18 @@ import type { SignedEntry } from './entry.ts'
 import type { EpochStart, Operation, RevokedDevice } from './operation.ts'
 import { putInto } from './prefix-tree.ts'
 import type { DeviceLogRule } from './rules.ts'
-import { activeDevices, type DeviceLogState, devicesAllowedBy, type EpochState, epochKey, findDevice } from './state.ts'
+import {
+  activeDevices,
+  type CommittedBox,
+  type DeviceLogState,
+  devicesAllowedBy,
+  type EpochState,
+  epochKey,
+  findDevice,
+} from './state.ts'
 
 /** The parts of a state that an operation may change. */
-export type Effect = Pick<DeviceLogState, 'devices' | 'epoch' | 'pastEpochs' | 'isClosed'>
+export type Effect = Pick<DeviceLogState, 'devices' | 'epoch' | 'pastEpochs' | 'boxCount' | 'isClosed'>
 
 export type EffectOrRule = { readonly effect: Effect } | { readonly rule: DeviceLogRule }
 
@@ -40,12 +48,14 @@ export function startEpoch(
   if (before.epochN === 0 && !isAllZero(start.prevBoxHash)) return { rule: 'epoch_link' }
   const expected = activeDevices(after)
   if (start.members.length !== expected.length) return { rule: 'epoch_members' }
+  const { logSeq } = after
+  const boxes: CommittedBox[] = []
   for (const [index, member] of start.members.entries()) {
     const device = expected[index]
     if (device === undefined || !isSameId(device.deviceId, member.deviceId)) return { rule: 'epoch_members' }
+    // The id is the device's own bytes, not those of each entry that names it: a log can hold half a million boxes.
+    boxes.push({ deviceId: device.deviceId, boxHash: member.boxHash, logSeq, logHead: before.logHead })
   }
-  const { logSeq } = after
-  const boxes = start.members.map((member) => ({ ...member, logSeq, logHead: before.logHead }))
   return { epoch: { n: start.n, commit: start.commit, logSeq, boxes, prevBoxHash: start.prevBoxHash } }
 }
 
@@ -54,7 +64,8 @@ function withNewEpoch(state: DeviceLogState, devices: DeviceTable, start: EpochS
   const started = startEpoch(start, before, { devices, logSeq: state.seq + 1 })
   if ('rule' in started) return started
   const pastEpochs = putInto(state.pastEpochs, epochKey(state.epoch.n), state.epoch)
-  return { effect: { devices, epoch: started.epoch, pastEpochs, isClosed: false } }
+  const boxCount = state.boxCount + started.epoch.boxes.length
+  return { effect: { devices, epoch: started.epoch, pastEpochs, boxCount, isClosed: false } }
 }
 
 const isActiveRecovery = (device: DeviceState): boolean => isActive(device) && device.record.role === 'recovery'
@@ -99,7 +110,8 @@ function applyAdd(
   const box = { deviceId: deviceIdOf(crypto, record), boxHash: operation.boxHash, logSeq, logHead: state.head }
   const epoch = { ...state.epoch, boxes: [...state.epoch.boxes, box] }
   const devices = withDevice(crypto, state.devices, record, logSeq)
-  return { effect: { devices, epoch, pastEpochs: state.pastEpochs, isClosed: false } }
+  const { pastEpochs, boxCount } = state
+  return { effect: { devices, epoch, pastEpochs, boxCount: boxCount + 1, isClosed: false } }
 }
 
 function applyRevoke(
@@ -153,7 +165,8 @@ function applyRole(
   if (operation.role === 'recovery' || device.record.role === 'recovery') return refuse('role')
   const devices = withChanged(state.devices, { ...device, record: { ...device.record, role: operation.role } })
   if (!keepsManagement(devices, signer)) return refuse('last_manager')
-  return { effect: { devices, epoch: state.epoch, pastEpochs: state.pastEpochs, isClosed: false } }
+  const { epoch, pastEpochs, boxCount } = state
+  return { effect: { devices, epoch, pastEpochs, boxCount, isClosed: false } }
 }
 
 /** The effect of an operation that is not genesis. */
@@ -164,7 +177,7 @@ export function applyOperation(
   entry: SignedEntry,
   signer: DeviceState,
 ): EffectOrRule {
-  const { devices, epoch, pastEpochs } = state
+  const { devices, epoch, pastEpochs, boxCount } = state
   const bearsProof = operation.type === 'add' || operation.type === 'recovery'
   if (!bearsProof && entry.proof.length > 0) return refuse('malformed')
   switch (operation.type) {
@@ -181,6 +194,6 @@ export function applyOperation(
     case 'role':
       return applyRole(state, operation, signer)
     case 'close':
-      return { effect: { devices, epoch, pastEpochs, isClosed: true } }
+      return { effect: { devices, epoch, pastEpochs, boxCount, isClosed: true } }
   }
 }

@@ -38,6 +38,8 @@ export interface DeviceLogState {
   readonly epoch: EpochState
   /** Without the current one. To be read with `findEpoch`. */
   readonly pastEpochs: PrefixTree<EpochState>
+  /** Of all epochs, past and current: most of what a state weighs where keys are often changed. */
+  readonly boxCount: number
   readonly isClosed: boolean
 }
 

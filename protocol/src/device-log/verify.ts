@@ -60,6 +60,7 @@ function applyGenesis(crypto: Crypto, bytes: Uint8Array, signed: SignedEntry): A
     devices,
     epoch: started.epoch,
     pastEpochs: undefined,
+    boxCount: started.epoch.boxes.length,
     isClosed: false,
   }
   return { ok: true, state, entry: { ...signed, operation } }
