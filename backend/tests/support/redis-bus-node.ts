@@ -31,11 +31,11 @@ export async function openRedis(options: { startsDown?: boolean } = {}): Promise
   return redis
 }
 
-export async function openNode(url: string): Promise<BusNode> {
+export async function openNode(url: string, { heartbeatMs = timings.heartbeatMs } = {}): Promise<BusNode> {
   const metrics = createMetrics()
   const lines: BusNode['lines'] = []
   const log = createLog({ level: 'debug', stream: { write: (line) => lines.push(JSON.parse(line)) } })
-  const bus = await openRedisBus({ url, log, metrics, timings })
+  const bus = await openRedisBus({ url, log, metrics, timings: { ...timings, heartbeatMs } })
   const gaps = { count: 0 }
   bus.onGap(() => {
     gaps.count++
