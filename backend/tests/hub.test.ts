@@ -91,6 +91,47 @@ describe('hubs', () => {
     expect(await there.metrics.read('valise_bus_announcements_total', { direction: 'in', result: 'failed' })).toBe(2)
   })
 
+  test('BUS-2: who leaves takes word from no other of the user; who comes back, or comes last, is heard', async () => {
+    const exchange = createLocalExchange()
+    const [here, there] = [createNode(exchange), createNode(exchange)]
+    const [stays, goes, returns] = [await createMember(), await createMember(), await createMember()]
+    const announce = async () => {
+      there.hubs.announce({ type: 'account_deleted', userId })
+      await Promise.resolve()
+    }
+    await here.hubs.attach(userId, stays.member, context)
+    const detach = await here.hubs.attach(userId, goes.member, context)
+    await detach()
+    await announce()
+    expect([stays.given.length, goes.given.length]).toEqual([1, 0])
+    await detach()
+    await announce()
+    expect(stays.given).toHaveLength(2)
+
+    // One leaves twice, and the user has a new hub meanwhile.
+    const lone = createNode(exchange)
+    const leave = await lone.hubs.attach(userId, goes.member, context)
+    await leave()
+    expect(lone.hubs.userCount).toBe(0)
+    await announce()
+    expect(goes.given).toEqual([])
+    await lone.hubs.attach(userId, returns.member, context)
+    await leave()
+    expect(lone.hubs.userCount).toBe(1)
+    await announce()
+    expect(returns.given).toHaveLength(1)
+  })
+
+  test('BUS-1: word of events that were too many to travel has the log read', async () => {
+    const exchange = createLocalExchange()
+    const node = createNode(exchange)
+    const { member, given } = await createMember()
+    await node.hubs.attach(userId, member, context)
+    const bus = createLocalBus({ log: createLog({ level: 'silent' }), metrics: createMetrics(), exchange })
+    await bus.publish({ type: 'events', userId, from: 1, to: 4, items: undefined, arrivedAtMs: 0 })
+    expect(given).toEqual(['catch-up'])
+  })
+
   test('P7: what a live receiver was handed is timed from its arrival, on its node and on the next', async () => {
     const exchange = createLocalExchange()
     const [here, there, idle] = [createNode(exchange), createNode(exchange), createNode(exchange)]
