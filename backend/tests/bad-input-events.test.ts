@@ -134,6 +134,14 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       },
       code: 'event_expired',
     },
+    'a lifetime that is over, at a number that is taken': {
+      seal: async () => {
+        const eventId = createEventId(Date.now() - HOUR_MS, nodeCrypto.randomBytes(10))
+        const header = { eventId, ttlS: 3599, deviceSeq: await numberAhead(-1) }
+        return (await device.sealAside('notes', { header })).wire
+      },
+      code: 'event_expired',
+    },
     'one byte': { seal: async () => Uint8Array.of(1), code: 'invalid_event', isUnreadable: true },
     'random bytes': { seal: async () => nodeCrypto.randomBytes(400), code: 'invalid_event', isUnreadable: true },
     'a megabyte of zeros': { seal: async () => new Uint8Array(1_000_000), code: 'invalid_event', isUnreadable: true },
@@ -179,7 +187,8 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       // Once more, between two right ones in one message.
       const second = await device.seal('notes')
       const between = await wrong.seal()
-      const third = await device.seal('notes')
+      // The largest that there may be.
+      const third = await device.seal('notes', { data: new Uint8Array(MAX_PAYLOAD) })
       await publish(session, second.wire, between, third.wire)
       expect(session.refusals.length).toBe(2)
       expect(deviceSeqs(session)).toEqual([first, second, third].map(({ deviceSeq }) => deviceSeq))

@@ -203,6 +203,16 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     ])
   })
 
+  test('P5: more events in known streams make no stream more', async () => {
+    const device = await addDevice(opened.db)
+    const [a, b, c] = [id(), id(), id()]
+    const inBoth = () => [a, b].flatMap((streamId) => makeEvents(1, { streamId }))
+    for (let i = 0; i < 3; i++) expect(statuses(await append(continueRun(device, inBoth())))).not.toContain('gap')
+    const last = [b, c].flatMap((streamId) => makeEvents(1, { streamId }))
+    const verdicts = await appendRuns(opened.db, [continueRun(device, last)], { maxStreams: 3 })
+    expect(statuses(verdicts)).toEqual(['stored', 'stored'])
+  })
+
   test('ORD-1: in a mixed batch the refused runs do not harm their neighbours', async () => {
     const [good, gap, torn, twin, last] = await Promise.all(Array.from({ length: 5 }, () => addDevice(opened.db)))
     const stored = continueRun(twin!, makeEvents(1))

@@ -2,6 +2,7 @@
 
 import { toHex } from '@valise/protocol'
 import { describe, expect, test } from 'vitest'
+import type { Bus } from '../src/bus/bus.ts'
 import { createLocalBus, createLocalExchange } from '../src/bus/local-bus.ts'
 import type { SubmittedEvent } from '../src/log/batch.ts'
 import { createDelivery } from '../src/log/delivery.ts'
@@ -39,14 +40,19 @@ async function createMember(options: { isBroken?: boolean } = {}) {
   return { member, given }
 }
 
-function createNode(exchange = createLocalExchange(), now = () => 1_000_000) {
+function createNode(exchange = createLocalExchange(), now = () => 1_000_000, heard: Promise<void> = Promise.resolve()) {
   const failures: unknown[] = []
   const reads: ((head: number) => void)[] = []
   const metrics = createMetrics()
   const bus = createLocalBus({ log: createLog({ level: 'silent' }), metrics, exchange })
+  const subscribe: Bus['subscribe'] = async (...args) => {
+    await heard
+    return bus.subscribe(...args)
+  }
   const hubs = createHubs({
-    bus,
-    readHeads: () => new Promise((resolve) => reads.push((head) => resolve(new Map([[toHex(userId), head]])))),
+    bus: { ...bus, subscribe },
+    readHeads: (userIds) =>
+      new Promise((resolve) => reads.push((head) => resolve(new Map(userIds.map((id) => [toHex(id), head]))))),
     onFailure: (error) => failures.push(error),
     metrics: metrics.delivery,
     now,
@@ -91,6 +97,76 @@ describe('hubs', () => {
     expect(await there.metrics.read('valise_bus_announcements_total', { direction: 'in', result: 'failed' })).toBe(2)
   })
 
+  test('BUS-2: who leaves takes word from no other of the user; who comes back, or comes last, is heard', async () => {
+    const exchange = createLocalExchange()
+    const [here, there] = [createNode(exchange), createNode(exchange)]
+    const [stays, goes, returns] = [await createMember(), await createMember(), await createMember()]
+    const announce = async () => {
+      there.hubs.announce({ type: 'account_deleted', userId })
+      await Promise.resolve()
+    }
+    await here.hubs.attach(userId, stays.member, context)
+    const detach = await here.hubs.attach(userId, goes.member, context)
+    await detach()
+    await announce()
+    expect([stays.given.length, goes.given.length]).toEqual([1, 0])
+    await detach()
+    await announce()
+    expect(stays.given).toHaveLength(2)
+
+    // One leaves twice, and the user has a new hub meanwhile.
+    const lone = createNode(exchange)
+    const leave = await lone.hubs.attach(userId, goes.member, context)
+    await leave()
+    expect(lone.hubs.userCount).toBe(0)
+    await announce()
+    expect(goes.given).toEqual([])
+    await lone.hubs.attach(userId, returns.member, context)
+    await leave()
+    expect(lone.hubs.userCount).toBe(1)
+    await announce()
+    expect(returns.given).toHaveLength(1)
+  })
+
+  test('BUS-2: who comes while the last one leaves is heard', async () => {
+    const exchange = createLocalExchange()
+    const [here, there] = [createNode(exchange), createNode(exchange)]
+    const [goes, comes] = [await createMember(), await createMember()]
+    const detach = await here.hubs.attach(userId, goes.member, context)
+    const attaching = here.hubs.attach(userId, comes.member, context)
+    await Promise.all([detach(), attaching])
+    there.hubs.announceStored(storedBatch(1))
+    await Promise.resolve()
+    expect(comes.given).toEqual(['events 1–1'])
+  })
+
+  test('ORD-5: a connection is attached when its channel is heard, not before', async () => {
+    let hear = (): void => {}
+    const heard = new Promise<void>((resolve) => {
+      hear = resolve
+    })
+    const { hubs } = createNode(createLocalExchange(), () => 0, heard)
+    const { member } = await createMember()
+    let isAttached = false
+    const attaching = hubs.attach(userId, member, context).then(() => {
+      isAttached = true
+    })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(isAttached).toBe(false)
+    hear()
+    await attaching
+  })
+
+  test('BUS-1: word of events that were too many to travel has the log read', async () => {
+    const exchange = createLocalExchange()
+    const node = createNode(exchange)
+    const { member, given } = await createMember()
+    await node.hubs.attach(userId, member, context)
+    const bus = createLocalBus({ log: createLog({ level: 'silent' }), metrics: createMetrics(), exchange })
+    await bus.publish({ type: 'events', userId, from: 1, to: 4, items: undefined, arrivedAtMs: 0 })
+    expect(given).toEqual(['catch-up'])
+  })
+
   test('P7: what a live receiver was handed is timed from its arrival, on its node and on the next', async () => {
     const exchange = createLocalExchange()
     const [here, there, idle] = [createNode(exchange), createNode(exchange), createNode(exchange)]
@@ -133,10 +209,12 @@ describe('hubs', () => {
     const { hubs, reads, failures } = createNode()
     const [broken, sound] = [await createMember({ isBroken: true }), await createMember()]
     for (const { member } of [broken, sound]) await hubs.attach(userId, member, context)
+    const other = await createMember()
+    await hubs.attach(new Uint8Array(32).fill(8), other.member, context)
     const sweeping = hubs.sweep()
     reads[0]?.(9)
     await sweeping
-    expect(sound.given[0]).toBe('catch-up')
+    expect([sound.given[0], other.given[0]]).toEqual(['catch-up', 'catch-up'])
     expect(failures).toHaveLength(1)
   })
 

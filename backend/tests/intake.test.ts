@@ -2,90 +2,13 @@
 
 import { describe, expect, it } from 'vitest'
 import type { AppendRun, AppendVerdict } from '../src/db/queries/events.ts'
-import { continuesChain, type Submission, type SubmittedEvent, splitRuns } from '../src/log/batch.ts'
-import { createIntake, type IntakeParts, type StoredBatch } from '../src/log/intake.ts'
-
-const settle = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
-
-const chainOf = (device: number, seq: number): Uint8Array => new Uint8Array(32).fill(device * 16 + seq)
-
-const event = (device: number, deviceSeq: number, bytes = 100): SubmittedEvent => ({
-  deviceSeq,
-  chainPrev: chainOf(device, deviceSeq - 1),
-  chain: chainOf(device, deviceSeq),
-  streamId: new Uint8Array(16),
-  eventId: new Uint8Array(16),
-  logSeq: 0,
-  ttlS: 0,
-  leaf: new Uint8Array(32),
-  wire: new Uint8Array(bytes),
-})
-
-const submission = (user: number, device: number, events: readonly SubmittedEvent[]): Submission => ({
-  userKey: `user ${user}`,
-  deviceKey: `device ${device}`,
-  userId: new Uint8Array(32).fill(user),
-  deviceId: new Uint8Array(16).fill(device),
-  events,
-  arrivedAtMs: 0,
-})
-
-/** Stands for the append statement: keeps each batch open until the test answers it. */
-function createScene(overrides: Partial<IntakeParts> = {}) {
-  const batches: { runs: readonly AppendRun[]; commit: () => Promise<void>; fail: (error: Error) => Promise<void> }[] =
-    []
-  const stored: StoredBatch[] = []
-  const pressure: boolean[] = []
-  let userSeq = 0
-  const intake = createIntake({
-    appendRuns: (runs) =>
-      new Promise((resolve, reject) => {
-        batches.push({
-          runs,
-          commit: async () => {
-            resolve(
-              runs.flatMap((run) =>
-                run.events.map(
-                  (_, index): AppendVerdict => ({
-                    status: 'stored',
-                    deviceSeq: run.firstSeq + index,
-                    streamSeq: 1,
-                    userSeq: ++userSeq,
-                    storedAtMs: 0,
-                  }),
-                ),
-              ),
-            )
-            await settle()
-          },
-          fail: async (error) => {
-            reject(error)
-            await settle()
-          },
-        })
-      }),
-    isRefusedData: (error) => error instanceof RangeError,
-    onStored: (batch) => stored.push(batch),
-    onFailure: () => undefined,
-    onPressure: (isOver) => pressure.push(isOver),
-    observeBatch: () => undefined,
-    observeBuffered: () => {},
-    now: () => 0,
-    maxBatchEvents: 8,
-    maxBatchBytes: 10_000,
-    maxBufferedBytes: 1000,
-    maxBatchesInFlight: 2,
-    ...overrides,
-  })
-  return { intake, batches, stored, pressure }
-}
-
-const seqsOf = (runs: readonly AppendRun[]): number[][] =>
-  runs.map((run) => run.events.map((_, index) => run.firstSeq + index))
+import { continuesChain, splitRuns } from '../src/log/batch.ts'
+import type { IntakeParts } from '../src/log/intake.ts'
+import { chainOf, createIntakeScene, event, seqsOf, settle, submission } from './support/intake-scene.ts'
 
 describe('LOG-1: idle, a batch leaves at once; busy, it gathers what arrives', () => {
   it('LOG-1: what arrives in one turn of the event loop leaves together, one run a device', async () => {
-    const { intake, batches } = createScene()
+    const { intake, batches } = createIntakeScene()
     void intake.submit(submission(1, 1, [event(1, 1)]))
     void intake.submit(submission(2, 2, [event(2, 1)]))
     void intake.submit(submission(1, 1, [event(1, 2), event(1, 3)]))
@@ -94,7 +17,7 @@ describe('LOG-1: idle, a batch leaves at once; busy, it gathers what arrives', (
   })
 
   it('LOG-1: one batch in flight a user, so that his events keep their order', async () => {
-    const { intake, batches } = createScene()
+    const { intake, batches } = createIntakeScene()
     void intake.submit(submission(1, 1, [event(1, 1)]))
     await settle()
     void intake.submit(submission(1, 1, [event(1, 2)]))
@@ -108,7 +31,7 @@ describe('LOG-1: idle, a batch leaves at once; busy, it gathers what arrives', (
   })
 
   it('LOG-1: a batch is bounded, and what does not fit is the beginning of the next', async () => {
-    const { intake, batches } = createScene({ maxBufferedBytes: 100_000 })
+    const { intake, batches } = createIntakeScene({ maxBufferedBytes: 100_000 })
     void intake.submit(
       submission(
         1,
@@ -130,8 +53,35 @@ describe('LOG-1: idle, a batch leaves at once; busy, it gathers what arrives', (
     expect(seqsOf(batches[1]?.runs ?? [])).toEqual([[6, 7, 8, 9]])
   })
 
+  it('LOG-1: a batch is bounded in bytes, and nobody passes the one who waits', async () => {
+    const { intake, batches } = createIntakeScene({ maxBatchBytes: 1000, maxBufferedBytes: 100_000 })
+    void intake.submit(submission(1, 1, [event(1, 1, 1200)]))
+    void intake.submit(submission(2, 2, [event(2, 1, 600)]))
+    void intake.submit(submission(3, 3, [event(3, 1, 600)]))
+    void intake.submit(submission(4, 4, [event(4, 1, 400)]))
+    await settle()
+    await batches[0]?.commit()
+    const users = batches.map(({ runs }) => runs.map(({ userId }) => userId[0]))
+    expect(users).toEqual([[1], [2], [3, 4]])
+  })
+
+  it('LOG-1: while so many batches are in flight, the next gathers', async () => {
+    const { intake, batches } = createIntakeScene()
+    for (const user of [1, 2, 3, 4]) {
+      void intake.submit(submission(user, user, [event(user, 1)]))
+      await settle()
+    }
+    expect(batches).toHaveLength(2)
+    await batches[0]?.commit()
+    expect(batches[2]?.runs.map(({ userId }) => userId[0])).toEqual([3, 4])
+  })
+
   it('LOG-1: events that do not continue the chain wait for a batch of their own', async () => {
-    const { intake, batches } = createScene()
+    const { intake, batches } = createIntakeScene()
+    const misnumbered = { ...event(1, 3), deviceSeq: 9 }
+    const forked = { ...event(1, 3), chainPrev: chainOf(9, 2) }
+    expect(splitRuns([event(1, 1), event(1, 2), misnumbered])).toHaveLength(2)
+    expect(splitRuns([event(1, 1), event(1, 2), forked])).toHaveLength(2)
     const strangers = splitRuns([event(1, 1), event(1, 2), event(1, 5)])
     expect(strangers.map((run) => run.length)).toEqual([2, 1])
     expect(continuesChain(event(1, 2), event(2, 3))).toBe(false)
@@ -145,7 +95,7 @@ describe('LOG-1: idle, a batch leaves at once; busy, it gathers what arrives', (
 
 describe('P3: nothing is answered before its commit', () => {
   it('P3: verdicts and stored events come after the commit, in user_seq order', async () => {
-    const { intake, batches, stored } = createScene()
+    const { intake, batches, stored } = createIntakeScene()
     let answered: unknown
     void intake.submit(submission(1, 1, [event(1, 1), event(1, 2)])).then((verdicts) => {
       answered = verdicts
@@ -160,8 +110,27 @@ describe('P3: nothing is answered before its commit', () => {
     expect(stored.map((batch) => batch.events.map((item) => item.userSeq))).toEqual([[1, 2]])
   })
 
+  it('ORD-5: of what was stored already nothing is told again', async () => {
+    const appendRuns: IntakeParts['appendRuns'] = async () => [
+      { status: 'duplicate', deviceSeq: 1, streamSeq: 1, userSeq: 3, storedAtMs: 0 },
+      { status: 'stored', deviceSeq: 2, streamSeq: 2, userSeq: 9, storedAtMs: 0 },
+    ]
+    const { intake, stored } = createIntakeScene({ appendRuns })
+    await intake.submit(submission(1, 1, [event(1, 1), event(1, 2)]))
+    expect(stored.map((batch) => batch.events.map((item) => item.userSeq))).toEqual([[9]])
+  })
+
+  it('P7: what was stored together is as old as the oldest message of it', async () => {
+    const { intake, batches, stored } = createIntakeScene()
+    void intake.submit({ ...submission(1, 1, [event(1, 1)]), arrivedAtMs: 5 })
+    void intake.submit({ ...submission(1, 2, [event(2, 1)]), arrivedAtMs: 7 })
+    await settle()
+    await batches[0]?.commit()
+    expect(stored.map((batch) => batch.arrivedAtMs)).toEqual([5])
+  })
+
   it('P3: a database out of reach acknowledges nothing, and the next batch goes on', async () => {
-    const { intake, batches, stored } = createScene()
+    const { intake, batches, stored } = createIntakeScene()
     const lost = intake.submit(submission(1, 1, [event(1, 1)]))
     await settle()
     await batches[0]?.fail(new Error('out of reach'))
@@ -174,7 +143,7 @@ describe('P3: nothing is answered before its commit', () => {
   })
 
   it('P3: drain resolves when everything submitted is answered', async () => {
-    const { intake, batches } = createScene()
+    const { intake, batches } = createIntakeScene()
     void intake.submit(submission(1, 1, [event(1, 1)]))
     let isDrained = false
     const drained = intake.drain().then(() => {
@@ -201,7 +170,7 @@ describe('ORD-6: a row that the database refuses never fails its neighbours', ()
         ),
       )
     }
-    const { intake } = createScene({ appendRuns, maxBufferedBytes: 100_000 })
+    const { intake } = createIntakeScene({ appendRuns, maxBufferedBytes: 100_000 })
     const poisoned = intake.submit(submission(1, 1, [event(1, 1), poison, event(1, 3), event(1, 4)]))
     const neighbour = intake.submit(submission(2, 2, [event(2, 1)]))
     expect((await poisoned).map((verdict) => verdict.status)).toEqual(['stored', 'event_refused', 'gap', 'gap'])
@@ -209,19 +178,70 @@ describe('ORD-6: a row that the database refuses never fails its neighbours', ()
   })
 })
 
+describe('ORD-5: the halves of a refused batch are transactions of their own', () => {
+  it('ORD-5: what another node stored between them is never passed over', async () => {
+    let userSeq = 0
+    const appendRuns: IntakeParts['appendRuns'] = async (runs) => {
+      if (runs.length > 1) throw new RangeError('refused')
+      // As if another node stored one before each run.
+      userSeq++
+      return runs.flatMap((run) =>
+        run.events.map(
+          (_, index): AppendVerdict => ({
+            status: 'stored',
+            deviceSeq: run.firstSeq + index,
+            streamSeq: 1,
+            userSeq: ++userSeq,
+            storedAtMs: 0,
+          }),
+        ),
+      )
+    }
+    const { intake, stored } = createIntakeScene({ appendRuns })
+    const answers = [
+      intake.submit(submission(1, 1, [event(1, 1), event(1, 2)])),
+      intake.submit(submission(1, 2, [event(2, 1), event(2, 2)])),
+    ]
+    await Promise.all(answers)
+    expect(stored.map((batch) => batch.events.map((item) => item.userSeq))).toEqual([
+      [2, 3],
+      [5, 6],
+    ])
+  })
+
+  it('ORD-6: the second half continues the chain of the first', async () => {
+    const poison = event(1, 4, 666)
+    const halves: AppendRun[] = []
+    const appendRuns: IntakeParts['appendRuns'] = async (runs) => {
+      if (runs.some((run) => run.events.includes(poison))) throw new RangeError('refused')
+      halves.push(...runs)
+      return runs.flatMap((run) => run.events.map(() => ({ status: 'chain_mismatch' }) as const))
+    }
+    const { intake } = createIntakeScene({ appendRuns })
+    await intake.submit(submission(1, 1, [event(1, 1), event(1, 2), event(1, 3), poison]))
+    expect(halves.map(({ firstSeq, chainPrev }) => [firstSeq, chainPrev])).toEqual([
+      [1, chainOf(1, 0)],
+      [3, chainOf(1, 2)],
+    ])
+  })
+})
+
 describe('P5: the intake is bounded in bytes', () => {
   it('P5: over the bound sockets stop, under half of it they go on', async () => {
-    const { intake, batches, pressure } = createScene()
-    void intake.submit(submission(1, 1, [event(1, 1, 600)]))
+    const { intake, batches, pressure } = createIntakeScene()
+    void intake.submit(submission(1, 1, [event(1, 1, 400)]))
+    await settle()
+    void intake.submit(submission(2, 2, [event(2, 1, 600)]))
     await settle()
     expect(pressure).toEqual([])
-    void intake.submit(submission(2, 2, [event(2, 1, 500)]))
+    void intake.submit(submission(3, 3, [event(3, 1, 100)]))
     expect(pressure).toEqual([true])
-    await settle()
     expect(intake.bufferedBytes).toBe(1100)
     await batches[0]?.commit()
-    expect(pressure).toEqual([true, false])
+    expect(pressure).toEqual([true])
     await batches[1]?.commit()
+    expect(pressure).toEqual([true, false])
+    await batches[2]?.commit()
     expect(intake.bufferedBytes).toBe(0)
   })
 })

@@ -134,6 +134,25 @@ describe.each(DATABASE_KINDS)('what a server on %s keeps for some days', (databa
     }
   })
 
+  test('RET-1, ORD-1: what comes again after its lifetime has its first receipt', async () => {
+    let aheadMs = 0
+    const server = await startTestServer({ database, now: () => Date.now() + aheadMs })
+    try {
+      const writer = (await createAccount(server)).devices[0]!
+      const session = await writer.connect(server)
+      const { wire } = await writer.seal('notes', { header: { ttlS: 60 } })
+      session.publish([wire])
+      await session.until('the receipt', () => session.receipts.length === 1)
+      aheadMs = 61_000
+      session.publish([wire])
+      await session.until('the receipt again', () => session.receipts.length + session.refusals.length === 2)
+      expect(session.receipts[1]).toEqual([...session.receipts[0]!.slice(0, 4), true])
+      session.drop()
+    } finally {
+      await server.close()
+    }
+  })
+
   test('RET-2: by default nothing goes for its age', () => {
     expect(parseConfig({}, {}).retention).toMatchObject({ maxAgeMs: undefined, maxUserBytes: 1 << 30 })
     const { retention } = parseConfig({}, { VALISE_EVENT_RETENTION_DAYS: '30' })

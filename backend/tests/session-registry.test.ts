@@ -72,6 +72,26 @@ describe('the sessions of a device', () => {
     }
   })
 
+  it('SES-3: word of its own number, before or after it begins, ends no session', () => {
+    const registry = createSessionRegistry()
+    const attempt = new Attempt(registry, 2)
+    registry.supersedeOlder(session.deviceKey, 2)
+    attempt.begin()
+    expect(attempt.isUp).toBe(true)
+    registry.supersedeOlder(session.deviceKey, 2)
+    expect(attempt.isUp).toBe(true)
+  })
+
+  it('SES-3: nothing is kept of a device whose sessions have ended: a database put back numbers them anew', () => {
+    const registry = createSessionRegistry()
+    const before = new Attempt(registry, 7)
+    before.begin()
+    before.end()
+    const after = new Attempt(registry, 3)
+    after.begin()
+    expect(after.isUp).toBe(true)
+  })
+
   it('SES-3: the end of an older session, early or late, never touches the newer', () => {
     const registry = createSessionRegistry()
     const [older, newer] = [new Attempt(registry, 1), new Attempt(registry, 2)]

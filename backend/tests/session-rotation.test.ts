@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import {
   createRotationCounter,
+  expiryNoticeAgeMs,
   rotationReason,
   shouldRotateKeys,
   softEventLimit,
@@ -60,5 +61,15 @@ describe('SES-2: session keys rotate after an age or a number of events, whichev
     expect(counter.isOverPublished()).toBe(false)
     counter.countPublished(1)
     expect(counter.isOverPublished()).toBe(true)
+    expect(counter.remaining()).toBe(0)
+  })
+
+  it('SES-2: from 20 h of 24 on the end of the session is told, once', () => {
+    const counter = createRotationCounter(limits)
+    const establishedAtMs = 1_000
+    const noticeAtMs = establishedAtMs + expiryNoticeAgeMs(limits)
+    expect(counter.takeExpiryNotice(establishedAtMs, noticeAtMs - 1)).toBeUndefined()
+    expect(counter.takeExpiryNotice(establishedAtMs, noticeAtMs)).toBe(establishedAtMs + limits.maxAgeMs)
+    expect(counter.takeExpiryNotice(establishedAtMs, noticeAtMs + 1)).toBeUndefined()
   })
 })

@@ -24,7 +24,7 @@ export interface StoredEvent {
   readonly storedAtMs: number
 }
 
-/** What one transaction stored for one user, in user_seq order. */
+/** Consecutive events of one user, in user_seq order: what one transaction stored for him. */
 export interface StoredBatch {
   readonly userKey: string
   readonly userId: Uint8Array
@@ -237,23 +237,27 @@ interface Answer {
 type GrowingBatch = StoredBatch & { events: StoredEvent[]; arrivedAtMs: number; traces: TraceContext[] }
 
 function toStoredBatches(answers: readonly Answer[]): StoredBatch[] {
+  const batches: StoredBatch[] = []
+  /** The newest of each user. */
   const batchByUser = new Map<string, GrowingBatch>()
   for (const { pending, verdicts, trace } of answers) {
     const { userKey, userId, deviceId, events, arrivedAtMs } = pending.submission
     for (const [index, event] of events.entries()) {
       const verdict = verdicts[index]
       if (verdict?.status !== 'stored') continue
+      const { userSeq, streamSeq, storedAtMs } = verdict
       let batch = batchByUser.get(userKey)
-      if (batch === undefined) {
+      // The halves of a refused batch are transactions of their own: another node may have stored between them, and
+      // who is told of one batch takes it for all there is up to its end.
+      if (batch === undefined || batch.events.at(-1)?.userSeq !== userSeq - 1) {
         batch = { userKey, userId, events: [], arrivedAtMs, traces: [] }
         batchByUser.set(userKey, batch)
+        batches.push(batch)
       }
       batch.arrivedAtMs = Math.min(batch.arrivedAtMs, arrivedAtMs)
-      const { userSeq, streamSeq, storedAtMs } = verdict
       batch.events.push({ event, deviceId, userSeq, streamSeq, storedAtMs })
     }
     if (trace !== undefined) batchByUser.get(userKey)?.traces.push(trace)
   }
-  for (const batch of batchByUser.values()) batch.events.sort((a, b) => a.userSeq - b.userSeq)
-  return [...batchByUser.values()]
+  return batches
 }
