@@ -155,9 +155,12 @@ describe('the device log', () => {
     const role = { deviceId: log.member.deviceId, role: 'manager' } as const
     const promoted = mustApply(state, await buildRole(state, authorOf(log.manager), role))
     expect(boxesOfNewestEntry(promoted)).toEqual([])
-
     const rotated = mustApply(state, await buildRotate(state, authorOf(log.manager), nextEpochWithout(state)))
+    const followed = mustApply(rotated, await buildRole(rotated, authorOf(log.manager), role))
+    expect(prevBoxHashOfNewestEntry(followed)).toBeUndefined()
+
     expect(boxesOfNewestEntry(rotated)).toHaveLength(4)
+    expect(boxesOfNewestEntry(rotated)[0]).toMatchObject({ logSeq: 3, logHead: state.head })
     expect(prevBoxHashOfNewestEntry(rotated)).toEqual(sha256('link 2'))
   })
 
