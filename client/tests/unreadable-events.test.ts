@@ -3,7 +3,7 @@
 import { chainStart, createEventId, type EventHeader, type EventId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { expect, test } from 'vitest'
-import { CHECKPOINT_STREAM } from '../src/checkpoint.ts'
+import { CHECKPOINT_STREAM, encodeCheckpoint } from '../src/checkpoint.ts'
 import { encodeContent } from '../src/sealing/content.ts'
 import { sealEvent } from '../src/sealing/event-seal.ts'
 import { createPair, type DevicePair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
@@ -12,7 +12,12 @@ import type { TestDevice } from './support/test-device.ts'
 import { until } from './support/until.ts'
 
 const NOW_MS = 1_700_000_000_000
-const content = encodeContent({ type: 'text', atMs: NOW_MS, body: Uint8Array.of(1) })
+/** Of another type than a checkpoint has. */
+const content = encodeContent({
+  type: 'text',
+  atMs: NOW_MS,
+  body: encodeCheckpoint({ device_log_seq: 9, device_log_head: new Uint8Array(32), devices: [] }),
+})
 
 interface Sealing {
   readonly stream?: string
