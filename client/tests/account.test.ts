@@ -1,6 +1,6 @@
 // The account on a device: the pinned device log, the epoch keys, and what is kept of either.
 
-import { activeDevices, buildRotate, type DeviceLogState } from '@valise/protocol'
+import { activeDevices, buildRotate, type DeviceLogState, isAllZero } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { openEpochKeys } from '../src/account/epoch-keys.ts'
@@ -155,18 +155,33 @@ describe('epoch keys', () => {
     const log = (await openRotated()).require()
     const { deviceId } = first.identity
     const honest = () => server.envelopes(deviceId)
-    const broken = [honest(), honest(), honest(), honest()]
+    const broken = [honest(), honest(), honest(), honest(), honest()]
     broken[0]!.boxes.set(2, flip(broken[0]!.boxes.get(2)!))
     broken[1]!.boxes.set(2, broken[1]!.boxes.get(1)!)
     broken[2]!.boxes.delete(1)
     broken[2]!.prevBoxes.set(2, flip(broken[2]!.prevBoxes.get(2)!))
     broken[3]!.boxes.clear()
+    // The link would open the epoch, and the box that does not fit is an alarm all the same.
+    broken[4]!.boxes.set(1, flip(broken[4]!.boxes.get(1)!))
     for (const envelopes of broken) {
       const keys = await openKeys()
       expect(await codeOf(keys.receive(log, envelopes))).toBe('epoch_key_invalid')
       expect(keys.firstMissing(log)).toBe(1)
       expect((await openKeys()).firstMissing(log)).toBe(1)
     }
+  })
+
+  test('DEV-9: what is forgotten is overwritten, and makes no key any more', async () => {
+    const book = await openRotated()
+    const keys = await openKeys()
+    await keys.receive(book.require(), server.envelopes(first.identity.deviceId))
+    const held = [1, 2].flatMap((n) => [keys.secretOf(n)!, keys.contentKey(n)!])
+    expect(held.some(isAllZero)).toBe(false)
+    expect(keys.streamId('notes')).toBeDefined()
+    keys.forget()
+    expect(held.every(isAllZero)).toBe(true)
+    for (const n of [1, 2]) expect([keys.secretOf(n), keys.contentKey(n)]).toEqual([undefined, undefined])
+    expect(keys.streamId('notes')).toBeUndefined()
   })
 
   test('DEV-2: pages of envelopes are followed to the last, and never round in circles', async () => {

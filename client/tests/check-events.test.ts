@@ -246,6 +246,7 @@ describe('the device log behind the events', () => {
     const forged = await createPublishedLog('thief')
     await forged.publish('thief', 'a')
     await forged.publish('thief', 'a', { logSeq: 900, epoch: 7 }, 'manager')
+    await forged.publish('thief', 'a', { logSeq: 0 }, 'manager')
     await forged.publish('manager', 'a')
     const known = knowing(forged.state)
     const first = checkEvents(
@@ -260,8 +261,8 @@ describe('the device log behind the events', () => {
     const cut = { devices: [{ deviceId, lastSeq: 1, chain }], reason: 0, epoch: epoch.start }
     const revoke = await buildRevoke(forged.state, authorOf(forged.account.manager), cut)
     const after = knowing(mustApply(forged.state, revoke))
-    const outcome = checkEvents({ crypto, known: after, ownDeviceId: undefined }, { events: forged.items, through: 3 })
-    expect(voidSeqs(outcome)).toEqual([2])
+    const outcome = checkEvents({ crypto, known: after, ownDeviceId: undefined }, { events: forged.items, through: 4 })
+    expect(voidSeqs(outcome)).toEqual([2, 3])
   })
 })
 

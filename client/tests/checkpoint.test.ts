@@ -109,6 +109,16 @@ describe('a received checkpoint', () => {
     expect(first.client.cursor()).toBe(cursor)
   })
 
+  test('that names the first event of a device, which the server withholds, stops the receiver', async () => {
+    const { server, first, second, truth } = await createScene()
+    const { deviceId } = (await createNextDevice(server, first)).identity
+    const { seq, head } = server.state!
+    const devices = [...truth.devices, [deviceId, 1, new Uint8Array(32)] as CheckpointBody['devices'][number]]
+    await publishCheckpoint(second, { device_log_seq: seq, device_log_head: head, devices })
+    await until(() => first.client.state().type === 'stopped', 'the alarm')
+    expect(first.client.state()).toMatchObject({ cause: { type: 'alarm', alarm: { code: 'events_withheld' } } })
+  })
+
   test.each([
     ['beyond its cut says nothing', 2, 'live'],
     ['up to its cut is compared', 1, 'stopped'],

@@ -1,12 +1,12 @@
 // Every reason for a client to stop or to ask again, and that it keeps what it has.
 
-import type { ServerMessage } from '@valise/protocol'
+import type { Receipts, ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
 import { verifyDevice } from '../src/verify.ts'
 import { createPair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
 import { expire } from './support/published-log.ts'
-import { createFirstDevice, take } from './support/test-device.ts'
+import { createFirstDevice, rotateEpoch, take } from './support/test-device.ts'
 import { createTestServer } from './support/test-server.ts'
 import { until } from './support/until.ts'
 
@@ -41,18 +41,22 @@ describe('reasons to stop', () => {
     }
   })
 
-  test('DEV-1: a server that denies an entry it has shown stops the client, the outbox stays', async () => {
-    const { server, first } = await createPair()
-    server.intercept = (message, peer) => {
-      if (message.type !== 'publish') return false
-      peer.send({ type: 'refused', device_seq: 1, code: 'log_seq_ahead' })
-      return true
-    }
-    await publishAll(first.client, ['kept'])
-    first.client.start()
-    expect(await waitForStop(first.client)).toBe('device_log_shorter')
-    expect(first.client.device.outbox.count).toBe(1)
-  })
+  test.each(['log_seq_ahead', 'stale_epoch'] as const)(
+    'DEV-1: a server that denies an entry it has shown, by %s, stops the client, the outbox stays',
+    async (code) => {
+      const { server, first } = await createPair()
+      await rotateEpoch(server, first)
+      server.intercept = (message, peer) => {
+        if (message.type !== 'publish') return false
+        peer.send({ type: 'refused', device_seq: 1, code })
+        return true
+      }
+      await publishAll(first.client, ['kept'])
+      first.client.start()
+      expect(await waitForStop(first.client)).toBe('device_log_shorter')
+      expect(first.client.device.outbox.count).toBe(1)
+    },
+  )
 
   test('DEV-5: a server that takes the device for a recovery device stops the client, the outbox stays', async () => {
     const { server, first } = await createPair()
@@ -120,6 +124,21 @@ describe('reasons to stop', () => {
       await expect(client.flush()).rejects.toThrow(/ALARM/)
       expect(stopCode(client)).toBe(code)
     }
+  })
+
+  test('ORD-1: receipts that put a later event before an earlier one stop the client', async () => {
+    const server = createTestServer()
+    const { client } = await createFirstDevice(server)
+    await publishAll(client, ['a', 'b'])
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish') return false
+      const receipts = [2, 1].map((userSeq, i): Receipts['receipts'][number] => [i + 1, userSeq, userSeq, 1000, false])
+      peer.send({ type: 'receipts', receipts })
+      return true
+    }
+    client.start()
+    expect(await waitForStop(client)).toBe('receipt_contradiction')
+    expect(client.device.outbox.count).toBe(2)
   })
 
   test('ORD-5: missing events are asked for once, then they are an alarm', async () => {

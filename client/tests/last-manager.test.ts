@@ -1,6 +1,6 @@
 // Every way to leave an account without a manager, and managers that revoke each other or themselves.
 
-import { findDevice } from '@valise/protocol'
+import { activeDevices, findDevice } from '@valise/protocol'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { loadRevoked } from '../src/account/forget-account.ts'
 import { codeOf, revoke, start, stopCode } from './support/revoking.ts'
@@ -28,6 +28,14 @@ describe('an account without a manager', () => {
     expect(await codeOf(first.client.changeRole(change))).toBe('last_manager')
     expect(server.state!.seq).toBe(2)
     expect(first.client.state().type).toBe('live')
+  })
+
+  test('DEV-5: the recovery device is not revoked as another device is: a new phrase takes its place', async () => {
+    await start(first)
+    const recovery = activeDevices(server.state!).find(({ record }) => record.role === 'recovery')!
+    const revocation = { deviceIds: [recovery.deviceId], reason: 'lost' } as const
+    expect(await codeOf(first.client.revokeDevices(revocation))).toBe('unknown_device')
+    expect(activeDevices(server.state!)).toContain(recovery)
   })
 
   test('DEV-7: a member changes nothing', async () => {

@@ -62,6 +62,18 @@ describe('the keys', () => {
     })
   })
 
+  test('PAIR-1: what all of them are made of is overwritten', () => {
+    const used: (readonly Uint8Array[])[] = []
+    const hmacSha256 = (key: Uint8Array, data: Uint8Array): Uint8Array => {
+      used.push([key, data])
+      return crypto.hmacSha256(key, data)
+    }
+    derivePairingKeys({ ...crypto, hmacSha256 }, mailboxId, sharedPoint, shares)
+    const [[, sessionKey] = [], [rootKey] = []] = used
+    expect(sessionKey).toEqual(new Uint8Array(64))
+    expect(rootKey).toEqual(new Uint8Array(32))
+  })
+
   test('PAIR-4: there are always four digits', () => {
     const checks = Array.from({ length: 200 }, () => {
       return derivePairingKeys(crypto, crypto.randomBytes(16), sharedPoint, shares).check

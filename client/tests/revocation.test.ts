@@ -73,6 +73,13 @@ describe('a revocation', () => {
     server.push({ type: 'device_log', request_id: null, entries: [], head_seq: seq })
     await until(() => voided.length > 0, 'word of the void event')
     expect(voided).toMatchObject([[{ userSeq: 2, deviceSeq: 2, streamSeq: 2 }]])
+    const late: VoidedEvent[][] = []
+    second.client.onVoided((events) => late.push([...events]))
+    expect(late).toEqual(voided)
+    await first.client.rotateEpoch()
+    server.push({ type: 'device_log', request_id: null, entries: [], head_seq: seq + 1 })
+    await until(() => second.client.device.book.require().seq === seq + 1, 'the next entry')
+    expect(voided).toHaveLength(1)
     await first.restart()
     await start(first)
     await publish(first, 'after')

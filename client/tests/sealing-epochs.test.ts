@@ -1,6 +1,6 @@
 // Key epochs: what a device accepts as the secret of an epoch, and every way in which it must raise an alarm.
 
-import { buildAdd, findEpoch, KEM_X25519, signDevicePop, toUserId } from '@valise/protocol'
+import { buildAdd, findEpoch, isAllZero, KEM_X25519, signDevicePop, toUserId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -78,6 +78,7 @@ describe('key epochs', () => {
     const secret = filled(32, 7)
     const box = await sealBox(crypto, manager.record, place, secret)
     expect(await openBox({ kemId, privateKey }, place, box)).toEqual(secret)
+    expect(await openBox({ kemId, privateKey }, place, Uint8Array.of(...box, 0))).toBeUndefined()
     for (const other of [
       { ...place, userId: toUserId(filled(32, 1))! },
       { ...place, epochN: 4 },
@@ -86,6 +87,22 @@ describe('key epochs', () => {
     ]) {
       expect(await openBox({ kemId, privateKey }, other, box)).toBeUndefined()
     }
+  })
+
+  test('DEV-2: the randomness behind a box, which would open it, is overwritten', async () => {
+    const drawn: Uint8Array[] = []
+    const randomBytes = (length: number): Uint8Array => {
+      const bytes = crypto.randomBytes(length)
+      drawn.push(bytes)
+      return bytes
+    }
+    const { state, manager } = account
+    const place = { userId: state.userId, epochN: 3, deviceId: manager.deviceId, logHead: state.head }
+    for (const { record } of [manager, account.recovery]) {
+      await sealBox({ ...crypto, randomBytes }, record, place, filled(32, 7))
+    }
+    expect(drawn).toHaveLength(2)
+    expect(drawn.every(isAllZero)).toBe(true)
   })
 
   test('DEV-2: a committed box that does not open, or holds another secret, raises an alarm', async () => {

@@ -51,4 +51,15 @@ describe('the recovery phrase', () => {
     expect(other.deviceId).not.toEqual(keys.deviceId)
     expect(keys.secrets.signSeed).not.toEqual(keys.secrets.kemPrivateKey)
   })
+
+  test('DEV-5: the secret between the phrase and the keys is overwritten', async () => {
+    const keys: Uint8Array[] = []
+    const hmacSha256 = (key: Uint8Array, data: Uint8Array): Uint8Array => {
+      keys.push(key)
+      return crypto.hmacSha256(key, data)
+    }
+    await createRecoveryKeys({ ...crypto, hmacSha256 }, createRecoveryEntropy(crypto))
+    const [, ...derivedFrom] = keys
+    expect(derivedFrom).toEqual([new Uint8Array(32), new Uint8Array(32)])
+  })
 })

@@ -134,11 +134,13 @@ describe('who may say what', () => {
     server: ['rekey_resp', 'rekey_done', 'rekey_hint'],
     client: ['rekey_init', 'rekey_resp', 'rekey_done'],
   } as const
+  const wellFormed = concatBytes(crypto.createKeyAgreement().publicKey, new Uint8Array(36))
   for (const role of ['server', 'client'] as const) {
     for (const kind of unexpected[role]) {
       test(`SES-2: a ${role} refuses ${kind} out of turn`, async () => {
         const { channel, forger } = await createForger(role)
-        expect(channel.receive(forger.seal(kind, nothing))).toEqual(failed)
+        const message = kind === 'rekey_init' || kind === 'rekey_resp' ? wellFormed : nothing
+        expect(channel.receive(forger.seal(kind, message))).toEqual(failed)
         expect(channel.receive(forger.seal('application', payload))).toEqual(failed)
       })
     }
@@ -146,9 +148,8 @@ describe('who may say what', () => {
 
   test('SES-2: a second rekey_init before rekey_done is refused', async () => {
     const { channel, forger } = await createForger('server')
-    const message = concatBytes(crypto.createKeyAgreement().publicKey, new Uint8Array(36))
-    repliesOf(channel, forger.seal('rekey_init', message))
-    expect(channel.receive(forger.seal('rekey_init', message))).toEqual(failed)
+    repliesOf(channel, forger.seal('rekey_init', wellFormed))
+    expect(channel.receive(forger.seal('rekey_init', wellFormed))).toEqual(failed)
   })
 
   test('SES-2: an abandoned channel receives nothing and starts nothing', async () => {
@@ -179,6 +180,7 @@ describe('malformed messages of a rotation', () => {
       const { channel, forger } = await createForger('client')
       channel.startRekey()
       expect(channel.receive(forger.seal('rekey_resp', message))).toEqual(failed)
+      expect(channel.receive(forger.seal('application', payload))).toEqual(failed)
     })
   }
 

@@ -15,6 +15,7 @@ import {
   chainStart,
   type DeviceLogState,
   deviceIdOf,
+  devicesOf,
   encodeDeviceRecord,
   entryHash,
   findDevice,
@@ -29,9 +30,11 @@ import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { KEM_X_WING } from '../src/device-log/device-record.ts'
+import { encodeEntry, encodeEntryBody, parseSignedEntry } from '../src/device-log/entry.ts'
 import { encodeOperation, parseOperation } from '../src/device-log/operation.ts'
 import {
   craftAdd,
+  craftGenesis,
   craftRevoke,
   createTestDevice,
   createTestEpoch,
@@ -64,6 +67,26 @@ describe('the device log', () => {
     expect(deviceIdOf(crypto, { ...log.member.record, role: 'manager' })).toEqual(log.member.deviceId)
     expect(userIdOf(crypto, log.entries[0]!)).toEqual(state.userId)
     expect(entryHash(crypto, log.entries[2]!)).toEqual(state.head)
+  })
+
+  test('DEV-1: devices are told in the order in which they came, of genesis the manager first', async () => {
+    expect(state.devices.size).toBe(4)
+    expect(idsOf(devicesOf(state))).toEqual(idsOf([log.manager, log.recovery, log.second, log.member]))
+    for (let index = 0; index < 8; index++) {
+      const manager = createTestDevice(`manager ${index}`, 'manager')
+      const genesis = mustApply(undefined, await craftGenesis(manager, log.recovery))
+      expect(idsOf(devicesOf(genesis))).toEqual(idsOf([manager, log.recovery]))
+    }
+  })
+
+  test('DEV-1: an entry has at most 16 KiB in all', () => {
+    const header = { userId: state.userId, seq: 4, prev: state.head, timeMs, signer: log.manager.deviceId, opCode: 4 }
+    const entryOf = (length: number): Uint8Array => {
+      const rest = encodeEntry(encodeEntryBody(header, new Uint8Array(0)), new Uint8Array(64), new Uint8Array(0)).length
+      return encodeEntry(encodeEntryBody(header, new Uint8Array(length - rest)), new Uint8Array(64), new Uint8Array(0))
+    }
+    expect(parseSignedEntry(entryOf(16_384))?.header).toEqual(header)
+    expect(parseSignedEntry(entryOf(16_385))).toBeUndefined()
   })
 
   test('DEV-1: a record is read as it was written, with either KEM', () => {
@@ -155,9 +178,12 @@ describe('the device log', () => {
     const role = { deviceId: log.member.deviceId, role: 'manager' } as const
     const promoted = mustApply(state, await buildRole(state, authorOf(log.manager), role))
     expect(boxesOfNewestEntry(promoted)).toEqual([])
-
     const rotated = mustApply(state, await buildRotate(state, authorOf(log.manager), nextEpochWithout(state)))
+    const followed = mustApply(rotated, await buildRole(rotated, authorOf(log.manager), role))
+    expect(prevBoxHashOfNewestEntry(followed)).toBeUndefined()
+
     expect(boxesOfNewestEntry(rotated)).toHaveLength(4)
+    expect(boxesOfNewestEntry(rotated)[0]).toMatchObject({ logSeq: 3, logHead: state.head })
     expect(prevBoxHashOfNewestEntry(rotated)).toEqual(sha256('link 2'))
   })
 

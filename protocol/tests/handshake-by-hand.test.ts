@@ -3,6 +3,7 @@
 
 import { generateKeyPairSync } from 'node:crypto'
 import { expect, test } from 'vitest'
+import { encodeServerAuth, parseServerAuth } from '../src/handshake/auth.ts'
 import { createServerHandshake } from '../src/handshake/server-handshake.ts'
 import { nodeCrypto } from '../src/node-crypto.ts'
 import { SMALL_ORDER_ENCODINGS } from './support/crypto-suite.ts'
@@ -97,10 +98,11 @@ test('SES-1: a claim has exactly the form of its mode', async () => {
   expect(await offerClaim({ clientInfo: Buffer.of(0xff) })).toBe('unreadable')
 })
 
-test('H-2: nobody registers with a key of small order', async () => {
+test('H-2: nobody registers with a key of small order, and no server has one', async () => {
   for (const encoding of SMALL_ORDER_ENCODINGS) {
     const publicKey = Buffer.from(encoding, 'hex')
     expect(await offerClaim({ mode: 1, userId: new Uint8Array(32), publicKey })).toBe('unreadable')
+    expect(parseServerAuth(encodeServerAuth({ publicKey, policy: TEST_POLICY }))).toBeUndefined()
   }
 })
 

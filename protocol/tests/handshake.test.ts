@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { fromBase64Url, toBase64Url } from '../src/bytes.ts'
+import { fromBase64Url, fromHex, toBase64Url } from '../src/bytes.ts'
 import { parseAuthProof, parseClientAuth, parseServerAuth } from '../src/handshake/auth.ts'
 import { parseClientHello, parseServerHello } from '../src/handshake/hello.ts'
 import {
@@ -14,6 +14,7 @@ import {
 } from '../src/handshake/text-frames.ts'
 import { toUserId } from '../src/ids.ts'
 import { nodeCrypto } from '../src/node-crypto.ts'
+import { type Answer, answerByHand } from './support/hand-server.ts'
 import {
   answerHello,
   createHandshakePair,
@@ -154,10 +155,41 @@ describe('a wrong peer', () => {
     }
   })
 
-  test('SES-1: a client that registers is held to the key it named', async () => {
-    const pair = createHandshakePair({ crypto, clientSigner, serverSigner, identity: { mode: 'register' } })
+  test('SES-1: a device that is not there is not proved by the key its signature is checked against', async () => {
+    // RFC 8032 section 7.1, test 1: everybody knows this private key.
+    const seed = '9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60'
+    const pair = createHandshakePair({ crypto, clientSigner: crypto.createSigner(fromHex(seed)!), serverSigner })
     const auth = pair.server.receiveAuth((await finishHandshake(pair)).authText)
-    expect(auth.ok && auth.verify(serverSigner.publicKey)).toBeUndefined()
+    expect(auth.ok && auth.verify(undefined)).toBeUndefined()
+  })
+
+  test('SES-1: a server that seals rightly is held to suite, form, key share and Finished MAC', async () => {
+    const offer = async (changes?: Partial<Answer>) => {
+      const { client } = createPair()
+      const result = await client.finish(await answerByHand(client.hello, serverSigner, changes))
+      return result.ok ? 'accepted' : result.reason
+    }
+    expect(await offer()).toBe('accepted')
+    expect(await offer({ version: 2 })).toBe('handshake_failed')
+    expect(await offer({ suite: 2, kemCiphertext: zeros(1088) })).toBe('handshake_failed')
+    expect(await offer({ suite: 3 })).toBe('handshake_failed')
+    expect(await offer({ kemCiphertext: zeros(1) })).toBe('handshake_failed')
+    expect(await offer({ keyShare: zeros(32) })).toBe('handshake_failed')
+    expect(await offer({ finished: (mac) => mac.map((byte, i) => (i === 31 ? byte ^ 1 : byte)) })).toBe(
+      'handshake_failed',
+    )
+  })
+
+  test('SES-1: a client that registers is held to the key it named', async () => {
+    for (const [publicKey, isHeld] of [
+      [clientSigner.publicKey, true],
+      [serverSigner.publicKey, false],
+    ] as const) {
+      const identity = { mode: 'register', publicKey } as const
+      const pair = createHandshakePair({ crypto, clientSigner, serverSigner, identity })
+      const auth = pair.server.receiveAuth((await finishHandshake(pair)).authText)
+      expect((auth.ok && auth.verify(clientSigner.publicKey)) !== undefined).toBe(isHeld)
+    }
   })
 })
 
@@ -180,6 +212,22 @@ describe('the order of messages', () => {
     expect(auth.ok && auth.verify(clientSigner.publicKey)).toBeDefined()
     expect(auth.ok && auth.verify(clientSigner.publicKey)).toBeUndefined()
     expect(pair.server.receiveAuth(authText)).toEqual({ ok: false })
+  })
+
+  test('SES-1: what does not fit ends the handshake: nothing right that follows is taken', async () => {
+    const malformed = createPair()
+    await malformed.server.receiveHello('{}')
+    expect(await malformed.server.receiveHello(malformed.client.hello)).toMatchObject({ ok: false })
+
+    const twice = createPair()
+    const { authText } = await finishHandshake(twice)
+    await twice.server.receiveHello(twice.client.hello)
+    expect(twice.server.receiveAuth(authText)).toEqual({ ok: false })
+
+    const unreadable = createPair()
+    const finished = await finishHandshake(unreadable)
+    unreadable.server.receiveAuth('{}')
+    expect(unreadable.server.receiveAuth(finished.authText)).toEqual({ ok: false })
   })
 
   test('SES-1: a proof that comes before the hello is answered, or after the end, is refused', async () => {

@@ -14,6 +14,7 @@ import {
   PROTOCOL_VERSION,
   serverMessage,
 } from '../src/index.ts'
+import { bytes as byteString, deviceId, fixedBytes, userId } from '../src/messages/fields.ts'
 
 const bytes = (length: number, fill = 7) => new Uint8Array(length).fill(fill)
 
@@ -56,6 +57,19 @@ describe('MSG-1: a message fits its schema or is refused with a code that names 
     expect(decoded).toEqual({ ok: false, code: 'invalid_message', field })
   })
 
+  it('MSG-1: bytes have at least and at most their length', () => {
+    for (const [schema, min, max] of [
+      [byteString(2, 4), 2, 4],
+      [fixedBytes(3), 3, 3],
+      [deviceId, 16, 16],
+      [userId, 32, 32],
+    ] as const) {
+      const isTaken = (length: number): boolean => schema.safeParse(bytes(length)).success
+      expect([min - 1, min, max, max + 1].map(isTaken)).toEqual([false, true, true, false])
+      expect(schema.safeParse('x'.repeat(min)).success).toBe(false)
+    }
+  })
+
   it('MSG-1: the refusal never repeats what the peer sent', () => {
     const decoded = decodeClientMessages(encode({ type: 'ack', cursor: 1, topsecret: 'topsecret' }))
     expect(JSON.stringify(decoded)).not.toContain('topsecret')
@@ -74,6 +88,11 @@ describe('MSG-2: CBOR is bounded and strict', () => {
     ['a huge byte string', Uint8Array.of(0x5a, 0xff, 0xff, 0xff, 0xff)],
     ['a 64-bit length', Uint8Array.of(0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)],
     ['an indefinite array', Uint8Array.of(0x9f, 0xff)],
+    ['an indefinite array of messages', Uint8Array.of(0x9f, ...encode({ type: 'ping', id: 1 }), 0xff)],
+    ['an indefinite map', Uint8Array.of(0xbf, ...encode({ type: 'ping', id: 1 }).subarray(1), 0xff)],
+    ['an undefined field', Uint8Array.of(0xa3, ...encode({ type: 'ping', id: 1 }).subarray(1), 0x61, 0x61, 0xf7)],
+    ['seven arrays within each other', Uint8Array.of(...bytes(7, 0x81), 0x01)],
+    ['seven maps within each other', Uint8Array.of(...Array(7).fill([0xa1, 0x61, 0x61]).flat(), 0x01)],
     ['a number beyond 2^53', Uint8Array.of(0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)],
     ['a number not in shortest form', Uint8Array.of(0x18, 0x01)],
     [
@@ -99,6 +118,16 @@ describe('MSG-2: CBOR is bounded and strict', () => {
     ['too many messages', encode(Array.from({ length: 65 }, () => ({ type: 'ping', id: 1 })))],
   ])('MSG-2: %s', (_name, payload) => {
     expect(decodeClientMessages(payload)).toEqual(refused)
+  })
+
+  it('MSG-2: what stands at the bounds is read', () => {
+    const pings = Array.from({ length: 64 }, () => ({ type: 'ping', id: 1 }))
+    expect(decodeClientMessages(encode(pings))).toMatchObject({ ok: true, messages: { length: 64 } })
+    const invalid = { ok: false, code: 'invalid_message' }
+    expect(decodeClientMessages(Uint8Array.of(...bytes(6, 0x81), 0x01))).toMatchObject(invalid)
+    expect(decodeClientMessages(Uint8Array.of(...Array(6).fill([0xa1, 0x61, 0x61]).flat(), 0x01))).toMatchObject(
+      invalid,
+    )
   })
 
   it('MSG-2: no decoder throws on any bytes', () => {

@@ -29,6 +29,8 @@ test('SES-1: a change does not count before its time', async () => {
   expect(verifyServerKeyChain(crypto, pinOf(0), chain, 999)).toEqual(keyOf(0))
   expect(verifyServerKeyChain(crypto, pinOf(0), chain, 1000)).toEqual(keyOf(1))
   expect(verifyServerKeyChain(crypto, pinOf(0), chain, 2500)).toEqual(keyOf(2))
+  const early = await signServerKeyChange(signers[1]!, keyOf(2), 0)
+  expect(verifyServerKeyChain(crypto, pinOf(0), [chain[0]!, early], 999)).toEqual(keyOf(0))
 })
 
 test('SES-1: a pin that is not in the chain, or a broken link behind it, gives no key', async () => {
@@ -42,6 +44,14 @@ test('SES-1: a pin that is not in the chain, or a broken link behind it, gives n
   const early = { ...chain[0]!, notBeforeMs: 1 }
   expect(verifyServerKeyChain(crypto, pinOf(0), [early], 10_000)).toBeUndefined()
   expect(verifyServerKeyChain(crypto, pinOf(0), [{ ...chain[0]!, notBeforeMs: -1 }], 10_000)).toBeUndefined()
+})
+
+test('SES-1: a chain of more than a change a day for a year is not walked', async () => {
+  const back = await signServerKeyChange(signers[1]!, keyOf(0), 0)
+  const there = await signServerKeyChange(signers[0]!, keyOf(1), 0)
+  const chain = Array.from({ length: 368 }, (_, i) => (i % 2 === 0 ? there : back))
+  expect(verifyServerKeyChain(crypto, pinOf(0), chain.slice(0, 366), 0)).toEqual(keyOf(0))
+  expect(verifyServerKeyChain(crypto, pinOf(0), chain, 0)).toBeUndefined()
 })
 
 test('H-2: no chain leads to a key of small order', async () => {

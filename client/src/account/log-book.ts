@@ -8,7 +8,6 @@ import {
   type DeviceLogState,
   equalBytes,
   isSameId,
-  MAX_DEVICE_LOG_ENTRY_BYTES,
   type UserId,
 } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
@@ -115,7 +114,6 @@ export async function openLogBook({ store, crypto, userId }: LogBookParts): Prom
       const operations: StoreOperation[] = [...also]
       const newFacts: EntryFacts[] = []
       for (const entry of entries) {
-        if (entry.length > MAX_DEVICE_LOG_ENTRY_BYTES) throw new AlarmError('device_log_invalid', { rule: 'malformed' })
         const applied = apply(next, entry)
         next = applied.state
         newFacts.push(applied.facts)

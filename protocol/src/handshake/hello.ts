@@ -49,7 +49,6 @@ export function parseClientHello(
   if (reader.hasFailed()) return failed
   if (version !== PROTOCOL_VERSION) return { ok: false, code: 'version_unsupported' }
   const count = reader.u8()
-  if (count > KNOWN_SUITES.length) return failed
   const suites: Suite[] = []
   for (let i = 0; i < count; i++) {
     const suite = toSuite(reader.u16())

@@ -63,7 +63,11 @@ export function deriveHandshakeSecrets(
 }
 
 export function deriveMasterSecret(crypto: Crypto, handshakeSecret: Uint8Array, prefix?: string): Uint8Array {
-  return hkdfExtract(crypto, nextSalt(crypto, handshakeSecret, 'derived', prefix), ZEROS)
+  // Whoever has the salt has the master secret.
+  const salt = nextSalt(crypto, handshakeSecret, 'derived', prefix)
+  const masterSecret = hkdfExtract(crypto, salt, ZEROS)
+  eraseSecrets(salt)
+  return masterSecret
 }
 
 export function deriveTrafficSecrets(
@@ -112,7 +116,10 @@ export function finishedMac(
   transcriptHash: Uint8Array,
   prefix?: string,
 ): Uint8Array {
-  return crypto.hmacSha256(kdf(crypto, trafficSecret, 'finished', NOTHING, 32, prefix), transcriptHash)
+  const key = kdf(crypto, trafficSecret, 'finished', NOTHING, 32, prefix)
+  const mac = crypto.hmacSha256(key, transcriptHash)
+  eraseSecrets(key)
+  return mac
 }
 
 interface TrafficKeys {
@@ -123,7 +130,7 @@ interface TrafficKeys {
 export function deriveTrafficKeys(crypto: Crypto, trafficSecret: Uint8Array): TrafficKeys {
   const key = kdf(crypto, trafficSecret, 'key', NOTHING, 32)
   const aead = crypto.createAead(key)
-  key.fill(0)
+  eraseSecrets(key)
   return { aead, iv: kdf(crypto, trafficSecret, 'iv', NOTHING, 12) }
 }
 

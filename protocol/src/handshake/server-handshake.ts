@@ -71,7 +71,7 @@ const ABSENT_DEVICE_KEY =
 
 type State =
   | { type: 'awaiting_hello' }
-  | { type: 'answering' }
+  | { type: 'answering'; secrets: HandshakeSecrets }
   | { type: 'awaiting_auth'; transcript: Transcript; secrets: HandshakeSecrets }
   | { type: 'verifying'; secrets: HandshakeSecrets }
   | { type: 'over' }
@@ -82,7 +82,7 @@ export function createServerHandshake({ crypto, signer, policy }: ServerHandshak
   let state: State = { type: 'awaiting_hello' }
 
   const end = (): void => {
-    if (state.type === 'awaiting_auth' || state.type === 'verifying') {
+    if ('secrets' in state) {
       const { handshakeSecret, clientHandshake, serverHandshake } = state.secrets
       eraseSecrets(handshakeSecret, clientHandshake, serverHandshake)
     }
@@ -139,7 +139,7 @@ export function createServerHandshake({ crypto, signer, policy }: ServerHandshak
       const answered = answer(body, parsed.hello.keyShare)
       if (answered === undefined) return failed
       const { hello, transcript, secrets } = answered
-      const answering: State = { type: 'answering' }
+      const answering: State = { type: 'answering', secrets }
       state = answering
       const auth = await prove(transcript, secrets)
       if (state !== answering) return failed

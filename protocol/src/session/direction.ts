@@ -3,14 +3,7 @@
 
 import type { Crypto } from '../crypto.ts'
 import { deriveTrafficKeys, eraseSecrets } from '../handshake/key-schedule.ts'
-import {
-  FRAME_HEADER_BYTES,
-  FRAME_KINDS,
-  FRAME_OVERHEAD_BYTES,
-  type FrameKind,
-  frameHeader,
-  toFrameKind,
-} from './frame.ts'
+import { FRAME_HEADER_BYTES, FRAME_KINDS, type FrameKind, frameHeader, toFrameKind } from './frame.ts'
 
 export interface OpenedFrame {
   readonly kind: FrameKind
@@ -74,7 +67,7 @@ export function createDirection(crypto: Crypto, trafficSecret: Uint8Array): Dire
       return frame
     },
     open: (frame) => {
-      if (frame.length < FRAME_OVERHEAD_BYTES || frame[0] !== header[0] || frame[1] !== header[1]) return undefined
+      if (frame[0] !== header[0] || frame[1] !== header[1]) return undefined
       const plaintext = aead.open(nextNonce(), header, frame.subarray(FRAME_HEADER_BYTES))
       if (plaintext === undefined) return undefined
       const kind = toFrameKind(plaintext[0] ?? -1)

@@ -64,6 +64,11 @@ add('small_order_key', 'the recovery device has a small-order key', async (log, 
   const edPub = isBroken ? SMALL_ORDER_KEYS[0]! : recovery.record.edPub
   return genesis(log, { operation: genesisOf(manager, { ...recovery, record: { ...recovery.record, edPub } }) })
 })
+add('small_order_key', 'the first device has an X25519 key of small order', async (log, isBroken) => {
+  const kemPub = isBroken ? hex(LOW_ORDER_X25519_KEYS[0]!) : OTHER
+  const by = createTestDevice('manager', 'manager', kemPub)
+  return genesis(log, { by, operation: genesisOf(by, log.recovery) })
+})
 add('device_id', 'the signer of genesis is another device', async (log, isBroken) =>
   genesis(log, isBroken ? { header: { signer: toDeviceId(OTHER.subarray(0, 16))! } } : {}),
 )

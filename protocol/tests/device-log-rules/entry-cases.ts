@@ -2,6 +2,7 @@
 
 import { toUserId } from '@valise/protocol'
 import { signDevicePop } from '../../src/device-log/build.ts'
+import { encodeDeviceRecord } from '../../src/device-log/device-record.ts'
 import { encodeOperation } from '../../src/device-log/operation.ts'
 import {
   addOf,
@@ -55,9 +56,24 @@ add('malformed', 'a record has an unknown KEM', async (log, isBroken) => {
   const payload = encodeOperation(addOf(log.state, log.newcomer))
   return addRecord(log, log.newcomer, { payload: isBroken ? setByte(payload, 4 + 1 + 32 + 1, 0x21) : payload })
 })
-add('malformed', 'a KEM key has another length than its KEM', async (log, isBroken) => {
-  const record = { ...log.newcomer.record, kemPub: new Uint8Array(isBroken ? 33 : 32).fill(9) }
-  return addRecord(log, { ...log.newcomer, record })
+for (const length of [31, 33]) {
+  add('malformed', `a KEM key has ${length} bytes in place of 32`, async (log, isBroken) => {
+    const record = { ...log.newcomer.record, kemPub: new Uint8Array(isBroken ? length : 32).fill(9) }
+    return addRecord(log, { ...log.newcomer, record })
+  })
+}
+add('malformed', 'a byte stands after the record', async (log, isBroken) => {
+  const payload = encodeOperation(addOf(log.state, log.newcomer))
+  const recordEnd = 4 + encodeDeviceRecord(log.newcomer.record).length
+  const longer = Uint8Array.of(...payload.subarray(0, recordEnd), 0, ...payload.subarray(recordEnd))
+  return addRecord(log, log.newcomer, { payload: isBroken ? setByte(longer, 3, recordEnd - 3) : payload })
+})
+add('malformed', 'what stands in place of a recovery record is none', async (log, isBroken) => {
+  const operation = genesisOf(log.manager, undefined)
+  const payload = encodeOperation(operation)
+  const managerEnd = 32 + 4 + encodeDeviceRecord(log.manager.record).length
+  const spoilt = Uint8Array.of(...payload.subarray(0, managerEnd), 0, 0, 0, 1, 7, ...payload.subarray(managerEnd + 4))
+  return genesis(log, { operation, payload: isBroken ? spoilt : payload, proof: new Uint8Array(0) })
 })
 add('malformed', 'nobody is revoked', async (log, isBroken) => {
   const { state, manager, member } = log

@@ -64,7 +64,8 @@ add('epoch_number', 'a new device gets the box of a past epoch', async (log, isB
 })
 type Holder = Pick<TestDevice, 'deviceId'>
 const unfitLists: readonly (readonly [string, (fit: readonly Holder[]) => readonly Holder[]])[] = [
-  ['a device gets no box', (fit) => fit.slice(1)],
+  ['the first device gets no box', (fit) => fit.slice(1)],
+  ['the last device gets no box', (fit) => fit.slice(0, -1)],
   ['a device gets two', (fit) => [fit[0]!, ...fit]],
   ['the list is not sorted', (fit) => [...fit].reverse()],
   ['a stranger gets one', (fit) => sortById([...fit.slice(1), createTestDevice('stranger', 'member')])],

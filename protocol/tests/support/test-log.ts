@@ -27,9 +27,9 @@ export interface TestDevice {
 }
 
 /** A KEM key is never opened here, so any bytes will do. */
-export function createTestDevice(name: string, role: DeviceRole): TestDevice {
+export function createTestDevice(name: string, role: DeviceRole, kemPub = sha256(`${name} kem`)): TestDevice {
   const signer = crypto.createSigner(sha256(`${name} sign`))
-  const record = { role, edPub: signer.publicKey, kemId: KEM_X25519, kemPub: sha256(`${name} kem`) } as const
+  const record = { role, edPub: signer.publicKey, kemId: KEM_X25519, kemPub } as const
   return { signer, record, deviceId: deviceIdOf(crypto, record) }
 }
 
