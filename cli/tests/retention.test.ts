@@ -1,4 +1,5 @@
 // What a server no longer keeps, as its users see it at their terminals.
+import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
 import { startServer } from './support/server.ts'
 import { makeTwoDevices } from './support/user.ts'
@@ -11,7 +12,8 @@ const KEPT = 4
 
 afterAll(cleanUp)
 
-it('RET-3, CLI-5: a device that comes back from beyond the horizon is told what is left out, and gets the rest', async () => {
+/** Two devices, and a log of the laptop's whose oldest lines are gone before the phone came for them. */
+async function makePrunedLog() {
   const folder = makeFolder()
   const environment = { VALISE_USER_BYTES: '1048576', VALISE_RETENTION_INTERVAL_MS: '50' }
   const server = await startServer(folder, { environment })
@@ -27,13 +29,41 @@ it('RET-3, CLI-5: a device that comes back from beyond the horizon is told what 
   }
   // Everything before it, small things of the client's own too.
   await expect.poll(readPruned, { timeout: 20_000 }).toBe(firstKept - 1)
-  const seen = await runValise(['watch', 'notes', '--count', String(KEPT), '--json'], { home: homes.phone })
+  return { folder, homes, places, firstKept }
+}
+
+const watchNotes = async (home: string, options: readonly string[] = []) => {
+  const seen = await runValise(['watch', 'notes', '--count', String(KEPT), '--json', ...options], { home })
   expect(seen.exitCode).toBe(0)
-  expect(jsonLines(seen.stdout).map((event) => event['user_seq'])).toEqual(places.slice(-KEPT))
-  const notices = jsonLines(Buffer.from(seen.stderr)).filter(({ notice }) => notice === 'resync')
-  expect(notices).toMatchObject([{ to: firstKept - 1, message: expect.stringContaining('no longer keeps') }])
+  return {
+    places: jsonLines(seen.stdout).map((event) => event['user_seq']),
+    notices: jsonLines(Buffer.from(seen.stderr)).filter(({ notice }) => notice === 'resync'),
+  }
+}
+
+it('RET-3, CLI-5: a device that comes back from beyond the horizon is told what is left out, and gets the rest', async () => {
+  const { homes, places, firstKept } = await makePrunedLog()
+  const seen = await watchNotes(homes.phone)
+  expect(seen.places).toEqual(places.slice(-KEPT))
+  expect(seen.notices).toMatchObject([{ to: firstKept - 1, message: expect.stringContaining('no longer keeps') }])
   // Whoever had them keeps them, and what is left can be checked.
   for (const home of [homes.laptop, homes.phone]) {
     expect((await runValise(['verify'], { home })).exitCode).toBe(0)
   }
+})
+
+it('RET-3, CLI-2: what another command was told is left out is said by the watch that leaves it out', async () => {
+  const { folder, homes, places, firstKept } = await makePrunedLog()
+  const home = homes.phone
+  // It takes in the whole log, and shows none of it.
+  expect((await runValise(['export', join(folder, 'export.jsonl')], { home })).exitCode).toBe(0)
+  for (const options of [[], ['--from', 'start']]) {
+    const seen = await watchNotes(home, options)
+    expect(seen.places).toEqual(places.slice(-KEPT))
+    expect(seen.notices).toMatchObject([{ to: firstKept - 1, message: expect.stringContaining('no longer keeps') }])
+  }
+  // Once what follows was read, it is no news.
+  await runValise(['send', 'notes'], { home: homes.laptop, input: 'x\n' })
+  const after = await runValise(['watch', 'notes', '--count', '1', '--json'], { home })
+  expect([jsonLines(after.stdout).length, after.stderr]).toEqual([1, ''])
 })

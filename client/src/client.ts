@@ -62,6 +62,8 @@ export interface Client {
   onReceipt(listener: (receipt: PublishReceipt) => void): () => void
   onRefused(listener: (refusal: PublishRefusal) => void): () => void
   onResync(listener: (resync: Resync) => void): () => void
+  /** What was told to sessions before, of events after a user_seq: whoever reads on from there is not given those. */
+  resyncsAfter(after: number): Promise<readonly Resync[]>
   /** Calls at once with what is known of the user's other devices, then at each change; undefined while offline. */
   onPresence(listener: (picture: PresencePicture) => void): () => void
   /** Each device that was added to the account since a listener was last told, those known at once first (PAIR-8). */

@@ -33,7 +33,7 @@ export interface EngineParts {
   onReplaying(head: number): void
   onLive(): void
   onPresence(message: Presence): void
-  onResync(resync: { readonly from: number; readonly to: number }): void
+  onResync(resync: { readonly from: number; readonly to: number }): Promise<void>
   /** The verified log says that this device was revoked. */
   onRevoked(): void
   /** The device log has grown. */
@@ -206,7 +206,7 @@ export function createEngine(parts: EngineParts): Engine {
         return publisher.pump()
       case 'resync_required': {
         const pruned = receiver.resync(message)
-        if (pruned !== undefined) parts.onResync(pruned)
+        if (pruned !== undefined) await parts.onResync(pruned)
         return
       }
       case 'device_log':

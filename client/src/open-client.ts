@@ -25,6 +25,7 @@ import { checkStreamName, composeItem } from './publish/compose.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
 import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
+import { notePruned, readPruned } from './receive/pruned-ranges.ts'
 import { rememberLostLog } from './restore/lost-log.ts'
 import { createListeners, createPulse } from './signal.ts'
 import { savePosition } from './store/positions.ts'
@@ -191,7 +192,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onRevoked: forget,
     onDeviceLog: () => epochWatch.consider(),
     onPresence: presence.apply,
-    onResync: (range) => resyncListeners.emit({ reason: 'retention', ...range }),
+    onResync: async (range) => {
+      await notePruned(store, range)
+      resyncListeners.emit({ reason: 'retention', ...range })
+    },
     onCheckpointMoment: (isReconnect) => {
       publishCheckpoint(isReconnect).catch(failing)
     },
@@ -278,6 +282,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onReceipt: receiptListeners.add,
     onRefused: refusalListeners.add,
     onResync: resyncListeners.add,
+    resyncsAfter: async (after) => (await readPruned(store, after)).map((range) => ({ reason: 'retention', ...range })),
     onPresence: presence.add,
     onDeviceAdded: addedDevices.add,
     events: (streamName, options = {}) => {

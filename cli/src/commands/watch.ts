@@ -1,7 +1,7 @@
 // `valise watch`: prints the payloads of a stream as they arrive from the other devices, and resumes where it stopped.
 // A position is saved only after standard output has taken what comes before it.
 
-import type { Client, ReceivedEvent } from '@valise/client'
+import type { Client, ReceivedEvent, Resync } from '@valise/client'
 import { formatTime, type NodeDevice } from '@valise/client/node'
 import { decodeUtf8, encodeUtf8, formatUuid } from '@valise/protocol'
 import { InvalidArgumentError, Option } from 'commander'
@@ -55,14 +55,11 @@ async function watch(
     tellConnection(client, output, () => 'Ctrl-C ends the watch.').close,
     tellVoided(client, output),
     tellAddedDevices(client, output),
-    client.onResync(({ from: first, to }) => {
-      output.notice('resync', `The server no longer keeps what stood in events ${first} to ${to}; it is left out.`, {
-        from: first,
-        to,
-      })
-    }),
+    client.onResync((resync) => tellResync(output, resync)),
   ]
   try {
+    // Before the start: what the session to come is told, the listener tells.
+    for (const resync of await client.resyncsAfter(from === 'start' ? 0 : saved)) tellResync(output, resync)
     client.start()
     let printed = 0
     const options = from === 'start' ? { signal } : { after: saved, readBefore, signal }
@@ -79,6 +76,13 @@ async function watch(
     await client.close()
   }
   return EXIT.success
+}
+
+function tellResync(output: Output, { from, to }: Resync): void {
+  output.notice('resync', `The server no longer keeps what stood in events ${from} to ${to}; it is left out.`, {
+    from,
+    to,
+  })
 }
 
 /** Tells of what becomes void while it is watched: it may have been printed. */

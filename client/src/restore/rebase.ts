@@ -7,6 +7,7 @@ import { PROFILE_STREAM } from '../account/profile.ts'
 import { AlarmError } from '../alarm.ts'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import { encodeSealedEvent } from '../publish/own-chain.ts'
+import { cutPruned } from '../receive/pruned-ranges.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { counterOf, keysUnder, storeKeys } from '../store/layout.ts'
 import {
@@ -92,6 +93,7 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
     ...(await replaceUnder(store, 'device/', await heads.devices(store))),
     ...(await replaceUnder(store, 'stream/', heads.streams())),
     ...(await moveReadersBack(store, through)),
+    ...(await cutPruned(store, through)),
     put(
       storeKeys.progress,
       encodeProgress({
