@@ -175,6 +175,27 @@ describe('a published checkpoint', () => {
     expect(server.events).toHaveLength(6)
   })
 
+  test('counts neither itself nor what was refused for good', async () => {
+    const server = createTestServer()
+    const first = await createFirstDevice(server, { checkpointEvery: 1 })
+    const { client } = first
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish') return false
+      server.intercept = () => false
+      peer.send({ type: 'refused', device_seq: 1, code: 'event_refused' })
+      return true
+    }
+    client.start()
+    await publishAll(client, ['refused'])
+    await client.flush()
+    expect([server.events.length, client.device.checkpoints.due(false)]).toEqual([1, undefined])
+    await publishAll(client, ['a'])
+    await until(() => checkpointsOf(server, first) === 1, 'the checkpoint')
+    await until(() => client.cursor() === 3, 'the own checkpoint')
+    await client.flush()
+    expect([server.events.length, client.device.checkpoints.due(false)]).toEqual([3, undefined])
+  })
+
   test('follows a new session after an hour, and none when switched off', async () => {
     const server = createTestServer()
     const first = await createFirstDevice(server, { checkpointEvery: 100 })

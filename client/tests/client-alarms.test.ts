@@ -1,6 +1,6 @@
 // Every reason for a client to stop or to ask again, and that it keeps what it has.
 
-import type { Receipts, ServerMessage } from '@valise/protocol'
+import { parseEvent, type Receipts, type ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
 import { verifyDevice } from '../src/verify.ts'
@@ -58,17 +58,38 @@ describe('reasons to stop', () => {
     },
   )
 
-  test('DEV-5: a server that takes the device for a recovery device stops the client, the outbox stays', async () => {
-    const { server, first } = await createPair()
+  test.each(['recovery_cannot_publish', 'foreign_event'] as const)(
+    'DEV-5: a server that takes the device for another, by %s, stops the client, the outbox stays',
+    async (code) => {
+      const { server, first } = await createPair()
+      server.intercept = (message, peer) => {
+        if (message.type !== 'publish') return false
+        peer.send({ type: 'refused', device_seq: 1, code })
+        return true
+      }
+      await publishAll(first.client, ['kept'])
+      first.client.start()
+      expect(await waitForStop(first.client)).toBe('foreign_session')
+      expect(first.client.device.outbox.count).toBe(1)
+    },
+  )
+
+  test('ORD-6: a server that refuses even a tombstone stops the client, what is behind it stays', async () => {
+    const server = createTestServer()
+    const { client } = await createFirstDevice(server)
+    const refused: boolean[] = []
     server.intercept = (message, peer) => {
       if (message.type !== 'publish') return false
-      peer.send({ type: 'refused', device_seq: 1, code: 'recovery_cannot_publish' })
+      refused.push(parseEvent(message.events[0]!)!.isTombstone)
+      peer.send({ type: 'refused', device_seq: 1, code: 'event_refused' })
+      peer.send({ type: 'refused', device_seq: 2, code: 'device_seq_gap', expected: 1 })
       return true
     }
-    await publishAll(first.client, ['kept'])
-    first.client.start()
-    expect(await waitForStop(first.client)).toBe('foreign_session')
-    expect(first.client.device.outbox.count).toBe(1)
+    await publishAll(client, ['refused', 'kept'])
+    client.start()
+    expect(await waitForStop(client)).toBe('tombstone_refused')
+    expect(refused).toEqual([false, true])
+    expect(client.device.outbox.count).toBe(1)
   })
 
   test('another log epoch and a cursor beyond the head stop the client, the outbox stays', async () => {

@@ -1,5 +1,6 @@
 // A client that loses its server without a word finds out, and comes back by itself (SES-4).
 
+import type { ServerMessage } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { Client } from '../src/client.ts'
@@ -62,6 +63,43 @@ describe('a half-open connection', () => {
     expect([client.state().type, server.connections]).toEqual(['live', before])
     expect(pings).toBeLessThanOrEqual(4320)
     expect(pings).toBeGreaterThanOrEqual(4319)
+  })
+})
+
+describe('what was published', () => {
+  const answers: Record<string, ServerMessage | undefined> = {
+    'a receipt': undefined,
+    'a refusal for its rate': { type: 'refused', device_seq: 1, code: 'rate_limited', retry_after_ms: 90_000 },
+    'the word to come later': { type: 'unavailable', retry_after_ms: 90_000 },
+  }
+  test.each(Object.entries(answers))('SES-4: and got %s is waited for no longer', async (_, answer) => {
+    let isAnswered = false
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish') return false
+      isAnswered = true
+      if (answer !== undefined) peer.send(answer)
+      return answer !== undefined
+    }
+    const before = server.connections
+    await publishAll(client, ['a'])
+    await until(() => isAnswered, 'the event')
+    await pass(60_000, 10_000)
+    expect([client.state().type, server.connections]).toEqual(['live', before])
+  })
+
+  test('SES-4: and stays without an answer ends the session, though pings are answered', async () => {
+    let isSent = false
+    server.intercept = ({ type }) => {
+      if (type === 'publish') isSent = true
+      return type === 'publish'
+    }
+    await publishAll(client, ['a'])
+    await until(() => isSent, 'the event')
+    await pass(20_000, 10_000)
+    await pass(9999, 9999)
+    expect(client.state().type).toBe('live')
+    await pass(1, 1)
+    expect(client.state().type).toBe('offline')
   })
 })
 

@@ -144,6 +144,21 @@ describe('an entry that is stored late', () => {
   })
 })
 
+describe('an entry', () => {
+  test('DEV-11: that others are always faster than is given up after eight drafts, and was not made', async () => {
+    const { seq } = server.state!
+    let drafts = 0
+    server.intercept = (message, peer) => {
+      if (message.type !== 'append_device_log') return false
+      drafts += 1
+      peer.send({ type: 'error', code: 'log_head_moved', request_id: message.request_id })
+      return true
+    }
+    await expect(CHANGES['a revocation']!(first)).rejects.toMatchObject({ answer: { code: 'log_head_moved' } })
+    expect([drafts, server.state!.seq]).toEqual([8, seq])
+  })
+})
+
 test('PAIR-8: a mailbox whose opening was not answered is asked for again, and a limit is told at once', async () => {
   const seat = { mailboxId: new Uint8Array(16).fill(1), seatKey: new Uint8Array(16).fill(2) }
   const asked: unknown[] = []

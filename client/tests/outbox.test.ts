@@ -1,5 +1,6 @@
 // The outbox: durable, sealed, bounded, in order.
 
+import { setImmediate as turn } from 'node:timers/promises'
 import { createEventId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { expect, test } from 'vitest'
@@ -86,6 +87,24 @@ test('P5: publishers wait while it is full in events or bytes, and are let in on
     await Promise.all(waiting)
     expect(let_in).toEqual(['b', 'c'])
   }
+})
+
+test.each([
+  ['exactly fits', 0, 2],
+  ['is a byte too large', 1, 1],
+])('P5: of an item that %s its plaintext counts, and of those in it what they take', async (_, excess, count) => {
+  const kept = await open(createMemoryStore())
+  await kept.add(item('a', 50))
+  // What is stored of an item without a name and content.
+  const PLAIN_BYTES = 16 + 4 + 4 + 4
+  const outbox = await open(createMemoryStore(), { maxEvents: 100, maxBytes: kept.bytes + PLAIN_BYTES + 1 + 20 })
+  await outbox.add(item('a', 50))
+  const giveUp = new AbortController()
+  const adding = outbox.add(item('b', 20 + excess), giveUp.signal).catch((error: unknown) => error)
+  await turn()
+  expect(outbox.count).toBe(count)
+  giveUp.abort()
+  await adding
 })
 
 test('P5: who waits may give up without holding up the others', async () => {

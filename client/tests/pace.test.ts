@@ -9,6 +9,7 @@ import { publishAll } from './support/device-pair.ts'
 import { createManualClock, type ManualClock } from './support/manual-clock.ts'
 import { createFirstDevice } from './support/test-device.ts'
 import { createTestServer } from './support/test-server.ts'
+import { until } from './support/until.ts'
 
 const NOTHING = { device_events_per_s: 0, device_events_burst: 1, user_events_per_s: 0, user_events_burst: 1 }
 const paceOf = (rates: Partial<typeof NOTHING>) => {
@@ -125,5 +126,31 @@ describe('a client that keeps the pace', () => {
       expect(server.events.length, `timers ${earlyMs} ms early`).toBe(names.length)
       await client.close()
     }
+  })
+
+  test('LIM-3: what was refused for its rate is sent again at the rate, and not as a burst', async () => {
+    const rates = { ...NOTHING, device_events_per_s: 10, device_events_burst: 100 }
+    const server = createTestServer()
+    server.distort = (message) => [
+      message.type === 'session_established' ? { ...message, limits: { ...message.limits, ...rates } } : message,
+    ]
+    const sizes: number[] = []
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish') return false
+      sizes.push(message.events.length)
+      if (sizes.length > 1) return false
+      for (const device_seq of [1, 2, 3]) {
+        peer.send({ type: 'refused', device_seq, code: 'rate_limited', retry_after_ms: 100 })
+      }
+      return true
+    }
+    const { client, clock } = await createFirstDevice(server)
+    await publishAll(client, ['a', 'b', 'c'])
+    client.start()
+    await until(() => {
+      if (sizes.length > 0) clock.advance(10)
+      return server.events.length === 3
+    }, 'the events')
+    expect(sizes.slice(0, 2)).toEqual([3, 1])
   })
 })

@@ -49,6 +49,18 @@ describe('sending', () => {
     expect(window.next(0, MANY)).toEqual({ type: 'seal', maxEvents: 1, maxBytes: 550 })
   })
 
+  test.each([
+    [999, { type: 'seal', maxEvents: 9, maxBytes: 1 }],
+    [1000, { type: 'idle' }],
+    [1001, { type: 'idle' }],
+  ])('P5: with %i bytes of the window taken, its room is what is left', (bytes, step) => {
+    const window = createSendWindow(LIMITS)
+    window.add([item(1, bytes)])
+    window.connected(LIMITS)
+    sendAll(window)
+    expect(window.next(0, MANY)).toEqual(step)
+  })
+
   test('SES-2: no more is sent than the session keys may still carry', () => {
     const window = createConnected(4)
     expect(window.next(0, 3)).toEqual({ type: 'send', deviceSeqs: [1, 2, 3] })
@@ -64,6 +76,36 @@ describe('sending', () => {
     expect(window.next(0, MANY)).toEqual({ type: 'idle' })
     window.connected(LIMITS)
     expect(sendAll(window)).toEqual([2, 3])
+  })
+
+  test('ORD-6: a refusal that was not repaired is forgotten with its session: the next one says it anew', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    window.refused(1, 'event_refused', none)
+    window.disconnected()
+    window.connected(LIMITS)
+    expect(sendAll(window)).toEqual([1, 2, 3])
+    for (const deviceSeq of [1, 2, 3]) window.receipt(deviceSeq)
+    expect(window.next(0, MANY)).toMatchObject({ type: 'seal' })
+  })
+
+  test('P3: a new session does not wait for the moment that the last one named', () => {
+    const window = createConnected(2)
+    sendAll(window)
+    window.unavailable(5000)
+    window.disconnected()
+    window.connected(LIMITS)
+    expect(sendAll(window)).toEqual([1, 2])
+  })
+
+  test('P5: messages are as large as the session of the moment takes them', () => {
+    const window = createConnected(5)
+    sendAll(window)
+    window.disconnected()
+    window.connected({ maxMessageEvents: 2, maxMessageBytes: 300 })
+    expect(window.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [1, 2] })
+    window.connected({ maxMessageEvents: 4, maxMessageBytes: 150 })
+    expect(window.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [1, 2, 3] })
   })
 })
 
@@ -89,6 +131,37 @@ describe('refusals', () => {
     expect(window.next(0, MANY)).toEqual({ type: 'wait', untilMs: 1000 })
     expect(window.next(1000, MANY)).toEqual({ type: 'send', deviceSeqs: [1] })
   })
+
+  test('a server that took something since is asked without pause', () => {
+    const window = createConnected(3)
+    for (const deviceSeq of [1, 2]) {
+      sendAll(window)
+      window.receipt(deviceSeq)
+      window.refused(3, 'device_seq_gap', { expected: deviceSeq + 1, retryAtMs: 0 })
+      if (deviceSeq === 1) window.refused(2, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
+    }
+    expect(window.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [3] })
+  })
+
+  test('ORD-1: nothing behind the place where the server stands is repaired before that was sent again', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    window.refused(1, 'rate_limited', { expected: undefined, retryAtMs: 100 })
+    window.refused(3, 'device_seq_gap', { expected: 1, retryAtMs: 0 })
+    window.refused(2, 'payload_too_large', none)
+    expect(sendAllAt(window, 100)).toEqual([1, 2, 3])
+  })
+
+  test.each(['payload_too_large', 'event_expired', 'invalid_event', 'stream_limit_reached', 'event_refused'] as const)(
+    'ORD-6: %s is for good: a tombstone takes its place',
+    (code) => {
+      const window = createConnected(2)
+      sendAll(window)
+      window.refused(1, code, none)
+      window.refused(2, 'device_seq_gap', { expected: 1, retryAtMs: 0 })
+      expect(window.next(0, MANY)).toEqual({ type: 'repair', repair: { type: 'bury', deviceSeq: 1, code } })
+    },
+  )
 
   test('ORD-6: of several refusals the earliest decides, and the cause outweighs the gaps behind it', () => {
     const window = createConnected(4)
