@@ -1,5 +1,5 @@
 // Fewer instructions an event (decision 0033). PostgreSQL parses the stored text of every check constraint of a table anew
-// with every statement that writes to it: ten of them took a fifth of what storing one event costs. The tables that each
+// with every statement that writes to it: ten of them took a seventh of what storing one event costs, or more. The tables that each
 // event writes to keep their keys and `not null`; lengths are checked where the values are made (`append-batch.ts`,
 // `append-run.ts`, and the parsers of `@valise/protocol`). `append_run` is that of 0005, but for two of its statements.
 // Frozen: a change is a new migration.
