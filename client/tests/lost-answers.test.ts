@@ -3,6 +3,9 @@
 
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { createAttempt } from '../src/account/append-entry.ts'
+import { changeRole } from '../src/account/manage-devices.ts'
+import type { Ask } from '../src/account/sync.ts'
 import type { DeviceKeys } from '../src/sealing/device-keys.ts'
 import { createRecoveryEntropy, createRecoveryKeys } from '../src/sealing/recovery.ts'
 import { createFirstDevice, createNextDevice, type TestDevice } from './support/test-device.ts'
@@ -156,6 +159,26 @@ describe('an entry', () => {
     }
     await expect(CHANGES['a revocation']!(first)).rejects.toMatchObject({ answer: { code: 'log_head_moved' } })
     expect([drafts, server.state!.seq]).toEqual([8, seq])
+  })
+
+  test('DEV-11: that is told before its answer comes is taken once, and told as made now', async () => {
+    const { book, epochKeys } = first.client.device
+    const { seq } = server.state!
+    const ask: Ask = async (body) => {
+      if (body.type === 'fetch_device_log') {
+        const entries = server.entries.slice((body.after_seq ?? -1) + 1)
+        return { type: 'device_log', request_id: 1, entries, head_seq: server.state!.seq }
+      }
+      if (body.type !== 'append_device_log') throw new Error(`asked for ${body.type}`)
+      server.append(body.entry, body.boxes)
+      await book.append([body.entry])
+      return { type: 'device_log_appended', request_id: 2, seq: server.state!.seq }
+    }
+    const { clock, identity } = first
+    const manager = { crypto, clock, identity: identity.keys, book, epochKeys, attempt: createAttempt() }
+    const change = { deviceId: third.identity.deviceId, role: 'manager' } as const
+    expect(await changeRole(manager, ask, change)).toBe(true)
+    expect([server.state!.seq, book.require().seq]).toEqual([seq + 1, seq + 1])
   })
 })
 

@@ -127,7 +127,7 @@ describe('what was refused since it had expired', () => {
     await rotateEpoch(server, device)
     device.clock.advance(1000)
     refuseFirst(server, 'event_expired', 3)
-    await device.client.flush()
+    await until(() => server.events.length === 3 || device.client.state().type !== 'live', 'the events')
     expect(server.events.map(({ item }) => parseEvent(item[3])!.epoch)).toEqual([2, 2, 2])
     expect(tombstones(server)).toEqual([true, true, false])
   })
