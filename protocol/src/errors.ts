@@ -59,6 +59,18 @@ export const ERRORS = {
     action: 'adjust',
     text: 'The event names an entry that the device log does not have; read the log and seal it again',
   },
+  epoch_invalid: { action: 'alarm', text: 'The event is sealed under another key epoch than the one in force' },
+  log_seq_falls: {
+    action: 'alarm',
+    text: 'The event names an older entry of the device log than the one before it, or than the one that added its device',
+  },
+  log_head_false: { action: 'alarm', text: 'The event names another device log than the server has' },
+  checkpoint_false: { action: 'alarm', text: 'The checkpoint names a chain that the server does not have' },
+  device_suspended: { action: 'stop', text: 'A manager suspended this device; it publishes nothing any more' },
+  displacement_limit: {
+    action: 'retry',
+    text: 'This device has pushed out as much of the other devices in a day as it may',
+  },
   recovery_cannot_publish: { action: 'alarm', text: 'A recovery device changes the device log and publishes nothing' },
   foreign_event: { action: 'stop', text: 'The event names another user or device than the session' },
   invalid_event: { action: 'stop', text: 'The event does not parse' },

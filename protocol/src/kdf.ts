@@ -4,7 +4,16 @@
 import { concatBytes, encodeUtf8 } from './bytes.ts'
 import type { Crypto, Signer } from './crypto.ts'
 
-export type HashContext = 'device-id' | 'user-id' | 'log-entry' | 'box' | 'event' | 'chain-0' | 'chain'
+export type HashContext =
+  | 'device-id'
+  | 'user-id'
+  | 'log-entry'
+  | 'box'
+  | 'event-body'
+  | 'event-inner'
+  | 'event'
+  | 'chain-0'
+  | 'chain'
 
 export type SignatureContext =
   | 'server_hello'
@@ -22,6 +31,8 @@ const HASH_DOMAINS: Readonly<Record<HashContext, Uint8Array>> = {
   'user-id': domain('user-id'),
   'log-entry': domain('log-entry'),
   box: domain('box'),
+  'event-body': domain('event-body'),
+  'event-inner': domain('event-inner'),
   event: domain('event'),
   'chain-0': domain('chain-0'),
   chain: domain('chain'),

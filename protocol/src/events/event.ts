@@ -1,5 +1,5 @@
-// An event as bytes (PROTOCOL E): H | LP(ct) | signature. `parseEvent` is on the server's hot path: it copies nothing and
-// hashes nothing; what it returns are views into the bytes given.
+// An event as bytes (PROTOCOL E): H | LP(ct) | signature. `parseEvent` is on the server's hot path: it copies no bytes and
+// hashes nothing; what it returns are views into the bytes given. A checkpoint's list is `checkpoint-list.ts`.
 
 import { createByteWriter } from '../bytes.ts'
 import {
@@ -13,10 +13,17 @@ import {
   type UserId,
 } from '../ids.ts'
 import { MAX_TTL_S } from '../limits.ts'
+import {
+  CHECKPOINT_COUNT_BYTES,
+  type ChainPosition,
+  checkpointListBytes,
+  encodeCheckpointList,
+  parseCheckpointList,
+} from './checkpoint-list.ts'
+import { encodeFlags, hasUnknownFlags, parseFlags } from './flags.ts'
 import { paddedLength } from './padding.ts'
 
 const EVENT_VERSION = 1
-const FLAG_TOMBSTONE = 1
 const SIGNATURE_BYTES = 64
 const LENGTH_BYTES = 4
 export const EVENT_NONCE_BYTES = 24
@@ -34,14 +41,16 @@ const AT = {
   eventId: 105,
   epoch: 121,
   logSeq: 125,
-  ttlS: 133,
-  flags: 137,
-  nonce: 138,
-  end: 162,
+  logHead: 133,
+  ttlS: 165,
+  flags: 169,
+  nonce: 170,
+  end: 194,
 } as const
 
+/** H without the list of a checkpoint. */
 export const EVENT_HEADER_BYTES = AT.end
-/** What an event's bytes hold besides its padded data. */
+/** What an event's bytes hold besides its padded data and, in a checkpoint, its list. */
 export const EVENT_OVERHEAD_BYTES = EVENT_HEADER_BYTES + LENGTH_BYTES + EVENT_TAG_BYTES + SIGNATURE_BYTES
 const MIN_EVENT_BYTES = EVENT_OVERHEAD_BYTES + paddedLength(0)
 
@@ -57,25 +66,42 @@ export interface EventHeader {
   readonly epoch: number
   /** The newest entry of the device log that the device had seen. */
   readonly logSeq: number
+  /** The hash of that entry: every event commits to its author's view of the device log. */
+  readonly logHead: Uint8Array
   /** Seconds from storing to expiry; 0 = none. */
   readonly ttlS: number
   /** Stands in for an event that was refused for good (ORD-6); it seals an empty payload. */
   readonly isTombstone: boolean
+  /** An event of the client's own (`valise/*`): it has no lifetime. */
+  readonly isKept: boolean
   readonly nonce: Uint8Array
+  /** In a checkpoint: the chains its author has seen, sorted by device id; otherwise `undefined`. */
+  readonly checkpoint: readonly ChainPosition[] | undefined
 }
 
 export interface ParsedEvent extends EventHeader {
   /** H, the associated data of the ciphertext. */
   readonly headerBytes: Uint8Array
   readonly ciphertext: Uint8Array
-  /** Over the chain after this event. */
+  /** Over the hash of `signedBytes`. */
   readonly signature: Uint8Array
-  /** H | LP(ct): what the leaf is the hash of. */
-  readonly leafInput: Uint8Array
+  /** The byte of flags, which the leaf covers by itself. */
+  readonly flags: number
+  /** H | LP(ct): what the signature covers. */
+  readonly signedBytes: Uint8Array
 }
 
+/** The byte of flags that a header encodes to. */
+export const flagsOf = (header: Pick<EventHeader, 'isTombstone' | 'isKept' | 'checkpoint'>): number =>
+  encodeFlags({
+    isTombstone: header.isTombstone,
+    isKept: header.isKept,
+    isCheckpoint: header.checkpoint !== undefined,
+  })
+
+/** Throws a RangeError for a checkpoint's list that `parseEvent` would refuse. */
 export function encodeEventHeader(header: EventHeader): Uint8Array {
-  return createByteWriter()
+  const writer = createByteWriter()
     .u8(EVENT_VERSION)
     .bytes(header.userId)
     .bytes(header.deviceId)
@@ -85,14 +111,16 @@ export function encodeEventHeader(header: EventHeader): Uint8Array {
     .bytes(header.eventId)
     .u32(header.epoch)
     .u64(header.logSeq)
+    .bytes(header.logHead)
     .u32(header.ttlS)
-    .u8(header.isTombstone ? FLAG_TOMBSTONE : 0)
+    .u8(flagsOf(header))
     .bytes(header.nonce)
-    .finish()
+  if (header.checkpoint !== undefined) writer.bytes(encodeCheckpointList(header.checkpoint))
+  return writer.finish()
 }
 
 /** H | LP(ct). */
-export const encodeLeafInput = (headerBytes: Uint8Array, ciphertext: Uint8Array): Uint8Array =>
+export const encodeSignedBytes = (headerBytes: Uint8Array, ciphertext: Uint8Array): Uint8Array =>
   createByteWriter().bytes(headerBytes).prefixed(ciphertext).finish()
 
 export const assembleEvent = (headerBytes: Uint8Array, ciphertext: Uint8Array, signature: Uint8Array): Uint8Array =>
@@ -110,23 +138,43 @@ export const lifetimeOf = (wire: Uint8Array): number => u32At(wire, AT.ttlS)
 const isUuidV7At = (bytes: Uint8Array, at: number): boolean =>
   (bytes[at + 6] ?? 0) >> 4 === 7 && (bytes[at + 8] ?? 0) >> 6 === 2
 
+/** True for bytes of a newer form than this program knows: a version or a flag that it cannot judge. */
+export const isNewerEvent = (wire: Uint8Array): boolean =>
+  wire.length >= MIN_EVENT_BYTES &&
+  ((wire[AT.version] ?? 0) > EVENT_VERSION ||
+    (wire[AT.version] === EVENT_VERSION && hasUnknownFlags(wire[AT.flags] ?? 0)))
+
+/** The length of H; `undefined` when a checkpoint's list does not fit. */
+function headerLengthOf(wire: Uint8Array, isCheckpoint: boolean): number | undefined {
+  if (!isCheckpoint) return AT.end
+  const listBytes = checkpointListBytes(wire.subarray(AT.end, AT.end + CHECKPOINT_COUNT_BYTES))
+  return listBytes === undefined ? undefined : AT.end + listBytes
+}
+
 /**
- * Strict: `undefined` for an unknown version or flag, a length that is not exact, an event_id that is no UUIDv7, a
- * counter out of range or a ttl above `MAX_TTL_S`. Whose event it is and whether it continues a chain is not looked at.
+ * Strict: `undefined` for an unknown version or flag, flags that do not go together, a length that is not exact, an
+ * event_id that is no UUIDv7, a counter out of range, a ttl above `MAX_TTL_S` or on a kept event, or a checkpoint's list
+ * that is not sorted. Whose event it is and whether it continues a chain is not looked at.
  */
 export function parseEvent(wire: Uint8Array): ParsedEvent | undefined {
   if (wire.length < MIN_EVENT_BYTES || wire[AT.version] !== EVENT_VERSION) return undefined
-  const leafInputBytes = EVENT_HEADER_BYTES + LENGTH_BYTES + u32At(wire, EVENT_HEADER_BYTES)
-  if (wire.length !== leafInputBytes + SIGNATURE_BYTES) return undefined
   const flags = wire[AT.flags] ?? 0
+  const kind = parseFlags(flags)
+  if (kind === undefined || !isUuidV7At(wire, AT.eventId)) return undefined
+  const headerBytes = headerLengthOf(wire, kind.isCheckpoint)
+  if (headerBytes === undefined || wire.length < MIN_EVENT_BYTES - AT.end + headerBytes) return undefined
+  const signedBytes = headerBytes + LENGTH_BYTES + u32At(wire, headerBytes)
+  if (wire.length !== signedBytes + SIGNATURE_BYTES) return undefined
+
   const deviceSeq = u64At(wire, AT.deviceSeq)
   const epoch = u32At(wire, AT.epoch)
   const logSeq = u64At(wire, AT.logSeq)
   const ttlS = u32At(wire, AT.ttlS)
-  if ((flags & ~FLAG_TOMBSTONE) !== 0 || !isUuidV7At(wire, AT.eventId)) return undefined
   if (deviceSeq < 1 || deviceSeq > Number.MAX_SAFE_INTEGER || logSeq > Number.MAX_SAFE_INTEGER) return undefined
-  if (epoch < 1 || ttlS > MAX_TTL_S) return undefined
+  if (epoch < 1 || ttlS > (kind.isKept ? 0 : MAX_TTL_S)) return undefined
 
+  const checkpoint = kind.isCheckpoint ? parseCheckpointList(wire.subarray(AT.end, headerBytes)) : undefined
+  if (kind.isCheckpoint && checkpoint === undefined) return undefined
   const userId = toUserId(wire.subarray(AT.userId, AT.deviceId))
   const deviceId = toDeviceId(wire.subarray(AT.deviceId, AT.deviceSeq))
   const streamId = toStreamId(wire.subarray(AT.streamId, AT.eventId))
@@ -143,12 +191,16 @@ export function parseEvent(wire: Uint8Array): ParsedEvent | undefined {
     eventId,
     epoch,
     logSeq,
+    logHead: wire.subarray(AT.logHead, AT.ttlS),
     ttlS,
-    isTombstone: flags === FLAG_TOMBSTONE,
+    isTombstone: kind.isTombstone,
+    isKept: kind.isKept,
     nonce: wire.subarray(AT.nonce, AT.end),
-    headerBytes: wire.subarray(0, EVENT_HEADER_BYTES),
-    ciphertext: wire.subarray(EVENT_HEADER_BYTES + LENGTH_BYTES, leafInputBytes),
-    signature: wire.subarray(leafInputBytes),
-    leafInput: wire.subarray(0, leafInputBytes),
+    checkpoint,
+    headerBytes: wire.subarray(0, headerBytes),
+    ciphertext: wire.subarray(headerBytes + LENGTH_BYTES, signedBytes),
+    signature: wire.subarray(signedBytes),
+    flags,
+    signedBytes: wire.subarray(0, signedBytes),
   }
 }
