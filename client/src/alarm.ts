@@ -55,6 +55,21 @@ const REMEDIES: Partial<Record<AlarmCode, string>> = {
   store_damaged: 'Keep a copy of the home folder, then link this device anew into an empty one.',
 }
 
+/** Alarms that leave nothing to sign on: the device log itself, this device's own store, or whose session it is. */
+const BLOCKS_MANAGEMENT: ReadonlySet<AlarmCode> = new Set([
+  'device_log_shorter',
+  'device_log_forked',
+  'device_log_invalid',
+  'foreign_session',
+  'store_damaged',
+])
+
+/**
+ * True when devices and keys cannot be changed either. Every other alarm stops events only: a user who is being lied to, or
+ * whose device was stolen, must still be able to revoke.
+ */
+export const blocksManagement = ({ code }: Pick<Alarm, 'code'>): boolean => BLOCKS_MANAGEMENT.has(code)
+
 export interface Alarm {
   readonly code: AlarmCode
   readonly text: string

@@ -12,7 +12,7 @@ import {
 } from '@valise/protocol'
 import { AccountError } from './account/account-error.ts'
 import { DeviceRevokedError, readAccount, readDeviceLog, readEpochKeys, refuseRevoked } from './account/sync.ts'
-import { AlarmError, refusedFor, type StopCause } from './alarm.ts'
+import { AlarmError, blocksManagement, refusedFor, type StopCause } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
 import type { Connector } from './connection/connector.ts'
@@ -32,6 +32,10 @@ export interface EngineParts {
   connector(): Connector
   onReplaying(head: number): void
   onLive(): void
+  /** An alarm stopped events for good; the session stays, for changes of devices and keys. */
+  onHalted(): void
+  /** The events are stopped, and a session is up whose device log is verified. */
+  onManaging(): void
   onPresence(message: Presence): void
   onResync(resync: { readonly from: number; readonly to: number }): Promise<void>
   /** The verified log says that this device was revoked. */
@@ -46,6 +50,8 @@ export interface Engine {
   readonly lane: Lane
   /** The questions of the session that is up. */
   readonly requests: Requests | undefined
+  /** The alarm that stopped events for good, while devices and keys can still be changed. */
+  readonly halted: Extract<StopCause, { type: 'alarm' }> | undefined
   onEstablished(session: Session, message: SessionEstablished): void
   onMessage(session: Session, message: ServerMessage, frameBytes: number): void
   onGone(): void
@@ -69,14 +75,25 @@ export function createEngine(parts: EngineParts): Engine {
   let current: { session: Session; requests: Requests } | undefined
   let queuedBytes = 0
   let isWakeQueued = false
+  let halted: Extract<StopCause, { type: 'alarm' }> | undefined
 
   const stop = (cause: StopCause): void => parts.connector().stop(cause)
+
+  const halt = (cause: Extract<StopCause, { type: 'alarm' }>): void => {
+    if (halted !== undefined) return
+    halted = cause
+    publisher.end()
+    parts.onHalted()
+    if (current !== undefined) parts.onManaging()
+  }
 
   /** What a failed task means for the session and for the client. */
   const onFailure = (error: unknown): void => {
     if (error instanceof AlarmError) {
       log({ level: 'error', event: 'client.alarm.raise', code: error.alarm.code, ...error.alarm.detail })
-      stop({ type: 'alarm', alarm: error.alarm })
+      const cause = { type: 'alarm', alarm: error.alarm } as const
+      if (blocksManagement(error.alarm)) stop(cause)
+      else halt(cause)
     } else if (error instanceof DeviceRevokedError) {
       log({ level: 'warn', event: 'client.device.revoke' })
       parts.onRevoked()
@@ -144,9 +161,10 @@ export function createEngine(parts: EngineParts): Engine {
   const begin = async (session: Session, requests: Requests, message: SessionEstablished): Promise<void> => {
     const isOurs = isSameId(message.user_id, identity.userId) && isSameId(message.device_id, identity.deviceId)
     if (!isOurs) throw new AlarmError('foreign_session', { device: formatUuid(message.device_id) })
-    checkLogEpoch(localLog.progress, { logEpoch: message.log_epoch, head: message.head })
     await checkDeviceLog(requests, message)
     if (current?.session !== session) return
+    if (halted !== undefined) return parts.onManaging()
+    checkLogEpoch(localLog.progress, { logEpoch: message.log_epoch, head: message.head })
     const { progress } = localLog
     if (progress.logEpoch === undefined) {
       const adopted = { ...progress, logEpoch: message.log_epoch }
@@ -186,6 +204,7 @@ export function createEngine(parts: EngineParts): Engine {
   }
 
   const handle = async (session: Session, requests: Requests, message: ServerMessage): Promise<void> => {
+    if (halted !== undefined && isAboutEvents(message)) return
     switch (message.type) {
       case 'events':
         return applied(session, await receiver.apply(message))
@@ -259,6 +278,9 @@ export function createEngine(parts: EngineParts): Engine {
     get requests() {
       return current?.requests
     },
+    get halted() {
+      return halted
+    },
     onEstablished: (session, message) => {
       const requests = createRequests({
         clock,
@@ -293,3 +315,12 @@ export function createEngine(parts: EngineParts): Engine {
     guard,
   }
 }
+
+/** What a client that an alarm has stopped takes no more notice of. */
+const isAboutEvents = ({ type }: ServerMessage): boolean =>
+  type === 'events' ||
+  type === 'caught_up' ||
+  type === 'receipts' ||
+  type === 'refused' ||
+  type === 'unavailable' ||
+  type === 'resync_required'

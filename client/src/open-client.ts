@@ -46,7 +46,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const stateListeners = createListeners<ClientState>(failing)
   /** Fires when anything changes that somebody may wait for. */
   const changed = createPulse()
-  let phase: { type: 'replaying'; head: number } | { type: 'live' } | undefined
+  let phase: { type: 'replaying'; head: number } | { type: 'live' } | { type: 'managing' } | undefined
   let isCheckpointQueued = false
   let remembering = Promise.resolve()
 
@@ -82,12 +82,19 @@ export async function openClient(parts: ClientParts): Promise<Client> {
 
   const state = (): ClientState => {
     const { cursor } = localLog.progress
+    const cause = stopCause()
+    if (cause !== undefined) return { type: 'stopped', cause }
     if (connector.state.type !== 'connected') return connector.state
     if (phase === undefined) return { type: 'connecting' }
-    return phase.type === 'live' ? { type: 'live', cursor } : { type: 'replaying', cursor, head: phase.head }
+    return phase.type === 'replaying' ? { type: 'replaying', cursor, head: phase.head } : { type: 'live', cursor }
   }
-  const stopCause = (): StopCause | undefined =>
+  /** Why not even devices and keys can be changed any more. */
+  const endCause = (): StopCause | undefined =>
     connector.state.type === 'stopped' ? connector.state.cause : undefined
+  const stopCause = (): StopCause | undefined => {
+    const end = endCause()
+    return end?.type === 'refused' ? end : (engine.halted ?? end)
+  }
   const rememberAlarm = async (): Promise<void> => {
     const cause = stopCause()
     const operation = cause?.type === 'alarm' ? rememberLostLog(cause.alarm, clock.now()) : undefined
@@ -99,21 +106,25 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     localLog.changed.fire()
   }
   /** Waits until the condition holds; rejects when the client stops for good. */
-  const until = async (isFulfilled: () => boolean, signal: AbortSignal | undefined): Promise<void> => {
+  const until = async (
+    isFulfilled: () => boolean,
+    signal: AbortSignal | undefined,
+    causeOfEnd: () => StopCause | undefined = stopCause,
+  ): Promise<void> => {
     while (!isFulfilled()) {
-      const cause = stopCause()
+      const cause = causeOfEnd()
       if (cause !== undefined) throw new ClientStoppedError(cause)
       await changed.next(signal)
     }
   }
-  /** Rejects as `until` does. */
+  /** Rejects when nothing can be asked any more. */
   const pause = async (forMs: number, signal: AbortSignal | undefined): Promise<void> => {
     let isOver = false
     const cancelTimer = clock.after(forMs, () => {
       isOver = true
       changed.fire()
     })
-    await until(() => isOver, signal).finally(cancelTimer)
+    await until(() => isOver, signal, endCause).finally(cancelTimer)
   }
 
   const publishOwn = async (streamName: string, type: string, body: Uint8Array): Promise<void> => {
@@ -153,7 +164,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   ): Promise<Result> => {
     const manager = { crypto, clock, identity: identity.keys, book: device.book, epochKeys, attempt: createAttempt() }
     for (;;) {
-      await until(() => isReady() && engine.requests !== undefined, signal)
+      await until(() => isReady() && engine.requests !== undefined, signal, endCause)
       try {
         return await engine.guard(async () => {
           const { requests } = engine
@@ -169,6 +180,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   }
   const isUp = (): boolean => phase !== undefined
   const isLive = (): boolean => phase?.type === 'live'
+  /** What can be read is read: all of it, or what came before the alarm. */
+  const hasRead = (): boolean => isLive() || phase?.type === 'managing'
 
   const engine: Engine = createEngine({
     device,
@@ -188,6 +201,17 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       phase = { type: 'live' }
       noteState()
       epochWatch.consider()
+    },
+    onHalted: () => {
+      const cause = stopCause()
+      if (cause !== undefined) outbox.giveUp(stoppedError(cause))
+      remembering = rememberAlarm().catch(failing)
+      noteState()
+    },
+    onManaging: () => {
+      phase = { type: 'managing' }
+      backoff.reset()
+      changed.fire()
     },
     onRevoked: forget,
     onDeviceLog: () => epochWatch.consider(),
@@ -245,6 +269,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       engine.onGone()
     },
     onState: (next) => {
+      // An alarm stands, and was told: what becomes of the session changes nothing for who reads or publishes.
+      if (engine.halted !== undefined && stopCause() === engine.halted) return changed.fire()
       if (next.type === 'stopped') {
         outbox.giveUp(stoppedError(next.cause))
         remembering = rememberAlarm().catch(failing)
@@ -303,7 +329,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       const revocation = { deviceIds, reason, cutOf: localLog.deviceHead }
       const isOwn = deviceIds.some((deviceId) => isSameId(deviceId, identity.deviceId))
       try {
-        return await manage(isLive, (manager, ask) => revokeDevices(manager, ask, revocation), signal)
+        return await manage(hasRead, (manager, ask) => revokeDevices(manager, ask, revocation), signal)
       } catch (error) {
         if (isOwn && isRevocation(error)) return true
         throw error
@@ -319,7 +345,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onVoided: device.voidEvents.add,
     openPairing: async ({ mailboxId, seatKey }, signal) => {
       for (;;) {
-        await until(() => isUp() && engine.requests !== undefined, signal)
+        await until(() => isUp() && engine.requests !== undefined, signal, endCause)
         try {
           const answer = await engine.requests?.ask({ type: 'open_pairing', mailbox_id: mailboxId, seat_key: seatKey })
           if (answer?.type !== 'pairing_opened') throw new SessionLostError('the session ended')
