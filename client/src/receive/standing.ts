@@ -47,8 +47,11 @@ const CODE_BY_KIND: Readonly<Record<Hold['kind'], number>> = {
 const KIND_BY_CODE = new Map(Object.entries(CODE_BY_KIND).map(([kind, code]) => [code, kind as Hold['kind']]))
 const FIRST_WAIT_CODE = 17
 
+export const isFaultKind = (kind: Hold['kind']): kind is FaultKind => CODE_BY_KIND[kind] < FIRST_WAIT_CODE
+
+/** A hold for a fault is final: only a suspension or a revocation follows it. */
 export const isFault = (hold: Hold | undefined): hold is Hold & { readonly kind: FaultKind } =>
-  hold !== undefined && CODE_BY_KIND[hold.kind] < FIRST_WAIT_CODE
+  hold !== undefined && isFaultKind(hold.kind)
 
 export interface Standing {
   holdOf(deviceId: Uint8Array): Hold | undefined

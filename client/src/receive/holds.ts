@@ -1,0 +1,218 @@
+// Holds devices back and lets them go (PROTOCOL E, FLT-1 to FLT-4): judges what a batch brings, keeps from where each device
+// is held, judges once more what was waited for, and takes reports of faults that this device could not see itself.
+
+import {
+  type Crypto,
+  chainAfter,
+  type DeviceId,
+  type DeviceLogState,
+  equalBytes,
+  findDevice,
+  isBeyondCut,
+  isSameId,
+  leafOf,
+  type ParsedEvent,
+  parseEvent,
+  toHex,
+  verifyEventSignature,
+} from '@valise/protocol'
+import type { EpochKeys } from '../account/epoch-keys.ts'
+import { createListeners } from '../signal.ts'
+import type { LocalLog, LogEvent } from '../store/local-log.ts'
+import type { Store, StoreOperation } from '../store/store.ts'
+import { createReportAssembly, FAULT_TYPE, parseReportPart, type ReportPart } from './fault-report.ts'
+import { judgeEvent } from './judge-event.ts'
+import { type ReleasedEvent, rejudge } from './rejudge.ts'
+import { type FaultKind, type Hold, isFault, isFaultKind, openStanding, type Standing } from './standing.ts'
+
+/** What became of what a device wrote. */
+export type HoldChange =
+  /** From here on nothing of the device is handed on. */
+  | { readonly type: 'held'; readonly hold: Hold }
+  /** These events count after all; who has read past them finds them when it reads again. */
+  | { readonly type: 'released'; readonly deviceId: DeviceId; readonly events: readonly ReleasedEvent[] }
+
+/** A fault that this device found in bytes that others may not have. */
+export interface FoundFault {
+  readonly hold: Hold & { readonly kind: FaultKind }
+  readonly event: ParsedEvent
+  readonly wire: Uint8Array
+}
+
+/** Events in their order, and of each device the first one that no signature of the batch proves. */
+export interface BatchToJudge {
+  readonly events: readonly (LogEvent & { readonly isVoid: boolean })[]
+  readonly unproved: ReadonlyMap<string, number>
+}
+
+export interface JudgedBatch {
+  /** To be stored together with the batch. */
+  readonly also: readonly StoreOperation[]
+  /** Events that were opened. */
+  readonly opened: readonly ParsedEvent[]
+  /** Notes what was stored, tells of it, and judges what it proves. Throws when the store fails. */
+  onStored(): Promise<void>
+}
+
+export interface Holds {
+  readonly standing: Standing
+  judge(batch: BatchToJudge): JudgedBatch
+  /** Keys of epochs have come, or the program was updated: judges what waited for that. */
+  retry(): Promise<void>
+  /** Calls with the holds that stand, then with each change. */
+  add(listener: (change: HoldChange) => void): () => void
+  /** Events that are held back now. */
+  count(): Promise<number>
+}
+
+export interface HoldsParts {
+  readonly store: Store
+  readonly crypto: Crypto
+  readonly ownDeviceId: DeviceId
+  readonly log: LocalLog
+  readonly epochKeys: Pick<EpochKeys, 'contentKey'>
+  deviceLog(): DeviceLogState | undefined
+  /** To be published, when the bytes may go before others have them. */
+  onFault(fault: FoundFault): void
+  /** A listener threw. */
+  onFailure(error: unknown): void
+}
+
+export async function openHolds(parts: HoldsParts): Promise<Holds> {
+  const { store, crypto, log, epochKeys } = parts
+  const standing = await openStanding(store)
+  const listeners = createListeners<HoldChange>(parts.onFailure)
+  const assembly = createReportAssembly()
+
+  const isVoid = ({ deviceId, deviceSeq }: { deviceId: DeviceId; deviceSeq: number }): boolean => {
+    const device = findDevice(parts.deviceLog(), deviceId)
+    return device !== undefined && isBeyondCut(device, deviceSeq)
+  }
+  const hold = async (next: Hold): Promise<void> => {
+    await store.batch([standing.saving(next)])
+    standing.note(next)
+    listeners.emit({ type: 'held', hold: next })
+  }
+  const found = (next: Hold, wire: Uint8Array): void => {
+    const event = parseEvent(wire)
+    if (event !== undefined && isFault(next)) parts.onFault({ hold: next, event, wire })
+  }
+
+  const judgeAgain = async (before: Hold): Promise<void> => {
+    const { deviceId } = before
+    const device = findDevice(parts.deviceLog(), deviceId)
+    if (device === undefined) return
+    const { edPub } = device.record
+    const { hold: after, released } = await rejudge(
+      { crypto, log, edPub, contentKey: epochKeys.contentKey, isVoid },
+      before,
+    )
+    if (after?.fromSeq === before.fromSeq && after.kind === before.kind) return
+    await store.batch([after === undefined ? standing.clearing(deviceId) : standing.saving(after)])
+    if (after === undefined) standing.clear(deviceId)
+    else standing.note(after)
+    if (released.length > 0) listeners.emit({ type: 'released', deviceId, events: released })
+    if (after === undefined) return
+    listeners.emit({ type: 'held', hold: after })
+    const [stored] = await log.read(undefined, after.userSeq - 1, 1)
+    if (stored?.record.body.type === 'stored') found(after, stored.record.body.wire)
+  }
+
+  /** The fault that a reported event is, or nothing: its bytes decide, not who reports them. */
+  const judgeReported = (event: ParsedEvent): FaultKind | undefined => {
+    const device = findDevice(parts.deviceLog(), event.deviceId)
+    const head = log.deviceHead(event.deviceId)
+    if (device === undefined || head === undefined) return undefined
+    if (!verifyEventSignature(crypto, device.record.edPub, event)) {
+      return head.deviceSeq > event.deviceSeq ? 'signature' : undefined
+    }
+    const judgement = judgeEvent(epochKeys.contentKey(event.epoch), event)
+    return judgement.type === 'hold' && isFaultKind(judgement.kind) ? judgement.kind : undefined
+  }
+
+  const takeReport = async (reporter: DeviceId, part: ReportPart): Promise<void> => {
+    const wire = assembly.add(toHex(reporter), part)
+    const event = wire && parseEvent(wire)
+    if (event === undefined || event.deviceSeq !== part.deviceSeq || !isSameId(event.deviceId, part.deviceId)) return
+    const { deviceId, deviceSeq } = event
+    const before = standing.holdOf(deviceId)
+    const isKnown = isFault(before) && before.fromSeq <= deviceSeq
+    const isUnproved = before?.kind === 'unproved' && before.fromSeq <= deviceSeq
+    if (isKnown || isUnproved || isVoid(event) || isSameId(deviceId, parts.ownDeviceId)) return
+    const userSeq = await log.placeOf(deviceId, deviceSeq)
+    const chain = await log.chainAt(deviceId, deviceSeq)
+    if (userSeq === undefined || chain === undefined) return
+    if (!equalBytes(chain, chainAfter(crypto, event.chainPrev, leafOf(crypto, event)))) return
+    const kind = judgeReported(event)
+    if (kind !== undefined) await hold({ deviceId, kind, fromSeq: deviceSeq, userSeq })
+  }
+
+  const judge = ({ events, unproved }: BatchToJudge): JudgedBatch => {
+    const heldHere = new Map<string, { readonly hold: Hold; readonly wire: Uint8Array | undefined }>()
+    const opened: ParsedEvent[] = []
+    const reports: { readonly reporter: DeviceId; readonly part: ReportPart }[] = []
+    const seen = new Map<string, DeviceId>()
+
+    const judgeOne = ({ userSeq, deviceId, deviceSeq, body }: LogEvent): void => {
+      const hex = toHex(deviceId)
+      if (standing.isHeld({ deviceId, deviceSeq }) || heldHere.has(hex)) return
+      const wire = body.type === 'stored' ? body.wire : undefined
+      const holdHere = (kind: Hold['kind']): void => {
+        heldHere.set(hex, { hold: { deviceId, kind, fromSeq: deviceSeq, userSeq }, wire })
+      }
+      if (deviceSeq >= (unproved.get(hex) ?? Number.POSITIVE_INFINITY)) return holdHere('unproved')
+      if (body.type !== 'stored') return
+      const judgement = judgeEvent(epochKeys.contentKey(body.event.epoch), body.event)
+      if (judgement.type === 'hold') return holdHere(judgement.kind)
+      opened.push(body.event)
+      if (judgement.type !== 'content' || judgement.content.type !== FAULT_TYPE) return
+      const part = parseReportPart(judgement.content.body)
+      if (part !== undefined) reports.push({ reporter: deviceId, part })
+    }
+    for (const event of events) {
+      if (event.isVoid) continue
+      seen.set(toHex(event.deviceId), event.deviceId)
+      judgeOne(event)
+    }
+    return {
+      also: [...heldHere.values()].map(({ hold }) => standing.saving(hold)),
+      opened,
+      onStored: async () => {
+        for (const { hold: next } of heldHere.values()) standing.note(next)
+        for (const { hold: next, wire } of heldHere.values()) {
+          listeners.emit({ type: 'held', hold: next })
+          if (wire !== undefined) found(next, wire)
+        }
+        for (const [hex, deviceId] of seen) {
+          const before = standing.holdOf(deviceId)
+          if (before?.kind === 'unproved' && !unproved.has(hex)) await judgeAgain(before)
+        }
+        for (const { reporter, part } of reports) await takeReport(reporter, part)
+      },
+    }
+  }
+
+  return {
+    standing,
+    judge,
+    retry: async () => {
+      for (const before of standing.holds) if (!isFault(before)) await judgeAgain(before)
+    },
+    add: (listener) => {
+      const remove = listeners.add(listener)
+      try {
+        for (const each of standing.holds) listener({ type: 'held', hold: each })
+      } catch (error) {
+        parts.onFailure(error)
+      }
+      return remove
+    },
+    count: async () => {
+      let count = 0
+      for (const { deviceId, fromSeq } of standing.holds) {
+        for await (const _userSeq of log.eventsOfDevice(deviceId, fromSeq - 1)) count += 1
+      }
+      return count
+    },
+  }
+}
