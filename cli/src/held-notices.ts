@@ -8,14 +8,14 @@ import type { Output } from './output.ts'
 const WHY = {
   signature: 'signed an event wrongly',
   unopenable: 'published an event that does not open under the key it names',
-  content: 'published an event whose content cannot be read',
-  flags: 'published an event with a false mark',
+  unparsable: 'published an event whose content cannot be read',
+  kept_mismatch: 'published an event with a false mark',
   unproved: 'has a newest event whose signature is wrong; either the device or the server did that',
   no_key: 'uses a key that this device has not received yet',
   newer_content: 'sends content of a newer version; update this program to read it',
 } as const
 
-const FAULTS: ReadonlySet<string> = new Set(['signature', 'unopenable', 'content', 'flags'])
+const FAULTS: ReadonlySet<string> = new Set(['signature', 'unopenable', 'unparsable', 'kept_mismatch'])
 
 function describe(change: HoldChange): string {
   if (change.type === 'released') {

@@ -14,6 +14,7 @@ import type { ReadOptions, ReceivedEvent } from './event-reader.ts'
 import type { PresencePicture } from './presence.ts'
 import type { OutboxLimits } from './publish/outbox.ts'
 import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+import type { HoldChange } from './receive/holds.ts'
 import type { VoidedEvent } from './receive/void-events.ts'
 import type { DeviceKeys } from './sealing/device-keys.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
@@ -68,6 +69,11 @@ export interface Client {
   onPresence(listener: (picture: PresencePicture) => void): () => void
   /** Each device that was added to the account since a listener was last told, those known at once first (PAIR-8). */
   onDeviceAdded(listener: (device: AddedDevice) => void): () => void
+  /**
+   * Each device that is held back: the holds that stand at once, then each change. Held events are handed to nobody; a
+   * device that is at fault is suspended by a manager, one that waits is released when what it waits for is here.
+   */
+  onHeld(listener: (change: HoldChange) => void): () => void
   /** What is stored, then what comes. Throws `ClientStoppedError` when the client stops for good; ends when closed. */
   events(streamName: string | undefined, options?: ReadOptions): AsyncIterable<ReceivedEvent>
   state(): ClientState

@@ -19,6 +19,9 @@ import {
   type PublishReceipt,
   type PublishRefusal,
 } from './publish/publisher.ts'
+import { FAULT_STREAM } from './receive/fault-report.ts'
+import { type FoundFault, type Holds, openHolds } from './receive/holds.ts'
+import { openPrunedRanges, type PrunedRanges } from './receive/pruned-ranges.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
 import { openServerTime, type ServerTime } from './server-time.ts'
@@ -32,10 +35,13 @@ export interface DeviceParts {
   readonly epochKeys: EpochKeys
   readonly localLog: LocalLog
   readonly voidEvents: VoidEvents
+  readonly holds: Holds
   readonly outbox: Outbox
   readonly chain: OwnChain
   readonly publisher: Publisher
   readonly receiver: Receiver
+  /** What the server said to have pruned. */
+  readonly pruned: PrunedRanges
   readonly checkpoints: Checkpoints
   readonly reader: EventReader
   readonly serverTime: ServerTime
@@ -58,6 +64,8 @@ export interface OpenDeviceParts {
   onRefusal(refusal: PublishRefusal): void
   onSettled(): void
   onRetry(): void
+  /** A device published what only it can have done wrong. */
+  onFault(fault: FoundFault): void
   onOverdue(): void
   /** A listener threw. */
   onFailure(error: unknown): void
@@ -87,7 +95,6 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     ownDeviceId: deviceId,
     log: localLog,
     book,
-    epochKeys,
     everyEvents: parts.checkpointEvery,
     readDeviceLog: refresh,
     unreceiptedChain: (deviceSeq) => chain.find(deviceSeq)?.chain,
@@ -104,6 +111,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     epochKeys,
     limits: DEFAULT_WINDOW_LIMITS,
     refreshDeviceLog: () => refresh(0),
+    checkpointList: checkpoints.list,
     countEvents: checkpoints.countEvents,
     onReceipt: parts.onReceipt,
     onRefusal: parts.onRefusal,
@@ -111,21 +119,33 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     onRetry: parts.onRetry,
     onOverdue: parts.onOverdue,
   })
+  const pruned = await openPrunedRanges(store)
+  const holds = await openHolds({
+    store,
+    crypto,
+    ownDeviceId: deviceId,
+    log: localLog,
+    epochKeys,
+    deviceLog: () => book.state,
+    onFault: parts.onFault,
+    onFailure: parts.onFailure,
+  })
   const receiver = createReceiver({
     crypto,
     ownDeviceId: deviceId,
     log: localLog,
     book,
-    epochKeys,
+    holds,
     checkpoints,
+    pruned,
     readDeviceLog: refresh,
   })
   const reader = createEventReader({
     ownDeviceId: deviceId,
     log: localLog,
     epochKeys,
-    isVoid: (event) => isVoidEvent(book.state, event),
-    ownStreams: [CHECKPOINT_STREAM, PROFILE_STREAM],
+    isHidden: (event) => isVoidEvent(book.state, event) || holds.standing.isHidden(event),
+    ownStreams: [CHECKPOINT_STREAM, PROFILE_STREAM, FAULT_STREAM],
     hasUnreceipted: () => chain.unreceipted.length > 0,
     stopped: parts.stopped,
   })
@@ -136,10 +156,12 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     epochKeys,
     localLog,
     voidEvents,
+    holds,
     outbox,
     chain,
     publisher,
     receiver,
+    pruned,
     checkpoints,
     reader,
     serverTime,

@@ -12,7 +12,7 @@ import {
 } from '@valise/protocol'
 import { AccountError } from './account/account-error.ts'
 import { DeviceRevokedError, readAccount, readDeviceLog, readEpochKeys, refuseRevoked } from './account/sync.ts'
-import { AlarmError, blocksManagement, refusedFor, type StopCause } from './alarm.ts'
+import { AlarmError, blocksManagement, refusedFor, type StopCause, UpdateNeededError } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
 import type { Connector } from './connection/connector.ts'
@@ -94,6 +94,9 @@ export function createEngine(parts: EngineParts): Engine {
       const cause = { type: 'alarm', alarm: error.alarm } as const
       if (blocksManagement(error.alarm)) stop(cause)
       else halt(cause)
+    } else if (error instanceof UpdateNeededError) {
+      log({ level: 'error', event: 'client.event.postpone' })
+      stop(refusedFor('update_needed'))
     } else if (error instanceof DeviceRevokedError) {
       log({ level: 'warn', event: 'client.device.revoke' })
       parts.onRevoked()
@@ -153,6 +156,7 @@ export function createEngine(parts: EngineParts): Engine {
     if (book.compare(position) !== 'known') throw new AlarmError('device_log_forked', { seq: position.seq })
     refuseRevoked(book, epochKeys)
     await readEpochKeys(requests.ask, book, epochKeys)
+    await device.holds.retry()
     if (findDevice(book.require(), identity.deviceId) === undefined) {
       throw new AlarmError('foreign_session', { device: formatUuid(identity.deviceId) })
     }
@@ -167,7 +171,7 @@ export function createEngine(parts: EngineParts): Engine {
     checkLogEpoch(localLog.progress, { logEpoch: message.log_epoch, head: message.head })
     const { progress } = localLog
     if (progress.logEpoch === undefined) {
-      const adopted = { ...progress, logEpoch: message.log_epoch }
+      const adopted = { ...progress, logEpoch: message.log_epoch, logEpochAtMs: message.log_epoch_at }
       await localLog.commit({ events: [], progress: adopted, deviceHeads: [], streamHeads: [], also: [] })
     }
     device.limits.maxPayload = message.limits.max_payload
@@ -231,6 +235,7 @@ export function createEngine(parts: EngineParts): Engine {
       case 'device_log':
         if (message.head_seq <= book.require().seq) return
         await readAccount(requests.ask, book, epochKeys, message.head_seq)
+        await device.holds.retry()
         return parts.onDeviceLog()
       case 'error':
         return onError(session, message)

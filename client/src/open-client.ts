@@ -1,19 +1,20 @@
 // Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
 // More than 300 lines: it is the one place where the parts of a client meet.
 
-import { DEFAULT_LIMITS, deviceIdOf, findDevice, isSameId } from '@valise/protocol'
+import { DEFAULT_LIMITS, deviceIdOf, findDevice, formatUuid, isSameId } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
 import { closeAccount } from './account/close-account.ts'
 import { createEpochWatch } from './account/epoch-age.ts'
 import { forgetRevoked } from './account/forget-account.ts'
-import { changeRole, replaceRecovery, revokeDevices, rotateEpoch } from './account/manage-devices.ts'
+import { changeRole, replaceRecovery, revokeDevices, rotateEpoch, suspendDevice } from './account/manage-devices.ts'
 import { encodeProfile, PROFILE_STREAM, PROFILE_TYPE } from './account/profile.ts'
+import { createSuspendFaulty } from './account/suspend-faulty.ts'
 import { type Ask, DeviceRevokedError } from './account/sync.ts'
 import { ClientStoppedError, refusedFor, type StopCause } from './alarm.ts'
 import { createBackoff } from './backoff.ts'
-import { CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint } from './checkpoint.ts'
+import { CHECKPOINT_STREAM, CHECKPOINT_TYPE } from './checkpoint.ts'
 import type { Client, ClientParts, ClientState, Resync } from './client.ts'
 import { type Connector, createConnector } from './connection/connector.ts'
 import { isUndecided, RequestRefusedError, SessionLostError } from './connection/requests.ts'
@@ -21,17 +22,21 @@ import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
 import { createPresenceView } from './presence.ts'
-import { checkStreamName, composeItem } from './publish/compose.ts'
+import { checkContentType, checkStreamName, composeItem } from './publish/compose.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
-import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
-import { notePruned, readPruned } from './receive/pruned-ranges.ts'
+import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+import { encodeReportPart, FAULT_STREAM, FAULT_TYPE, splitReport } from './receive/fault-report.ts'
+import type { FoundFault } from './receive/holds.ts'
+import { readPruned } from './receive/pruned-ranges.ts'
 import { rememberLostLog } from './restore/lost-log.ts'
+import { isOwnName } from './sealing/content.ts'
 import { createListeners, createPulse } from './signal.ts'
 import { savePosition } from './store/positions.ts'
 import { createNameKeeper } from './store/stream-names.ts'
 
 export const DEFAULT_CHECKPOINT_EVERY = 200
+const REPORT_OVERHEAD_BYTES = 128
 const RECONNECT_BASE_MS = 250
 const RECONNECT_CAP_MS = 30_000
 
@@ -61,14 +66,20 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     maxPayload: DEFAULT_LIMITS.max_payload,
     requests: () => engine.requests,
     onReceipt: (receipt) => {
-      if (!isOwnStream(receipt.streamName)) receiptListeners.emit(receipt)
+      if (!isOwnName(receipt.streamName)) receiptListeners.emit(receipt)
     },
     onRefusal: (refusal) => {
       log({ level: 'warn', event: 'client.event.refuse', code: refusal.code })
-      if (!isOwnStream(refusal.streamName)) refusalListeners.emit(refusal)
+      if (!isOwnName(refusal.streamName)) refusalListeners.emit(refusal)
     },
     onSettled: changed.fire,
     onRetry: () => engine.wake(),
+    onFault: (fault) => {
+      const { deviceId, kind, fromSeq } = fault.hold
+      log({ level: 'warn', event: 'client.device.hold', device: formatUuid(deviceId), kind, device_seq: fromSeq })
+      if (needsReport(fault)) publishReport(fault).catch(failing)
+      suspendFaulty.consider()
+    },
     onOverdue: () => connector.session?.abandon({ type: 'silent' }),
     onFailure: failing,
     stopped: () => {
@@ -89,8 +100,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     return phase.type === 'replaying' ? { type: 'replaying', cursor, head: phase.head } : { type: 'live', cursor }
   }
   /** Why not even devices and keys can be changed any more. */
-  const endCause = (): StopCause | undefined =>
-    connector.state.type === 'stopped' ? connector.state.cause : undefined
+  const endCause = (): StopCause | undefined => (connector.state.type === 'stopped' ? connector.state.cause : undefined)
   const stopCause = (): StopCause | undefined => {
     const end = endCause()
     return end?.type === 'refused' ? end : (engine.halted ?? end)
@@ -132,12 +142,21 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     await outbox.addAtOnce(composeItem({ crypto, clock, serverTime, maxPayload }, { streamName, type, body, ttlS: 0 }))
     engine.wake()
   }
+  /** Others may only ever get the leaf of what has a lifetime, and nobody looks for a signature that a later one covers. */
+  const needsReport = ({ hold, event }: FoundFault): boolean => event.ttlS > 0 || hold.kind === 'signature'
+  const publishReport = async ({ event, wire }: FoundFault): Promise<void> => {
+    const { deviceId, deviceSeq } = event
+    // Room for the content's type, time and lengths.
+    const maxBody = device.limits.maxPayload - REPORT_OVERHEAD_BYTES
+    for (const part of splitReport({ deviceId, deviceSeq, wire }, maxBody)) {
+      await publishOwn(FAULT_STREAM, FAULT_TYPE, encodeReportPart(part))
+    }
+  }
   const publishCheckpoint = async (isReconnect: boolean): Promise<void> => {
-    const due = isCheckpointQueued ? undefined : checkpoints.due(isReconnect)
-    if (due === undefined) return
+    if (isCheckpointQueued || !checkpoints.isDue(isReconnect)) return
     isCheckpointQueued = true
     try {
-      await publishOwn(CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint(due))
+      await publishOwn(CHECKPOINT_STREAM, CHECKPOINT_TYPE, new Uint8Array(0))
       await engine.guard(checkpoints.published)
     } finally {
       isCheckpointQueued = false
@@ -201,6 +220,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       phase = { type: 'live' }
       noteState()
       epochWatch.consider()
+      suspendFaulty.consider()
     },
     onHalted: () => {
       const cause = stopCause()
@@ -217,11 +237,23 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onDeviceLog: () => epochWatch.consider(),
     onPresence: presence.apply,
     onResync: async (range) => {
-      await notePruned(store, range)
+      await device.pruned.note(range)
       resyncListeners.emit({ reason: 'retention', ...range })
     },
     onCheckpointMoment: (isReconnect) => {
       publishCheckpoint(isReconnect).catch(failing)
+    },
+  })
+  const suspendFaulty = createSuspendFaulty({
+    crypto,
+    ownDeviceId: identity.deviceId,
+    userId: identity.userId,
+    standing: device.holds.standing,
+    log: localLog,
+    deviceLog: device.book.require,
+    suspend: async (suspension) => {
+      const isDone = await manage(hasRead, (manager, ask) => suspendDevice(manager, ask, suspension), undefined)
+      if (isDone) log({ level: 'warn', event: 'client.device.suspend', device: formatUuid(suspension.deviceId) })
     },
   })
   const epochWatch = createEpochWatch({
@@ -265,6 +297,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onGone: () => {
       phase = undefined
       epochWatch.cancel()
+      suspendFaulty.reset()
       presence.forget()
       engine.onGone()
     },
@@ -287,6 +320,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     start: connector.start,
     publish: async (streamName, { type, body }, { ttlS = 0, atMs, position, signal } = {}) => {
       checkStreamName(streamName)
+      checkContentType(type)
       const item = composeItem(
         { crypto, clock, serverTime, maxPayload: device.limits.maxPayload },
         { streamName, type, body, ttlS, atMs },
@@ -311,6 +345,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     resyncsAfter: async (after) => (await readPruned(store, after)).map((range) => ({ reason: 'retention', ...range })),
     onPresence: presence.add,
     onDeviceAdded: addedDevices.add,
+    onHeld: device.holds.add,
     events: (streamName, options = {}) => {
       if (streamName !== undefined) rememberName(streamName).catch(failing)
       return reader.follow(streamName, options)

@@ -12,6 +12,7 @@ import { tellAddedDevices } from '../added-devices.ts'
 import { tellConnection } from '../connection-notices.ts'
 import { parseDurationMs } from '../duration.ts'
 import { EXIT, MisuseError } from '../failure.ts'
+import { tellHeld } from '../held-notices.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
@@ -80,6 +81,7 @@ async function send(
   )
   const stopListening = [
     tellAddedDevices(client, output),
+    tellHeld(client, output),
     connection.close,
     client.onState((state) => {
       if (state.type === 'stopped') stopped.abort()

@@ -8,6 +8,7 @@ import { InvalidArgumentError, Option } from 'commander'
 import { tellAddedDevices } from '../added-devices.ts'
 import { tellConnection } from '../connection-notices.ts'
 import { EXIT } from '../failure.ts'
+import { tellHeld } from '../held-notices.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
@@ -55,6 +56,7 @@ async function watch(
     tellConnection(client, output, () => 'Ctrl-C ends the watch.').close,
     tellVoided(client, output),
     tellAddedDevices(client, output),
+    tellHeld(client, output),
     client.onResync((resync) => tellResync(output, resync)),
   ]
   try {

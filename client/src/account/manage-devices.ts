@@ -7,6 +7,7 @@ import {
   buildRevoke,
   buildRole,
   buildRotate,
+  buildSuspend,
   chainStart,
   type DeviceId,
   type DeviceLogState,
@@ -117,5 +118,13 @@ export function changeRole(
   return appendEntry(parts, ask, async (log) => {
     if (findDevice(log, change.deviceId)?.record.role === change.role) return undefined
     return { entry: await buildRole(log, authorOf(parts), change), boxes: [] }
+  })
+}
+
+/** Cuts a device that published a fault; it ends only by a revocation. False when it is suspended or revoked already. */
+export function suspendDevice(parts: AppendParts, ask: Ask, suspension: RevokedDevice): Promise<boolean> {
+  return appendEntry(parts, ask, async (log) => {
+    if (findDevice(log, suspension.deviceId)?.status.type !== 'active') return undefined
+    return { entry: await buildSuspend(log, authorOf(parts), suspension), boxes: [] }
   })
 }

@@ -2,6 +2,7 @@
 
 export { AccountError, type AccountErrorCode } from '../account/account-error.ts'
 export type { DeviceCut, DeviceSummary, StreamSummary } from '../account/directory.ts'
+export { formatDeviceFingerprint } from '../account/fingerprint.ts'
 export type { RevokedDevice } from '../account/forget-account.ts'
 export { REVOKE_REASONS, type RevokeReason } from '../account/manage-devices.ts'
 export type { PairingScreen, ShownOffer } from '../account/pair-account.ts'

@@ -20,6 +20,7 @@ import type { EpochKeys } from '../account/epoch-keys.ts'
 import { createListeners } from '../signal.ts'
 import type { LocalLog, LogEvent } from '../store/local-log.ts'
 import type { Store, StoreOperation } from '../store/store.ts'
+import type { CheckedBatch } from './check-events.ts'
 import { createReportAssembly, FAULT_TYPE, parseReportPart, type ReportPart } from './fault-report.ts'
 import { judgeEvent } from './judge-event.ts'
 import { type ReleasedEvent, rejudge } from './rejudge.ts'
@@ -39,12 +40,6 @@ export interface FoundFault {
   readonly wire: Uint8Array
 }
 
-/** Events in their order, and of each device the first one that no signature of the batch proves. */
-export interface BatchToJudge {
-  readonly events: readonly (LogEvent & { readonly isVoid: boolean })[]
-  readonly unproved: ReadonlyMap<string, number>
-}
-
 export interface JudgedBatch {
   /** To be stored together with the batch. */
   readonly also: readonly StoreOperation[]
@@ -56,7 +51,7 @@ export interface JudgedBatch {
 
 export interface Holds {
   readonly standing: Standing
-  judge(batch: BatchToJudge): JudgedBatch
+  judge(batch: Pick<CheckedBatch, 'events' | 'unproved'>): JudgedBatch
   /** Keys of epochs have come, or the program was updated: judges what waited for that. */
   retry(): Promise<void>
   /** Calls with the holds that stand, then with each change. */
@@ -147,7 +142,9 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     if (kind !== undefined) await hold({ deviceId, kind, fromSeq: deviceSeq, userSeq })
   }
 
-  const judge = ({ events, unproved }: BatchToJudge): JudgedBatch => {
+  const judge = (batch: Pick<CheckedBatch, 'events' | 'unproved'>): JudgedBatch => {
+    const { events } = batch
+    const unproved = new Map(batch.unproved.map(({ deviceId, fromSeq }) => [toHex(deviceId), fromSeq]))
     const heldHere = new Map<string, { readonly hold: Hold; readonly wire: Uint8Array | undefined }>()
     const opened: ParsedEvent[] = []
     const reports: { readonly reporter: DeviceId; readonly part: ReportPart }[] = []

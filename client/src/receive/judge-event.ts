@@ -3,8 +3,8 @@
 // and the key that the signed log commits to decide.
 
 import type { ParsedEvent } from '@valise/protocol'
-import { type EventContent, parseContent } from '../sealing/content.ts'
-import { openEvent } from '../sealing/event-seal.ts'
+import type { EventContent } from '../sealing/content.ts'
+import { openContent } from '../sealing/open-content.ts'
 import type { FaultKind, WaitKind } from './standing.ts'
 
 export type Judgement =
@@ -14,24 +14,19 @@ export type Judgement =
   /** From this event on the device is held back. */
   | { readonly type: 'hold'; readonly kind: FaultKind | WaitKind }
 
-/** The types of the client's own events begin so. */
-export const OWN_TYPE_PREFIX = 'valise/'
-
 const hold = (kind: FaultKind | WaitKind): Judgement => ({ type: 'hold', kind })
 
 /** `contentKey` is that of the event's epoch, or `undefined` while it is not here. Signatures are judged elsewhere. */
 export function judgeEvent(contentKey: Uint8Array | undefined, event: ParsedEvent): Judgement {
   if (contentKey === undefined) return hold('no_key')
-  const data = openEvent(contentKey, event)
-  if (data === undefined) return hold('unopenable')
-  if (event.isTombstone) return { type: 'nothing' }
-  const parsed = parseContent(data)
-  switch (parsed.type) {
-    case 'newer':
-      return hold('newer_content')
-    case 'invalid':
-      return hold('content')
+  const opened = openContent(contentKey, event)
+  switch (opened.type) {
     case 'content':
-      return parsed.content.type.startsWith(OWN_TYPE_PREFIX) === event.isKept ? parsed : hold('flags')
+    case 'nothing':
+      return opened
+    case 'unknown_version':
+      return hold('newer_content')
+    case 'fault':
+      return hold(opened.kind)
   }
 }

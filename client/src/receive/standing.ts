@@ -3,19 +3,14 @@
 
 import { createByteReader, createByteWriter, type DeviceId, toDeviceId, toHex } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
+import type { ContentFault } from '../sealing/open-content.ts'
 import { keysUnder, storeKeys } from '../store/layout.ts'
 import { del, put, type Store, type StoreOperation } from '../store/store.ts'
 
 /** What only the device itself can have done, computed alike by every holder of the log. */
 export type FaultKind =
   /** Its own signature on the event is wrong, and a later one of it covers the event. */
-  | 'signature'
-  /** The event does not open under the key that its epoch is committed to, or its padding is not exact. */
-  | 'unopenable'
-  /** It opens, and what stands inside is no content. */
-  | 'content'
-  /** The flag of a kept event and the type of the content do not go together. */
-  | 'flags'
+  'signature' | ContentFault
 
 /** Why nothing can be said of an event yet. */
 export type WaitKind =
@@ -38,8 +33,8 @@ export interface Hold {
 const CODE_BY_KIND: Readonly<Record<Hold['kind'], number>> = {
   signature: 1,
   unopenable: 2,
-  content: 3,
-  flags: 4,
+  unparsable: 3,
+  kept_mismatch: 4,
   unproved: 17,
   no_key: 18,
   newer_content: 19,
@@ -58,6 +53,8 @@ export interface Standing {
   /** Of all devices, in no order. */
   readonly holds: readonly Hold[]
   isHeld(event: { readonly deviceId: Uint8Array; readonly deviceSeq: number }): boolean
+  /** True for what a reader passes over. At content of a newer version it stops instead: the program must be updated. */
+  isHidden(event: { readonly deviceId: Uint8Array; readonly deviceSeq: number }): boolean
   /** To be stored in one batch with what the hold follows from; call `note` after. */
   saving(hold: Hold): StoreOperation
   note(hold: Hold): void
@@ -87,15 +84,19 @@ export async function openStanding(store: Store): Promise<Standing> {
     const hold = parseHold(key, value)
     holdByDevice.set(toHex(hold.deviceId), hold)
   }
+  const holdAt = ({ deviceId, deviceSeq }: { deviceId: Uint8Array; deviceSeq: number }): Hold | undefined => {
+    const hold = holdByDevice.size === 0 ? undefined : holdByDevice.get(toHex(deviceId))
+    return hold !== undefined && deviceSeq >= hold.fromSeq ? hold : undefined
+  }
   return {
     holdOf: (deviceId) => holdByDevice.get(toHex(deviceId)),
     get holds() {
       return [...holdByDevice.values()]
     },
-    isHeld: ({ deviceId, deviceSeq }) => {
-      if (holdByDevice.size === 0) return false
-      const hold = holdByDevice.get(toHex(deviceId))
-      return hold !== undefined && deviceSeq >= hold.fromSeq
+    isHeld: (event) => holdAt(event) !== undefined,
+    isHidden: (event) => {
+      const hold = holdAt(event)
+      return hold !== undefined && !(hold.kind === 'newer_content' && event.deviceSeq === hold.fromSeq)
     },
     saving: (hold) => put(storeKeys.held(hold.deviceId), encodeHold(hold)),
     note: (hold) => {
