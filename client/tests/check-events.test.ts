@@ -5,7 +5,7 @@ import {
   buildRevoke,
   buildRotate,
   type DeviceLogState,
-  type ExpiredEvent,
+  type LeafItem,
   parseEvent,
   type StoredEvent,
   toHex,
@@ -36,7 +36,7 @@ beforeAll(async () => {
 })
 
 const check = (
-  events: readonly (StoredEvent | ExpiredEvent)[],
+  events: readonly (StoredEvent | LeafItem)[],
   known: KnownLog = knowing(log.state),
   through = events.at(-1)?.[0] ?? 0,
 ): CheckOutcome => checkEvents({ crypto, known, ownDeviceId: log.deviceId('reader') }, { events, through })
@@ -273,7 +273,7 @@ test('no message makes a check throw', () => {
   const expired = fc.tuple(counter, counter, counter, bytes(16), counter, bytes(32))
   fc.assert(
     fc.property(fc.array(fc.oneof(stored, expired), { maxLength: 6 }), counter, (events, through) => {
-      const message = events.map((event): StoredEvent | ExpiredEvent =>
+      const message = events.map((event): StoredEvent | LeafItem =>
         event.length === 6
           ? event
           : [event[0], event[1], event[2], typeof event[3] === 'number' ? at(event[3])[3] : event[3]],
