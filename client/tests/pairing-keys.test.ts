@@ -18,6 +18,7 @@ import {
   type PairingInvitation,
   parseAnswer,
 } from '../src/pairing/messages.ts'
+import { MAX_INVITED_DEVICES } from '../src/seen-view.ts'
 import { NOW_MS, outcomeOf, type Pair, runPair, SERVER } from './support/pairing-pair.ts'
 
 const ascii = (text: string) => Buffer.from(text, 'ascii')
