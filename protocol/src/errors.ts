@@ -60,6 +60,7 @@ export const ERRORS = {
     text: 'The event names an entry that the device log does not have; read the log and seal it again',
   },
   recovery_cannot_publish: { action: 'alarm', text: 'A recovery device changes the device log and publishes nothing' },
+  device_suspended: { action: 'stop', text: 'This device is suspended: it reads on and publishes nothing' },
   foreign_event: { action: 'stop', text: 'The event names another user or device than the session' },
   invalid_event: { action: 'stop', text: 'The event does not parse' },
   payload_too_large: { action: 'stop', text: 'The event is larger than max_payload allows' },

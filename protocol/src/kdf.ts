@@ -13,6 +13,8 @@ export type SignatureContext =
   | 'device-log'
   | 'device-pop'
   | 'genesis-pop'
+  | 'recovery-heir'
+  | 'close'
   | 'event'
 
 const domain = (context: string): Uint8Array => encodeUtf8(`valise ${context}\0`)
@@ -38,6 +40,8 @@ const SIGNATURE_DOMAINS: Readonly<Record<SignatureContext, Uint8Array>> = {
   'device-log': signatureDomain('device-log'),
   'device-pop': signatureDomain('device-pop'),
   'genesis-pop': signatureDomain('genesis-pop'),
+  'recovery-heir': signatureDomain('recovery-heir'),
+  close: signatureDomain('close'),
   event: signatureDomain('event'),
 }
 
