@@ -72,6 +72,7 @@ export const ERRORS = {
     text: 'This device has pushed out as much of the other devices in a day as it may',
   },
   recovery_cannot_publish: { action: 'alarm', text: 'A recovery device changes the device log and publishes nothing' },
+  device_suspended: { action: 'stop', text: 'This device is suspended: it reads on and publishes nothing' },
   foreign_event: { action: 'stop', text: 'The event names another user or device than the session' },
   invalid_event: { action: 'stop', text: 'The event does not parse' },
   payload_too_large: { action: 'stop', text: 'The event is larger than max_payload allows' },

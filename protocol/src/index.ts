@@ -3,7 +3,13 @@ export * from './bytes.ts'
 export * from './crypto.ts'
 export * from './device-log/build.ts'
 export * from './device-log/device-record.ts'
-export { type DeviceState, type DeviceStatus, type DeviceTable, isActive } from './device-log/device-table.ts'
+export {
+  type DeviceCut,
+  type DeviceState,
+  type DeviceStatus,
+  type DeviceTable,
+  isActive,
+} from './device-log/device-table.ts'
 export {
   boxHash,
   type EntryHeader,
@@ -12,6 +18,7 @@ export {
   userIdOf,
 } from './device-log/entry.ts'
 export type {
+  EpochLink,
   EpochMember,
   EpochStart,
   Operation,
@@ -29,8 +36,12 @@ export {
   type EpochState,
   findDevice,
   findEpoch,
+  findRecovery,
   isBeyondCut,
-  prevBoxHashOfNewestEntry,
+  keyHolders,
+  linksOfNewestEntry,
+  type PendingClose,
+  type PendingRecovery,
 } from './device-log/state.ts'
 export * from './device-log/verify.ts'
 export * from './errors.ts'
@@ -50,7 +61,7 @@ export * from './ids.ts'
 export * from './kdf.ts'
 export * from './limits.ts'
 export type { Ack } from './messages/ack.ts'
-export type { AppendDeviceLog } from './messages/append-device-log.ts'
+export type { AppendDeviceLog, SealedLink } from './messages/append-device-log.ts'
 export type { CaughtUp } from './messages/caught-up.ts'
 export { type ClientMessage, clientMessage } from './messages/client-messages.ts'
 export * from './messages/codec.ts'

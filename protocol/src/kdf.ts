@@ -22,6 +22,8 @@ export type SignatureContext =
   | 'device-log'
   | 'device-pop'
   | 'genesis-pop'
+  | 'recovery-heir'
+  | 'close'
   | 'event'
 
 const domain = (context: string): Uint8Array => encodeUtf8(`valise ${context}\0`)
@@ -49,6 +51,8 @@ const SIGNATURE_DOMAINS: Readonly<Record<SignatureContext, Uint8Array>> = {
   'device-log': signatureDomain('device-log'),
   'device-pop': signatureDomain('device-pop'),
   'genesis-pop': signatureDomain('genesis-pop'),
+  'recovery-heir': signatureDomain('recovery-heir'),
+  close: signatureDomain('close'),
   event: signatureDomain('event'),
 }
 

@@ -54,6 +54,10 @@ export const DEFAULT_LIMITS: Limits = {
 export const RECOVERED_DEVICES_BEYOND = 1
 /** All that are active at a time, the recovery device among them. */
 export const MAX_ACTIVE_DEVICES = DEFAULT_LIMITS.max_devices + RECOVERED_DEVICES_BEYOND + 1
+/** Links of one key epoch to older ones. */
+export const MAX_EPOCH_LINKS = 8
+/** How long what a manager asks for without the phrase waits, by the server's clock. */
+export const PENDING_MS = 7 * 24 * 60 * 60 * 1000
 /** A device-log entry never needs more (52 devices, X-Wing keys). */
 export const MAX_DEVICE_LOG_ENTRY_BYTES = 16 * 1024
 /** LP(enc) | LP(ct) of an X-Wing box is 1 176 bytes. */

@@ -7,9 +7,10 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { deviceCases } from './device-log-rules/device-cases.ts'
 import { entryCases } from './device-log-rules/entry-cases.ts'
 import { epochCases } from './device-log-rules/epoch-cases.ts'
+import { pendingCases } from './device-log-rules/pending-cases.ts'
 import { createTestLog, type TestLog } from './support/test-log.ts'
 
-const cases = [...entryCases, ...deviceCases, ...epochCases]
+const cases = [...entryCases, ...deviceCases, ...epochCases, ...pendingCases]
 
 describe('the rules of the device log', () => {
   let log: TestLog

@@ -43,7 +43,7 @@ describe('kept states of a device log', () => {
           const moves = MOVES.filter((one) => (play(world, signer, one) !== undefined) === isLawful)
           const chosen = moves[move % moves.length]
           if (chosen === undefined) continue
-          const entry = await craftMove(state, signer, chosen)
+          const entry = await craftMove(places[at]!, signer, chosen)
           const applied = applyEntry(crypto, state, entry)
           const atOnce = applyEntries(crypto, undefined, [...entries, entry])
           if (applied.ok) {

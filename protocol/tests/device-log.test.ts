@@ -6,12 +6,15 @@ import {
   applyEntry,
   boxesOfNewestEntry,
   buildAdd,
+  buildCancel,
   buildClose,
   buildGenesis,
   buildRecovery,
   buildRevoke,
   buildRole,
   buildRotate,
+  buildSettle,
+  buildSuspend,
   chainStart,
   type DeviceLogState,
   deviceIdOf,
@@ -20,9 +23,13 @@ import {
   entryHash,
   findDevice,
   findEpoch,
+  isBeyondCut,
+  keyHolders,
+  linksOfNewestEntry,
   parseDeviceRecord,
-  prevBoxHashOfNewestEntry,
+  signClose,
   signDevicePop,
+  signRecoveryHeir,
   toHex,
   userIdOf,
 } from '@valise/protocol'
@@ -39,6 +46,7 @@ import {
   createTestDevice,
   createTestEpoch,
   createTestLog,
+  cutOf,
   genesisOf,
   mustApply,
   nextEpochWithout,
@@ -133,8 +141,23 @@ describe('the device log', () => {
     const proof = await signDevicePop(newcomer.signer, now.userId, newcomer.record)
     append(await buildAdd(now, authorOf(phrase), { record: newcomer.record, boxHash: sha256('box'), proof }))
     expect(idsOf(activeDevices(now))).toEqual(sortedIdsOf(manager, member, phrase, newcomer))
+    append(await buildSuspend(now, authorOf(phrase), cutOf(member)))
     append(await buildClose(now, authorOf(manager)))
-    expect(now).toMatchObject({ seq: 8, isClosed: true, epoch: { n: 4, logSeq: 6 } })
+    append(await buildCancel(now, authorOf(manager), now.head))
+    const heir = createTestDevice('heir', 'recovery')
+    append(
+      await buildRecovery(now, authorOf(manager), {
+        record: heir.record,
+        epoch: undefined,
+        proof: await signDevicePop(heir.signer, now.userId, heir.record),
+      }),
+    )
+    const members = [...nextEpochWithout(now, phrase).members, heir]
+    append(await buildSettle(now, authorOf(manager), { hash: now.head, epoch: createTestEpoch(5, members) }))
+    expect(idsOf(activeDevices(now))).toEqual(sortedIdsOf(manager, heir, newcomer))
+    expect(idsOf(keyHolders(now))).toEqual(sortedIdsOf(manager, heir, newcomer, member))
+    append(await buildClose(now, authorOf(manager), await signClose(heir.signer, now)))
+    expect(now).toMatchObject({ seq: 13, isClosed: true, epoch: { n: 5, logSeq: 12 } })
     expect(applyEntries(crypto, undefined, entries)).toEqual({ ok: true, state: now })
   })
 
@@ -167,24 +190,24 @@ describe('the device log', () => {
     const genesis = mustApply(undefined, log.entries[0]!)
     expect(idsOf(boxesOfNewestEntry(genesis))).toEqual(sortedIdsOf(log.manager, log.recovery))
     expect(boxesOfNewestEntry(genesis).map(({ logHead }) => logHead)).toEqual([new Uint8Array(32), new Uint8Array(32)])
-    expect(prevBoxHashOfNewestEntry(genesis)).toBeUndefined()
+    expect(linksOfNewestEntry(genesis)).toEqual([])
 
     const added = mustApply(state, await craftAdd(state, log.manager, log.newcomer))
     expect(boxesOfNewestEntry(added)).toMatchObject([
       { deviceId: log.newcomer.deviceId, logSeq: 3, logHead: state.head },
     ])
-    expect(prevBoxHashOfNewestEntry(added)).toBeUndefined()
+    expect(linksOfNewestEntry(added)).toEqual([])
 
     const role = { deviceId: log.member.deviceId, role: 'manager' } as const
     const promoted = mustApply(state, await buildRole(state, authorOf(log.manager), role))
     expect(boxesOfNewestEntry(promoted)).toEqual([])
     const rotated = mustApply(state, await buildRotate(state, authorOf(log.manager), nextEpochWithout(state)))
     const followed = mustApply(rotated, await buildRole(rotated, authorOf(log.manager), role))
-    expect(prevBoxHashOfNewestEntry(followed)).toBeUndefined()
+    expect(linksOfNewestEntry(followed)).toEqual([])
 
     expect(boxesOfNewestEntry(rotated)).toHaveLength(4)
     expect(boxesOfNewestEntry(rotated)[0]).toMatchObject({ logSeq: 3, logHead: state.head })
-    expect(prevBoxHashOfNewestEntry(rotated)).toEqual(sha256('link 2'))
+    expect(linksOfNewestEntry(rotated)).toEqual([{ n: 1, boxHash: sha256('link 2 1') }])
   })
 
   test('DEV-5: a new recovery device takes the place of the old one, which then signs nothing', async () => {
@@ -194,6 +217,7 @@ describe('the device log', () => {
       record: phrase.record,
       epoch: createTestEpoch(2, members),
       proof: await signDevicePop(phrase.signer, state.userId, phrase.record),
+      heirProof: await signRecoveryHeir(log.recovery.signer, state.userId, phrase.record),
     }
     const after = mustApply(state, await buildRecovery(state, authorOf(log.manager), parts))
     const chain = chainStart(crypto, state.userId, log.recovery.deviceId)
@@ -202,6 +226,45 @@ describe('the device log', () => {
     expect(applyEntry(crypto, after, byOld)).toEqual({ ok: false, rule: 'signer_inactive' })
     const byNew = await buildRotate(after, authorOf(phrase), nextEpochWithout(after))
     expect(applyEntry(crypto, after, byNew)).toMatchObject({ ok: true })
+  })
+
+  test('DEV-13: a suspended device keeps its cut and its place in the epochs, until it is revoked', async () => {
+    const { manager, second, member, recovery } = log
+    const suspended = mustApply(state, await buildSuspend(state, authorOf(manager), cutOf(member)))
+    const device = findDevice(suspended, member.deviceId)!
+    expect(device.status).toEqual({ type: 'suspended', atSeq: 3, lastSeq: 7, chain: sha256('cut') })
+    expect([7, 8].map((seq) => isBeyondCut(device, seq))).toEqual([false, true])
+    expect(suspended.epoch).toEqual(state.epoch)
+    expect(linksOfNewestEntry(suspended)).toEqual([])
+    expect(idsOf(activeDevices(suspended))).toEqual(sortedIdsOf(manager, second, recovery))
+    const rotated = mustApply(suspended, await buildRotate(suspended, authorOf(manager), nextEpochWithout(suspended)))
+    expect(idsOf(rotated.epoch.boxes)).toEqual(sortedIdsOf(manager, second, recovery, member))
+    const revoked = mustApply(rotated, await craftRevoke(rotated, manager, member))
+    const gone = findDevice(revoked, member.deviceId)!
+    expect(gone.status).toEqual({ type: 'revoked', atSeq: 5, lastSeq: 7, chain: sha256('cut') })
+    expect([7, 8].map((seq) => isBeyondCut(gone, seq))).toEqual([false, true])
+  })
+
+  test('DEV-14: a pending recovery device is no device, and its keys are counted', async () => {
+    const phrase = createTestDevice('phrase', 'recovery')
+    const proof = await signDevicePop(phrase.signer, state.userId, phrase.record)
+    const parts = { record: phrase.record, epoch: undefined, proof }
+    const asked = mustApply(state, await buildRecovery(state, authorOf(log.manager), parts))
+    expect(asked.pendingRecovery).toEqual({
+      hash: asked.head,
+      atSeq: 3,
+      record: phrase.record,
+      signer: log.manager.deviceId,
+    })
+    expect(findDevice(asked, phrase.deviceId)).toBeUndefined()
+    expect(devicesOf(asked)).toEqual(devicesOf(state))
+    expect(asked.epoch).toEqual(state.epoch)
+    expect([state.devices.keyCount, asked.devices.keyCount, asked.devices.size]).toEqual([4, 5, 4])
+    const members = [...nextEpochWithout(asked, log.recovery).members, phrase]
+    const epoch = createTestEpoch(2, members)
+    const settled = mustApply(asked, await buildSettle(asked, authorOf(log.recovery), { hash: asked.head, epoch }))
+    expect(findDevice(settled, phrase.deviceId)).toMatchObject({ addedSeq: 4, status: { type: 'active' } })
+    expect([settled.devices.keyCount, settled.devices.size]).toEqual([5, 5])
   })
 
   test('DEV-5: the recovery device alone can bring the account back', async () => {
@@ -266,7 +329,7 @@ describe('the device log', () => {
       { numRuns: 500 },
     )
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 9 }), fc.uint8Array({ maxLength: 400 }), (code, payload) => {
+      fc.property(fc.integer({ min: 0, max: 12 }), fc.uint8Array({ maxLength: 400 }), (code, payload) => {
         const parsed = parseOperation(code, payload)
         if (parsed.ok) expect(encodeOperation(parsed.operation)).toEqual(payload)
       }),

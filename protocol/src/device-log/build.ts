@@ -5,7 +5,6 @@ import type { Crypto, Signer } from '../crypto.ts'
 import { type DeviceId, noUserId, type UserId } from '../ids.ts'
 import { signWithContext } from '../kdf.ts'
 import { type DeviceRecord, type DeviceRole, deviceIdOf } from './device-record.ts'
-import { devicePopMessage } from './effects.ts'
 import { type EntryHeader, encodeEntry, encodeEntryBody } from './entry.ts'
 import {
   type EpochStart,
@@ -14,6 +13,7 @@ import {
   type Operation,
   type RevokedDevice,
 } from './operation.ts'
+import { closeMessage, recordMessage } from './phrase-proofs.ts'
 import type { DeviceLogState } from './state.ts'
 
 /** Who signs an entry, and when by his clock (Unix milliseconds). */
@@ -52,7 +52,7 @@ const signNext = (
 
 /** What a device that joins signs, so that nobody can add a key he does not hold: sig("device-pop", user_id | DR). */
 export const signDevicePop = (signer: Signer, userId: UserId, record: DeviceRecord): Promise<Uint8Array> =>
-  signWithContext(signer, 'device-pop', devicePopMessage(userId, record))
+  signWithContext(signer, 'device-pop', recordMessage(userId, record))
 
 /** `nonce` is 32 random bytes; `signer` holds the manager's key. */
 export function buildGenesis(
@@ -94,15 +94,44 @@ export const buildRevoke = (
 export const buildRotate = (state: DeviceLogState, author: EntryAuthor, epoch: EpochStart): Promise<Uint8Array> =>
   signNext(state, author, { type: 'rotate', epoch })
 
-/** The recovery device that was active before is void after this entry; EPOCH lists the new one in its place. */
+/**
+ * What the recovery device that is replaced signs, while its phrase is typed, for the new one: sig("recovery-heir",
+ * user_id | DR). With it the new one is final at once, at any later head of the log.
+ */
+export const signRecoveryHeir = (signer: Signer, userId: UserId, record: DeviceRecord): Promise<Uint8Array> =>
+  signWithContext(signer, 'recovery-heir', recordMessage(userId, record))
+
+/**
+ * With `epoch` the new recovery device takes the place of the old one at once, and EPOCH lists it: so it must be where
+ * the recovery device signs, where `heirProof` is given, or where no recovery device is active. Without, it is pending.
+ */
 export const buildRecovery = (
   state: DeviceLogState,
   author: EntryAuthor,
-  parts: { readonly record: DeviceRecord; readonly epoch: EpochStart; readonly proof: Uint8Array },
+  parts: {
+    readonly record: DeviceRecord
+    readonly epoch: EpochStart | undefined
+    readonly proof: Uint8Array
+    readonly heirProof?: Uint8Array
+  },
 ): Promise<Uint8Array> => {
-  const { record, epoch, proof } = parts
-  return signNext(state, author, { type: 'recovery', record, epoch }, proof)
+  const { record, epoch, proof, heirProof = NO_PROOF } = parts
+  return signNext(state, author, { type: 'recovery', record, heirProof, epoch }, proof)
 }
+
+/** EPOCH lists the pending recovery device in place of the active one. */
+export const buildSettle = (
+  state: DeviceLogState,
+  author: EntryAuthor,
+  parts: { readonly hash: Uint8Array; readonly epoch: EpochStart },
+): Promise<Uint8Array> => signNext(state, author, { type: 'settle', ...parts })
+
+/** `hash` is that of the pending recovery device's or the pending close's entry. */
+export const buildCancel = (state: DeviceLogState, author: EntryAuthor, hash: Uint8Array): Promise<Uint8Array> =>
+  signNext(state, author, { type: 'cancel', hash })
+
+export const buildSuspend = (state: DeviceLogState, author: EntryAuthor, device: RevokedDevice): Promise<Uint8Array> =>
+  signNext(state, author, { type: 'suspend', device })
 
 export const buildRole = (
   state: DeviceLogState,
@@ -110,5 +139,13 @@ export const buildRole = (
   parts: { readonly deviceId: DeviceId; readonly role: DeviceRole },
 ): Promise<Uint8Array> => signNext(state, author, { type: 'role', ...parts })
 
-export const buildClose = (state: DeviceLogState, author: EntryAuthor): Promise<Uint8Array> =>
-  signNext(state, author, { type: 'close' })
+/** What the recovery device signs, while its phrase is typed, for the very next entry: sig("close", user_id | prev). */
+export const signClose = (signer: Signer, state: DeviceLogState): Promise<Uint8Array> =>
+  signWithContext(signer, 'close', closeMessage(state))
+
+/** At once with `phraseProof`, by the recovery device, or where none is active; else the account is to end in seven days. */
+export const buildClose = (
+  state: DeviceLogState,
+  author: EntryAuthor,
+  phraseProof: Uint8Array = NO_PROOF,
+): Promise<Uint8Array> => signNext(state, author, { type: 'close', phraseProof })

@@ -1,10 +1,12 @@
 // What a device log amounts to after its newest entry: the devices, the current key epoch, the head.
 // A state is never changed: `applyEntry` makes the next one.
 
-import { equalBytes, toHex } from '../bytes.ts'
+import { toHex } from '../bytes.ts'
 import type { DeviceId, UserId } from '../ids.ts'
 import { RECOVERED_DEVICES_BEYOND } from '../limits.ts'
-import { type DeviceState, type DeviceTable, devicesIn } from './device-table.ts'
+import type { DeviceRecord } from './device-record.ts'
+import { type DeviceState, type DeviceTable, devicesIn, isActive } from './device-table.ts'
+import type { EpochLink } from './operation.ts'
 import { findIn, type PrefixTree } from './prefix-tree.ts'
 
 /** A box that the log commits to: the secret of one epoch, sealed to one device. */
@@ -24,8 +26,22 @@ export interface EpochState {
   readonly logSeq: number
   /** One a member, those added later included. */
   readonly boxes: readonly CommittedBox[]
-  /** 32 zeros: no link to the epoch before. */
-  readonly prevBoxHash: Uint8Array
+  /** To older epochs, newest first. */
+  readonly links: readonly EpochLink[]
+}
+
+/** What an entry asked for, and what takes effect only if nothing objects for seven days. */
+export interface PendingClose {
+  /** Of the entry that asked. */
+  readonly hash: Uint8Array
+  readonly atSeq: number
+  /** An active manager, always: what it asked for falls with its say. */
+  readonly signer: DeviceId
+}
+
+export interface PendingRecovery extends PendingClose {
+  /** In no epoch and not among the devices until it is settled. */
+  readonly record: DeviceRecord
 }
 
 export interface DeviceLogState {
@@ -40,12 +56,14 @@ export interface DeviceLogState {
   readonly pastEpochs: PrefixTree<EpochState>
   /** Of all epochs, past and current: most of what a state weighs where keys are often changed. */
   readonly boxCount: number
+  readonly pendingRecovery: PendingRecovery | undefined
+  readonly pendingClose: PendingClose | undefined
   readonly isClosed: boolean
 }
 
 type WithDevices = Pick<DeviceLogState, 'devices'>
 
-/** Active or revoked. `state` is `undefined` before genesis. */
+/** Active, suspended or revoked. `state` is `undefined` before genesis. */
 export const findDevice = (state: WithDevices | undefined, deviceId: DeviceId): DeviceState | undefined =>
   findIn(state?.devices.byId, toHex(deviceId))
 
@@ -53,12 +71,19 @@ export const findDevice = (state: WithDevices | undefined, deviceId: DeviceId): 
 export const devicesAllowedBy = (signer: DeviceState, maxDevices: number): number =>
   signer.record.role === 'recovery' ? maxDevices + RECOVERED_DEVICES_BEYOND : maxDevices
 
-/** True for what a revoked device wrote after its cut: void, whatever it holds and whenever it was stored. */
+/** True for what a suspended or revoked device wrote after its cut: void, whatever it holds and whenever it was stored. */
 export const isBeyondCut = ({ status }: DeviceState, deviceSeq: number): boolean =>
-  status.type === 'revoked' && deviceSeq > status.lastSeq
+  status.type !== 'active' && deviceSeq > status.lastSeq
 
-/** Sorted by device id, the order of EPOCH. */
-export const activeDevices = ({ devices }: WithDevices): readonly DeviceState[] => devices.active
+/** Active and suspended devices: those that EPOCH lists, in its order, and that count against the limit of devices. */
+export const keyHolders = ({ devices }: WithDevices): readonly DeviceState[] => devices.holders
+
+/** Sorted by device id. */
+export const activeDevices = ({ devices }: WithDevices): readonly DeviceState[] => devices.holders.filter(isActive)
+
+/** The active recovery device. */
+export const findRecovery = ({ devices }: WithDevices): DeviceState | undefined =>
+  devices.holders.find(({ record }) => record.role === 'recovery')
 
 /** Whoever was ever in the log, in the order in which they were added. Looks at all of them. */
 export const devicesOf = ({ devices }: WithDevices): DeviceState[] => devicesIn(devices)
@@ -74,8 +99,6 @@ export const findEpoch = (state: DeviceLogState, n: number): EpochState | undefi
 export const boxesOfNewestEntry = (state: DeviceLogState): CommittedBox[] =>
   state.epoch.boxes.filter((box) => box.logSeq === state.seq)
 
-/** The hash of the prev_box that must come with the newest entry, if it links a new epoch to the one before. */
-export function prevBoxHashOfNewestEntry(state: DeviceLogState): Uint8Array | undefined {
-  const isLinked = state.epoch.logSeq === state.seq && !equalBytes(state.epoch.prevBoxHash, new Uint8Array(32))
-  return isLinked ? state.epoch.prevBoxHash : undefined
-}
+/** The links whose boxes must come with the newest entry, in this order; none for one that starts no epoch. */
+export const linksOfNewestEntry = (state: DeviceLogState): readonly EpochLink[] =>
+  state.epoch.logSeq === state.seq ? state.epoch.links : []

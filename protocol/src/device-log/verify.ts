@@ -6,10 +6,11 @@ import type { Crypto } from '../crypto.ts'
 import { isSameId } from '../ids.ts'
 import { verifyWithContext } from '../kdf.ts'
 import { deviceIdOf } from './device-record.ts'
-import { isActive, NO_DEVICES, withDevice } from './device-table.ts'
+import { NO_DEVICES, withDevice } from './device-table.ts'
 import { applyOperation, checkNewRecord, startEpoch } from './effects.ts'
 import { entryHash, parseSignedEntry, type SignedEntry, userIdOf } from './entry.ts'
 import { encodeOperationType, type Operation, parseOperation } from './operation.ts'
+import { NOTHING_PENDING } from './pending.ts'
 import type { DeviceLogRule } from './rules.ts'
 import { type DeviceLogState, findDevice } from './state.ts'
 
@@ -61,6 +62,7 @@ function applyGenesis(crypto: Crypto, bytes: Uint8Array, signed: SignedEntry): A
     epoch: started.epoch,
     pastEpochs: undefined,
     boxCount: started.epoch.boxes.length,
+    ...NOTHING_PENDING,
     isClosed: false,
   }
   return { ok: true, state, entry: { ...signed, operation } }
@@ -75,15 +77,16 @@ function applyNext(crypto: Crypto, state: DeviceLogState, bytes: Uint8Array, sig
   if (!equalBytes(header.prev, state.head)) return refuse('prev')
   const signer = findDevice(state, header.signer)
   if (signer === undefined) return refuse('signer_unknown')
-  if (!isActive(signer)) return refuse('signer_inactive')
+  if (signer.status.type === 'suspended') return refuse('signer_suspended')
+  if (signer.status.type === 'revoked') return refuse('signer_inactive')
   if (signer.record.role === 'member') return refuse('signer_role')
   if (!verifyWithContext(crypto, signer.record.edPub, 'device-log', body, signature)) return refuse('signature')
   const parsed = parseOperation(header.opCode, signed.payload)
   if (!parsed.ok) return refuse(parsed.rule)
   const { operation } = parsed
-  const outcome = applyOperation(crypto, state, operation, signed, signer)
-  if ('rule' in outcome) return refuse(outcome.rule)
   const head = entryHash(crypto, bytes)
+  const outcome = applyOperation(crypto, state, operation, { ...signed, hash: head }, signer)
+  if ('rule' in outcome) return refuse(outcome.rule)
   const next: DeviceLogState = { userId: state.userId, seq: header.seq, head, ...outcome.effect }
   return { ok: true, state: next, entry: { ...signed, operation } }
 }

@@ -8,7 +8,8 @@ export const envelopes = z.strictObject({
   type: z.literal('envelopes'),
   request_id: requestId,
   boxes: z.array(z.strictObject({ epoch: u32, box: bytes(1, MAX_BOX_BYTES) })),
-  prev_boxes: z.array(z.strictObject({ epoch: u32, prev_box: bytes(1, MAX_BOX_BYTES) })),
+  /** Those of one epoch newest first. */
+  links: z.array(z.strictObject({ epoch: u32, prev_epoch: u32, box: bytes(1, MAX_BOX_BYTES) })),
   /** False when a further page follows the last epoch here. */
   is_last: z.boolean(),
 })

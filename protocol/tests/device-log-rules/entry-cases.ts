@@ -1,7 +1,7 @@
 // The rules about an entry as such: its bytes, its place in the log, its signer.
 
 import { toUserId } from '@valise/protocol'
-import { signDevicePop } from '../../src/device-log/build.ts'
+import { signClose, signDevicePop } from '../../src/device-log/build.ts'
 import { encodeDeviceRecord } from '../../src/device-log/device-record.ts'
 import { encodeOperation } from '../../src/device-log/operation.ts'
 import {
@@ -9,13 +9,25 @@ import {
   craftAdd,
   craftEntry,
   craftRevoke,
+  craftSuspend,
   createTestDevice,
+  createTestEpoch,
   genesisOf,
   mustApply,
   nextEpochWithout,
   revokeOf,
 } from '../support/test-log.ts'
-import { addRecord, createRuleCases, genesis, OTHER, rotate, rotateOf, setByte } from './offers.ts'
+import {
+  addRecord,
+  closeBy,
+  createRuleCases,
+  genesis,
+  OTHER,
+  replaceRecovery,
+  rotate,
+  rotateOf,
+  setByte,
+} from './offers.ts'
 
 const { cases, add } = createRuleCases()
 export const entryCases = cases
@@ -82,10 +94,37 @@ add('malformed', 'nobody is revoked', async (log, isBroken) => {
     : revokeOf(state, member)
   return { state, entry: await craftEntry({ state, by: manager, operation }) }
 })
+add('malformed', 'an epoch has more than eight links', async (log, isBroken) => {
+  let { state } = log
+  for (let n = 2; n <= 10; n++) state = mustApply(state, (await rotate({ ...log, state })).entry)
+  const links = Array.from({ length: isBroken ? 9 : 8 }, (_, i) => 10 - i)
+  const epoch = createTestEpoch(11, nextEpochWithout(state).members, links)
+  return rotate({ ...log, state }, { operation: { type: 'rotate', epoch } })
+})
+add('malformed', 'a new recovery device is neither final nor pending', async (log, isBroken) => {
+  const next = createTestDevice('phrase', 'recovery')
+  const operation = { type: 'recovery', record: next.record, heirProof: new Uint8Array(0), epoch: undefined } as const
+  const payload = encodeOperation(operation)
+  return replaceRecovery(log, next, {
+    operation,
+    payload: isBroken ? setByte(payload, payload.length - 1, 2) : payload,
+  })
+})
+for (const [title, spoil] of [
+  ['ends early', (proof: Uint8Array) => proof.subarray(0, 63)],
+  ['is missing a byte of none', () => new Uint8Array(1)],
+] as const) {
+  add('malformed', `the phrase's proof of a close ${title}`, async (log, isBroken) => {
+    const proof = await signClose(log.recovery.signer, log.state)
+    return closeBy(log, log.manager, isBroken ? spoil(proof) : proof)
+  })
+}
 add('unknown_op', 'op 0', async (log, isBroken) => rotate(log, isBroken ? { header: { opCode: 0 } } : {}))
-add('unknown_op', 'op 8', async (log, isBroken) => rotate(log, isBroken ? { header: { opCode: 8 } } : {}))
+add('unknown_op', 'op 11', async (log, isBroken) => rotate(log, isBroken ? { header: { opCode: 11 } } : {}))
+/** By the recovery device, no further proof is asked for. */
+const AT_ONCE_BY_RECOVERY = { type: 'close', phraseProof: new Uint8Array(0) } as const
 add('closed', 'an entry follows `close`', async (log, isBroken) => {
-  const close = await craftEntry({ state: log.state, by: log.manager, operation: { type: 'close' } })
+  const close = await craftEntry({ state: log.state, by: log.recovery, operation: AT_ONCE_BY_RECOVERY })
   return rotate({ ...log, state: isBroken ? mustApply(log.state, close) : log.state })
 })
 add('genesis', 'the log begins with another operation', async (log, isBroken) =>
@@ -123,6 +162,11 @@ add('signer_unknown', 'a stranger signs', async (log, isBroken) =>
 add('signer_inactive', 'a revoked manager signs', async (log, isBroken) => {
   const { state, manager, second, member } = log
   const after = mustApply(state, await craftRevoke(state, manager, isBroken ? second : member))
+  return rotate({ ...log, state: after }, { by: second })
+})
+add('signer_suspended', 'a suspended manager signs', async (log, isBroken) => {
+  const { state, manager, second, member } = log
+  const after = mustApply(state, await craftSuspend(state, manager, isBroken ? second : member))
   return rotate({ ...log, state: after }, { by: second })
 })
 add('signer_role', 'a member signs', async (log, isBroken) => rotate(log, { by: isBroken ? log.member : log.second }))

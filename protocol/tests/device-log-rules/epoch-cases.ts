@@ -1,11 +1,13 @@
 // The rules about devices that leave or change, and about what key epochs must say.
 
 import type { DeviceLogState } from '@valise/protocol'
+import { signRecoveryHeir } from '../../src/device-log/build.ts'
 import type { Operation } from '../../src/device-log/operation.ts'
 import {
   addOf,
   craftAdd,
   craftRevoke,
+  craftSuspend,
   createTestDevice,
   createTestEpoch,
   genesisOf,
@@ -16,7 +18,7 @@ import {
   type TestDevice,
   type TestLog,
 } from '../support/test-log.ts'
-import { addRecord, createRuleCases, genesis, OTHER, replaceRecovery, rotate } from './offers.ts'
+import { addRecord, after, createRuleCases, genesis, OTHER, replaceRecovery, rotate } from './offers.ts'
 
 const { cases, add } = createRuleCases()
 export const epochCases = cases
@@ -88,13 +90,14 @@ add('epoch_members', 'the replaced recovery device still gets a box', async (log
   const next = createTestDevice('phrase', 'recovery')
   if (!isBroken) return replaceRecovery(log, next)
   const epoch = createTestEpoch(2, [...nextEpochWithout(log.state).members, next])
-  return replaceRecovery(log, next, { operation: { type: 'recovery', record: next.record, epoch } })
+  const heirProof = await signRecoveryHeir(log.recovery.signer, log.state.userId, next.record)
+  return replaceRecovery(log, next, { operation: { type: 'recovery', record: next.record, heirProof, epoch } })
 })
 add('epoch_link', 'the first epoch links to one before it', async (log, isBroken) => {
   const operation = genesisOf(log.manager, log.recovery)
   if (operation.type !== 'genesis') throw new Error('not genesis')
-  const prevBoxHash = isBroken ? OTHER : new Uint8Array(32)
-  return genesis(log, { operation: { ...operation, epoch: { ...operation.epoch, prevBoxHash } } })
+  const links = isBroken ? [{ n: 0, boxHash: OTHER }] : []
+  return genesis(log, { operation: { ...operation, epoch: { ...operation.epoch, links } } })
 })
 add('too_many_devices', 'a device joins fifty others', async (log, isBroken) => {
   let { state } = log
@@ -122,8 +125,43 @@ add('last_manager', 'the last manager becomes a member', async (log, isBroken) =
   const operation = { type: 'role', deviceId: log.manager.deviceId, role: 'member' } as const
   return rotate({ ...log, state }, { operation })
 })
-add('last_manager', 'the recovery device revokes all managers and itself', async (log, isBroken) => {
-  const { state, manager, second, recovery } = log
-  const gone = isBroken ? [manager, second, recovery] : [manager, second]
-  return { state, entry: await craftRevoke(state, recovery, ...gone) }
+add('last_manager', 'the last manager but for a suspended one revokes itself', async (log, isBroken) => {
+  const { state, manager, second, member } = log
+  const suspended = mustApply(state, await craftSuspend(state, manager, isBroken ? second : member))
+  return rotate({ ...log, state: suspended }, { operation: revokeOf(suspended, manager) })
+})
+add('last_manager', 'the last manager but for a suspended one becomes a member', async (log, isBroken) => {
+  const { state, manager, second, member } = log
+  const suspended = mustApply(state, await craftSuspend(state, manager, isBroken ? second : member))
+  const operation = { type: 'role', deviceId: manager.deviceId, role: 'member' } as const
+  return rotate({ ...log, state: suspended }, { operation })
+})
+for (const [title, links] of [
+  ['an epoch links to itself', [3]],
+  ['an epoch links to an epoch to come', [4]],
+  ['an epoch links to epoch 0', [2, 0]],
+  ['an epoch links to one twice', [2, 2]],
+  ['the older link comes first', [1, 2]],
+] as const) {
+  add('epoch_link', title, async (log, isBroken) => {
+    const { state } = after(log, await rotate(log))
+    const epoch = createTestEpoch(3, nextEpochWithout(state).members, isBroken ? links : [2, 1])
+    return rotate({ ...log, state }, { operation: { type: 'rotate', epoch } })
+  })
+}
+add('epoch_members', 'a suspended device gets no box', async (log, isBroken) => {
+  const { state, manager, member } = log
+  const suspended = mustApply(state, await craftSuspend(state, manager, member))
+  const epoch = isBroken ? nextEpochWithout(suspended, member) : nextEpochWithout(suspended)
+  return rotate({ ...log, state: suspended }, { operation: { type: 'rotate', epoch } })
+})
+add('too_many_devices', 'a device joins fifty others, one of them suspended', async (log, isBroken) => {
+  let { state } = log
+  for (let count = 3; count < (isBroken ? 50 : 49); count++) {
+    state = mustApply(state, await craftAdd(state, log.manager, createTestDevice(`device ${count}`, 'member')))
+  }
+  return addRecord(
+    { ...log, state: mustApply(state, await craftSuspend(state, log.manager, log.member)) },
+    log.newcomer,
+  )
 })

@@ -1,7 +1,7 @@
 // How rule cases are written: each offers an entry twice by the same lines, broken and mended, so that what is refused
 // breaks just the rule it is filed under.
 import type { DeviceLogRule, DeviceLogState } from '@valise/protocol'
-import { signDevicePop } from '../../src/device-log/build.ts'
+import { signDevicePop, signRecoveryHeir } from '../../src/device-log/build.ts'
 import type { Operation } from '../../src/device-log/operation.ts'
 import { signWithContext } from '../../src/kdf.ts'
 import {
@@ -10,6 +10,7 @@ import {
   createTestEpoch,
   type Draft,
   genesisOf,
+  mustApply,
   nextEpochWithout,
   sha256,
   type TestDevice,
@@ -65,14 +66,33 @@ export const setByte = (bytes: Uint8Array, at: number, value: number): Uint8Arra
   return out
 }
 
+/** Final, by the manager, with the old phrase's proof; `draft.operation` may say otherwise. */
 export const replaceRecovery = async (log: TestLog, next: TestDevice, draft: Partial<Draft> = {}): Promise<Offered> => {
   const { state, manager, recovery } = log
   const members = [...nextEpochWithout(state, recovery).members, next]
   const operation = {
     type: 'recovery',
     record: next.record,
+    heirProof: await signRecoveryHeir(recovery.signer, state.userId, next.record),
     epoch: createTestEpoch(state.epoch.n + 1, members),
   } as const
   const proof = await signDevicePop(next.signer, state.userId, next.record)
   return { state, entry: await craftEntry({ state, by: manager, operation, proof, ...draft }) }
 }
+
+const NO_PROOF = new Uint8Array(0)
+
+/** Pending, by the manager. */
+export const askForRecovery = (log: TestLog, next: TestDevice, draft: Partial<Draft> = {}): Promise<Offered> =>
+  replaceRecovery(log, next, {
+    operation: { type: 'recovery', record: next.record, heirProof: NO_PROOF, epoch: undefined },
+    ...draft,
+  })
+
+export const closeBy = async (log: TestLog, by: TestDevice, phraseProof: Uint8Array = NO_PROOF): Promise<Offered> => {
+  const { state } = log
+  return { state, entry: await craftEntry({ state, by, operation: { type: 'close', phraseProof } }) }
+}
+
+/** The log after an offer. */
+export const after = (log: TestLog, { state, entry }: Offered): TestLog => ({ ...log, state: mustApply(state, entry) })

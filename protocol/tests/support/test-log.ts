@@ -13,7 +13,7 @@ import {
   encodeOperationType,
   type Operation,
 } from '../../src/device-log/operation.ts'
-import { activeDevices, type DeviceLogState } from '../../src/device-log/state.ts'
+import { type DeviceLogState, keyHolders } from '../../src/device-log/state.ts'
 import { applyEntry } from '../../src/device-log/verify.ts'
 import { type DeviceId, noUserId } from '../../src/ids.ts'
 import { signWithContext } from '../../src/kdf.ts'
@@ -36,12 +36,16 @@ export function createTestDevice(name: string, role: DeviceRole, kemPub = sha256
 export const sortById = <Item extends { readonly deviceId: DeviceId }>(items: readonly Item[]): Item[] =>
   [...items].sort((a, b) => (toHex(a.deviceId) < toHex(b.deviceId) ? -1 : 1))
 
-/** EPOCH n over these devices, with boxes made of nothing. */
-export const createTestEpoch = (n: number, members: readonly { readonly deviceId: DeviceId }[]): EpochStart => ({
+/** EPOCH n over these devices, with boxes and links made of nothing; by itself it is linked to the epoch before. */
+export const createTestEpoch = (
+  n: number,
+  members: readonly { readonly deviceId: DeviceId }[],
+  linkedTo: readonly number[] = n === 1 ? [] : [n - 1],
+): EpochStart => ({
   n,
   commit: sha256(`commit ${n}`),
   members: sortById(members).map(({ deviceId }) => ({ deviceId, boxHash: sha256(`box ${n} ${toHex(deviceId)}`) })),
-  prevBoxHash: n === 1 ? new Uint8Array(32) : sha256(`link ${n}`),
+  links: linkedTo.map((prevN) => ({ n: prevN, boxHash: sha256(`link ${n} ${prevN}`) })),
 })
 
 export interface Draft {
@@ -122,22 +126,27 @@ export const craftAdd = async (state: DeviceLogState, by: TestDevice, device: Te
     proof: await signDevicePop(device.signer, state.userId, device.record),
   })
 
-/** The next epoch, over those active now but for some. */
+/** The next epoch, over those that hold the key of this one but for some. */
 export const nextEpochWithout = (state: DeviceLogState, ...gone: readonly TestDevice[]): EpochStart =>
   createTestEpoch(
     state.epoch.n + 1,
-    activeDevices(state).filter((device) => !gone.some((one) => toHex(one.deviceId) === toHex(device.deviceId))),
+    keyHolders(state).filter((device) => !gone.some((one) => toHex(one.deviceId) === toHex(device.deviceId))),
   )
 
 export const revokeOf = (state: DeviceLogState, ...gone: readonly TestDevice[]): Operation => ({
   type: 'revoke',
-  devices: gone.map(({ deviceId }) => ({ deviceId, lastSeq: 7, chain: sha256('cut') })),
+  devices: gone.map(cutOf),
   reason: 1,
   epoch: nextEpochWithout(state, ...gone),
 })
 
 export const craftRevoke = (state: DeviceLogState, by: TestDevice, ...gone: TestDevice[]): Promise<Uint8Array> =>
   craftEntry({ state, by, operation: revokeOf(state, ...gone) })
+
+export const cutOf = ({ deviceId }: TestDevice) => ({ deviceId, lastSeq: 7, chain: sha256('cut') })
+
+export const craftSuspend = (state: DeviceLogState, by: TestDevice, device: TestDevice): Promise<Uint8Array> =>
+  craftEntry({ state, by, operation: { type: 'suspend', device: cutOf(device) } })
 
 /** A log with a first manager, a recovery device, a second manager and a member. */
 export interface TestLog {
