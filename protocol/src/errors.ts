@@ -66,7 +66,6 @@ export const ERRORS = {
   },
   log_head_false: { action: 'alarm', text: 'The event names another device log than the server has' },
   checkpoint_false: { action: 'alarm', text: 'The checkpoint names a chain that the server does not have' },
-  device_suspended: { action: 'stop', text: 'A manager suspended this device; it publishes nothing any more' },
   displacement_limit: {
     action: 'retry',
     text: 'This device has pushed out as much of the other devices in a day as it may',

@@ -26,7 +26,7 @@ export interface DeviceSummary {
   readonly name: string | undefined
   readonly platform: string | undefined
   readonly role: DeviceRole
-  readonly status: 'active' | 'revoked'
+  readonly status: 'active' | 'suspended' | 'revoked'
   /** Where it was cut off, if it was. */
   readonly cut: DeviceCut | undefined
   readonly isThisDevice: boolean

@@ -70,7 +70,7 @@ export function checkDevice(
   if (event === undefined) return device
   const { logSeq, epoch: n } = event
   const isBeforeItsTime = logSeq < device.addedSeq
-  const isAfterItsTime = device.status.type === 'revoked' && logSeq >= device.status.atSeq
+  const isAfterItsTime = device.status.type !== 'active' && logSeq >= device.status.atSeq
   if (isBeforeItsTime || isAfterItsTime) throw fail('log_seq_invalid', { ...where, log_seq: logSeq })
   const head = logHeadAt(logSeq)
   if (head === undefined || !equalBytes(head, event.logHead)) {
@@ -109,7 +109,7 @@ export function checkContinues(
 
 /** The chain of a revoked device passes through its cut. */
 export function checkCut(device: DeviceState, deviceSeq: number, chain: Uint8Array, where: Where): void {
-  if (device.status.type !== 'revoked') return
+  if (device.status.type === 'active') return
   const { lastSeq, chain: cutChain } = device.status
   if (deviceSeq === lastSeq && !equalBytes(chain, cutChain)) throw fail('chain_forked', { ...where, last: lastSeq })
 }

@@ -1,4 +1,4 @@
-// Events that a revocation made void after they had been applied here: what the revoked device wrote beyond its cut. They
+// Events that a revocation or a suspension made void after they had been applied here: what the device wrote beyond its cut. They
 // stay in their places in the local log, are handed to nobody any more, and the application is told which they were.
 
 import {
@@ -52,9 +52,9 @@ export async function openVoidEvents({ store, book, log, onFailure }: VoidEvents
   const known: VoidedEvent[] = []
   for await (const [key] of store.range(keysUnder('voided/'))) known.push(...(await readVoided(log, counterOf(key))))
 
-  /** What this device applied of a device that is revoked now, beyond the cut. Throws the alarm for another chain there. */
+  /** What this device applied of a device that is cut off now, beyond the cut. Throws the alarm for another chain there. */
   const findApplied = async ({ deviceId, status }: DeviceState): Promise<VoidedEvent[]> => {
-    if (status.type !== 'revoked') return []
+    if (status.type === 'active') return []
     const { lastSeq, chain } = status
     const own = lastSeq === 0 ? undefined : await log.chainAt(deviceId, lastSeq)
     if (own !== undefined && !equalBytes(own, chain)) {
@@ -67,7 +67,7 @@ export async function openVoidEvents({ store, book, log, onFailure }: VoidEvents
 
   book.onAppend(async (before, after) => {
     const voided: VoidedEvent[] = []
-    for (const device of newlyRevoked(before, after)) voided.push(...(await findApplied(device)))
+    for (const device of newlyCut(before, after)) voided.push(...(await findApplied(device)))
     return {
       also: voided.map(({ userSeq }) => put(storeKeys.voided(userSeq), new Uint8Array(0))),
       onStored: () => {
@@ -92,7 +92,7 @@ export async function openVoidEvents({ store, book, log, onFailure }: VoidEvents
     count: async () => {
       let count = 0
       for (const { deviceId, status } of book.state === undefined ? [] : devicesOf(book.state)) {
-        if (status.type !== 'revoked') continue
+        if (status.type === 'active') continue
         for await (const _userSeq of log.eventsOfDevice(deviceId, status.lastSeq)) count += 1
       }
       return count
@@ -100,7 +100,7 @@ export async function openVoidEvents({ store, book, log, onFailure }: VoidEvents
   }
 }
 
-function newlyRevoked(before: DeviceLogState | undefined, after: DeviceLogState): DeviceState[] {
+function newlyCut(before: DeviceLogState | undefined, after: DeviceLogState): DeviceState[] {
   if (before === undefined) return []
   return activeDevices(before).flatMap(({ deviceId }) => {
     const device = findDevice(after, deviceId)
