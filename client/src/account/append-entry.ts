@@ -1,7 +1,7 @@
 // Appends an entry to the device log: drafted on the newest head, verified here by the server's own rules, sent with its
 // boxes. The append is compare-and-swap: when another entry came first, the log is read and the draft made anew.
 
-import { applyEntry, type Crypto, type DeviceLogState, type SealedBox } from '@valise/protocol'
+import { applyEntry, type Crypto, type DeviceLogState, type SealedBox, type SealedLink } from '@valise/protocol'
 import type { Clock } from '../clock.ts'
 import { RequestRefusedError } from '../connection/requests.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
@@ -76,7 +76,7 @@ export async function appendEntry(
     if (!applied.ok) throw refusalOf(applied.rule)
     attempt.note({ seq: applied.state.seq, head: applied.state.head })
     try {
-      await ask({ type: 'append_device_log', entry, boxes: [...boxes], prev_box: prevBox ?? null })
+      await ask({ type: 'append_device_log', entry, boxes: [...boxes], links: toLinks(prevBox, epoch) })
     } catch (error) {
       if (!(error instanceof RequestRefusedError)) throw error
       const { code, rule } = error.answer
@@ -93,6 +93,9 @@ export async function appendEntry(
     return true
   }
 }
+
+const toLinks = (prevBox: Uint8Array | undefined, epoch: EntryDraft['epoch']): SealedLink[] =>
+  prevBox === undefined || epoch === undefined ? [] : [{ prev_epoch: epoch.n - 1, box: prevBox }]
 
 export const toBoxes = ({ boxes }: SealedEpoch): SealedBox[] =>
   boxes.map(({ deviceId, box }) => ({ device_id: deviceId, box }))

@@ -48,9 +48,9 @@ export async function readEpochKeys(ask: Ask, book: LogBook, epochKeys: EpochKey
     const answer = await ask({ type: 'fetch_envelopes', after_epoch: after })
     if (answer.type !== 'envelopes') throw new AlarmError('malformed_message', { answer: answer.type })
     for (const { epoch, box } of answer.boxes) if (epoch <= log.epoch.n) boxes.set(epoch, box)
-    for (const { epoch, prev_box } of answer.prev_boxes) if (epoch <= log.epoch.n) prevBoxes.set(epoch, prev_box)
+    for (const { epoch, box } of answer.links) if (epoch <= log.epoch.n) prevBoxes.set(epoch, box)
     if (answer.is_last) return epochKeys.receive(log, { boxes, prevBoxes })
-    const last = Math.max(...answer.boxes.map(({ epoch }) => epoch), ...answer.prev_boxes.map(({ epoch }) => epoch))
+    const last = Math.max(...answer.boxes.map(({ epoch }) => epoch), ...answer.links.map(({ epoch }) => epoch))
     if (!(last > after)) throw new AlarmError('malformed_message', { answer: 'envelopes' })
     after = last
   }

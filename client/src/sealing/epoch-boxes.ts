@@ -11,7 +11,6 @@ import {
   type EpochStart,
   type EpochState,
   equalBytes,
-  isAllZero,
   type KemId,
   noUserId,
   toHex,
@@ -52,7 +51,7 @@ async function sealEpoch(
     n,
     commit: epochCommit(crypto, userId, n, secret),
     members: boxes.map(({ deviceId, box }) => ({ deviceId, boxHash: boxHash(crypto, box) })),
-    prevBoxHash: prevBox === undefined ? new Uint8Array(32) : boxHash(crypto, prevBox),
+    links: prevBox === undefined ? [] : [{ n: n - 1, boxHash: boxHash(crypto, prevBox) }],
   }
   return { secret, start, boxes, prevBox }
 }
@@ -129,7 +128,8 @@ export function openPreviousEpoch(
   secret: Uint8Array,
   prevBox: Uint8Array,
 ): OpenedEpoch {
-  if (isAllZero(epoch.prevBoxHash) || older.n !== epoch.n - 1) return refuse('not_linked')
-  if (!equalBytes(epoch.prevBoxHash, boxHash(crypto, prevBox))) return refuse('box_hash_mismatch')
+  const link = epoch.links.find(({ n }) => n === older.n)
+  if (link === undefined) return refuse('not_linked')
+  if (!equalBytes(link.boxHash, boxHash(crypto, prevBox))) return refuse('box_hash_mismatch')
   return checkCommit(crypto, userId, older, openPrevBox(crypto, userId, epoch.n, secret, prevBox))
 }

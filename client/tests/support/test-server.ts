@@ -51,6 +51,10 @@ export interface TestServer {
   /** What it keeps for a device. */
   envelopes(deviceId: DeviceId): { boxes: Map<number, Uint8Array>; prevBoxes: Map<number, Uint8Array> }
   connections: number
+  /** What a device has published, stored without a look at it; each live peer gets all of it in one message. */
+  store(...wires: Uint8Array[]): void
+  /** The end of a device's chain. */
+  chainEnd(deviceId: DeviceId): { readonly seq: number; readonly chain: Uint8Array }
 }
 
 const NOW_MS = SERVER_TIME_MS
@@ -83,20 +87,35 @@ export function createTestServer(keySeed = 7): TestServer {
       } else if (event.logSeq < state.epoch.logSeq) {
         peer.send({ type: 'refused', device_seq: event.deviceSeq, code: 'stale_epoch' })
       } else {
-        const streamSeq = (streamSeqs.get(toHex(event.streamId)) ?? 0) + 1
-        streamSeqs.set(toHex(event.streamId), streamSeq)
-        lastByDevice.set(hex, {
-          seq: event.deviceSeq,
-          chain: chainAfter(crypto, event.chainPrev, leafOf(crypto, event)),
-        })
-        const item: StoredEvent = [server.events.length + 1, streamSeq, NOW_MS, wire.slice()]
-        server.events.push({ item, deviceId: event.deviceId.slice() as DeviceId })
-        stored.push(server.events.at(-1)!)
-        peer.send({ type: 'receipts', receipts: [[event.deviceSeq, streamSeq, item[0], NOW_MS, false]] })
+        const event = keep(wire)
+        stored.push(event)
+        const [userSeq, streamSeq] = event.item
+        peer.send({ type: 'receipts', receipts: [[last.seq + 1, streamSeq, userSeq, NOW_MS, false]] })
       }
     }
+    announce(stored)
+  }
+
+  /** Stores an event without looking at it. */
+  const keep = (wire: Uint8Array): ServerEvent => {
+    const event = parseEvent(wire)!
+    const streamSeq = (streamSeqs.get(toHex(event.streamId)) ?? 0) + 1
+    streamSeqs.set(toHex(event.streamId), streamSeq)
+    lastByDevice.set(toHex(event.deviceId), {
+      seq: event.deviceSeq,
+      chain: chainAfter(crypto, event.chainPrev, leafOf(crypto, event)),
+    })
+    const stored: ServerEvent = {
+      item: [server.events.length + 1, streamSeq, NOW_MS, wire.slice()],
+      deviceId: event.deviceId.slice() as DeviceId,
+    }
+    server.events.push(stored)
+    return stored
+  }
+
+  const announce = (stored: readonly ServerEvent[]): void => {
     if (stored.length === 0) return
-    for (const other of server.peers) if (other.isLive) deliver(other, stored)
+    for (const peer of server.peers) if (peer.isLive) deliver(peer, stored)
   }
 
   const deliver = (peer: Peer, events: readonly ServerEvent[], page = {}): void => {
@@ -146,18 +165,20 @@ export function createTestServer(keySeed = 7): TestServer {
           type: 'envelopes',
           request_id: message.request_id,
           boxes: own.map(({ epoch, box }) => ({ epoch, box })),
-          prev_boxes: prevBoxes.filter(({ epoch }) => epoch > message.after_epoch),
+          links: prevBoxes
+            .filter(({ epoch }) => epoch > message.after_epoch)
+            .map(({ epoch, prev_box }) => ({ epoch, prev_epoch: epoch - 1, box: prev_box })),
           is_last: true,
         })
         return
       }
       case 'append_device_log': {
-        const { request_id, entry, prev_box } = message
+        const { request_id, entry, links } = message
         if (!applyEntry(crypto, server.state, entry).ok) {
           peer.send({ type: 'error', code: 'log_head_moved', request_id })
           return
         }
-        server.append(entry, message.boxes, prev_box ?? undefined)
+        server.append(entry, message.boxes, links[0]?.box)
         peer.send({ type: 'device_log_appended', request_id, seq: server.state!.seq })
         return
       }
@@ -218,6 +239,9 @@ export function createTestServer(keySeed = 7): TestServer {
     distort: (message) => [message],
     isReachable: true,
     connections: 0,
+    store: (...wires) => announce(wires.map(keep)),
+    chainEnd: (deviceId) =>
+      lastByDevice.get(toHex(deviceId)) ?? { seq: 0, chain: chainStart(crypto, server.state!.userId, deviceId) },
     envelopes: (deviceId) => ({
       boxes: new Map(boxes.filter((box) => box.deviceId === toHex(deviceId)).map(({ epoch, box }) => [epoch, box])),
       prevBoxes: new Map(prevBoxes.map(({ epoch, prev_box }) => [epoch, prev_box])),
