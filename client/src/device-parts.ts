@@ -23,6 +23,7 @@ import { FAULT_STREAM } from './receive/fault-report.ts'
 import { type FoundFault, type Holds, openHolds } from './receive/holds.ts'
 import { openPrunedRanges, type PrunedRanges } from './receive/pruned-ranges.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
+import type { Hold } from './receive/standing.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
 import { openServerTime, type ServerTime } from './server-time.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
@@ -64,6 +65,7 @@ export interface OpenDeviceParts {
   onRefusal(refusal: PublishRefusal): void
   onSettled(): void
   onRetry(): void
+  onHold(hold: Hold): void
   /** A device published what only it can have done wrong. */
   onFault(fault: FoundFault): void
   onOverdue(): void
@@ -127,6 +129,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     log: localLog,
     epochKeys,
     deviceLog: () => book.state,
+    onHold: parts.onHold,
     onFault: parts.onFault,
     onFailure: parts.onFailure,
   })

@@ -74,11 +74,12 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     },
     onSettled: changed.fire,
     onRetry: () => engine.wake(),
-    onFault: (fault) => {
-      const { deviceId, kind, fromSeq } = fault.hold
+    onHold: ({ deviceId, kind, fromSeq }) => {
       log({ level: 'warn', event: 'client.device.hold', device: formatUuid(deviceId), kind, device_seq: fromSeq })
+      if (phase?.type === 'live') suspendFaulty.consider()
+    },
+    onFault: (fault) => {
       if (needsReport(fault)) publishReport(fault).catch(failing)
-      suspendFaulty.consider()
     },
     onOverdue: () => connector.session?.abandon({ type: 'silent' }),
     onFailure: failing,

@@ -67,6 +67,8 @@ export interface HoldsParts {
   readonly log: LocalLog
   readonly epochKeys: Pick<EpochKeys, 'contentKey'>
   deviceLog(): DeviceLogState | undefined
+  /** A device is held back for a fault, or waits. */
+  onHold(hold: Hold): void
   /** To be published, when the bytes may go before others have them. */
   onFault(fault: FoundFault): void
   /** A listener threw. */
@@ -83,10 +85,14 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     const device = findDevice(parts.deviceLog(), deviceId)
     return device !== undefined && isBeyondCut(device, deviceSeq)
   }
+  const tell = (hold: Hold): void => {
+    parts.onHold(hold)
+    listeners.emit({ type: 'held', hold })
+  }
   const hold = async (next: Hold): Promise<void> => {
     await store.batch([standing.saving(next)])
     standing.note(next)
-    listeners.emit({ type: 'held', hold: next })
+    tell(next)
   }
   const found = (next: Hold, wire: Uint8Array): void => {
     const event = parseEvent(wire)
@@ -108,7 +114,7 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     else standing.note(after)
     if (released.length > 0) listeners.emit({ type: 'released', deviceId, events: released })
     if (after === undefined) return
-    listeners.emit({ type: 'held', hold: after })
+    tell(after)
     const [stored] = await log.read(undefined, after.userSeq - 1, 1)
     if (stored?.record.body.type === 'stored') found(after, stored.record.body.wire)
   }
@@ -177,7 +183,7 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
       onStored: async () => {
         for (const { hold: next } of heldHere.values()) standing.note(next)
         for (const { hold: next, wire } of heldHere.values()) {
-          listeners.emit({ type: 'held', hold: next })
+          tell(next)
           if (wire !== undefined) found(next, wire)
         }
         for (const [hex, deviceId] of seen) {

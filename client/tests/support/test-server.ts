@@ -44,6 +44,8 @@ export interface TestServer {
   /** What a client is told instead of the truth. */
   distort: (message: ServerMessage) => ServerMessage[]
   isReachable: boolean
+  /** Whether all are told at once that an entry was appended. */
+  tellsOfEntries: boolean
   /** Ends every connection without a word. */
   cut(code?: number, reason?: string): void
   push(message: ServerMessage): void
@@ -51,8 +53,10 @@ export interface TestServer {
   /** What it keeps for a device. */
   envelopes(deviceId: DeviceId): { boxes: Map<number, Uint8Array>; prevBoxes: Map<number, Uint8Array> }
   connections: number
-  /** What a device has published, stored without a look at it; each live peer gets all of it in one message. */
-  store(...wires: Uint8Array[]): void
+  /** What a device has published, stored without a look at it. */
+  keep(wire: Uint8Array): ServerEvent
+  /** Each live peer gets the newest events in one message. */
+  announce(count: number): void
   /** The end of a device's chain. */
   chainEnd(deviceId: DeviceId): { readonly seq: number; readonly chain: Uint8Array }
 }
@@ -180,6 +184,10 @@ export function createTestServer(keySeed = 7): TestServer {
         }
         server.append(entry, message.boxes, links[0]?.box)
         peer.send({ type: 'device_log_appended', request_id, seq: server.state!.seq })
+        if (server.tellsOfEntries) {
+          const head_seq = server.state!.seq
+          for (const each of server.peers) each.send({ type: 'device_log', request_id: null, entries: [], head_seq })
+        }
         return
       }
       case 'ping':
@@ -238,8 +246,10 @@ export function createTestServer(keySeed = 7): TestServer {
     intercept: () => false,
     distort: (message) => [message],
     isReachable: true,
+    tellsOfEntries: false,
     connections: 0,
-    store: (...wires) => announce(wires.map(keep)),
+    keep,
+    announce: (count) => announce(server.events.slice(server.events.length - count)),
     chainEnd: (deviceId) =>
       lastByDevice.get(toHex(deviceId)) ?? { seq: 0, chain: chainStart(crypto, server.state!.userId, deviceId) },
     envelopes: (deviceId) => ({
