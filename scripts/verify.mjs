@@ -18,6 +18,7 @@ const steps = {
   'arrows and cycles': () => listOf(findWrongArrows().map(({ rule, from, to }) => `${rule}: ${from} → ${to}`)),
   'dead code': () => complaintOf(runProgram(programs.knip)),
   'examples in the documents': () => complaintOf(checkDocExamples()),
+  'tables of codes': () => complaintOf(runProgram(join(root, 'scripts/code-tables.mjs'), '--check')),
   'events of the log': () => listOf(findLogEventFaults()),
   'no registry is named': () => findRegistryNames(),
   'lock file': () => listOf(findLockFileFaults(readFileSync(join(root, 'package-lock.json'), 'utf8'))),

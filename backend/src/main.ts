@@ -4,6 +4,9 @@
 import { toBase64Url } from '@valise/protocol'
 import { startApp } from './app.ts'
 import { type Config, ConfigError, parseConfig, type RawConfig } from './config.ts'
+import { type StrayFaults, watchStrayFaults } from './stray-faults.ts'
+import { createLog, type Log } from './telemetry/log.ts'
+import { DEFAULT_REPEATS } from './telemetry/log-repeats.ts'
 import { describeUnstarted } from './unstarted.ts'
 
 export interface ProcessParts {
@@ -14,17 +17,28 @@ export interface ProcessParts {
   readonly isJson: boolean
 }
 
-/** Runs until SIGINT or SIGTERM; a second signal ends at once. Resolves to the exit code. */
+/** After a fault, the time for all that stops besides the window of the drain. */
+const STOP_AFTER_FAULT_MS = 5000
+
+/**
+ * Runs until SIGINT, SIGTERM or a fault that nothing handles (SES-6); a second signal ends at once. Resolves to the exit
+ * code.
+ */
 export async function runServer({ flags, print, printError, isJson }: ProcessParts): Promise<number> {
   let config: Config | undefined
-  let app: Awaited<ReturnType<typeof startApp>>
+  let app: Started | 'late'
+  let log: Log
+  let faults: StrayFaults
   try {
     config = parseConfig(flags)
-    app = await startApp(config)
+    log = createLog({ level: config.logLevel, format: config.logFormat, repeats: DEFAULT_REPEATS })
+    faults = watchStrayFaults(log, config.drainMs + STOP_AFTER_FAULT_MS)
+    app = await Promise.race([startApp(config, { log }), faults.late])
   } catch (error) {
     printError(`The server did not start: ${describeUnstarted(error, config)}`)
     return error instanceof ConfigError ? 2 : 1
   }
+  if (app === 'late') return giveUp(log)
   // Before anything is printed: whoever waits for the greeting may signal at once.
   const signals = watchSignals()
   const fingerprint = toBase64Url(app.fingerprint)
@@ -37,14 +51,22 @@ export async function runServer({ flags, print, printError, isJson }: ProcessPar
     for (const line of greeting(app, fingerprint, config.dataDir, config.redisUrl !== undefined)) print(line)
   }
 
-  const signal = await signals.first
-  if (!isJson) print(`${signal}: finishing what is in flight …`)
+  const cause = await Promise.race([signals.first, faults.first])
+  const why = cause === 'fault' ? 'A fault that nothing handled, which the log shows' : cause
+  if (!isJson) print(`${why}: finishing what is in flight …`)
   // A person who presses Ctrl-C waits for no window.
-  const closing = app.close(signal === 'SIGINT' ? { drainMs: 0 } : {})
-  const outcome = await Promise.race([closing.then(() => 'closed' as const), signals.later])
+  const closing = app.close(cause === 'SIGINT' ? { drainMs: 0 } : {})
+  const outcome = await Promise.race([closing.then(() => 'closed' as const), signals.later, faults.late])
   if (outcome === 'forced') return 130
+  if (outcome === 'late') return giveUp(log)
   if (!isJson) print('Stopped. Everything acknowledged is stored.')
-  return 0
+  return faults.hasHappened ? 1 : 0
+}
+
+function giveUp(log: Log): number {
+  log.error({ event: 'app.drain.abandon' }, 'The server did not stop in time after a fault, and ends now')
+  log.flush()
+  return 1
 }
 
 type Started = Awaited<ReturnType<typeof startApp>>

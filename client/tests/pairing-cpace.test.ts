@@ -3,24 +3,11 @@
 import { encodeUtf8, toHex } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
+import { hex, readFigures } from '../../protocol/tests/support/vectors.ts'
 import { cpaceGenerator, cpaceScalar, cpaceSessionKey, cpaceShare, cpaceSharedPoint } from '../src/pairing/cpace.ts'
-import { bytesOf, readVectors } from './support/vectors.ts'
 
-interface Vectors {
-  readonly G_Coffee25519: Readonly<Record<string, string>>
-  readonly G_Coffee25519_points: {
-    readonly Valid: Readonly<Record<string, string>>
-    readonly 'Invalid Y1': string
-    readonly 'Invalid Y2': string
-  }
-}
-
-const vectors = readVectors('cpace_draft_testvectors.json') as Vectors
-const run = Object.fromEntries(
-  Object.entries(vectors.G_Coffee25519).map(([name, hex]) => [name, bytesOf(hex)]),
-) as Record<string, Uint8Array>
-const points = vectors.G_Coffee25519_points
-const valid = Object.fromEntries(Object.entries(points.Valid).map(([name, hex]) => [name, bytesOf(hex)]))
+const [vector] = readFigures<Readonly<Record<string, string>>>('cpace')
+const run = Object.fromEntries(Object.entries(vector!).map(([name, text]) => [name, hex(text)]))
 const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n
 
 const toBigInt = (bytes: Uint8Array): bigint => BigInt(`0x${toHex(bytes.toReversed())}`)
@@ -45,20 +32,20 @@ describe('CPace over ristretto255', () => {
   })
 
   test('PAIR-1: a valid point is multiplied as in the draft', () => {
-    expect(cpaceSharedPoint(valid['s']!, valid['X']!)).toEqual(valid['G.scalar_mult_vfy(s,X)'])
+    expect(cpaceSharedPoint(run['s']!, run['X']!)).toEqual(run['product'])
   })
 
   test.each([
-    ['what is no canonical encoding', bytesOf(points['Invalid Y1'])],
-    ['the identity element', bytesOf(points['Invalid Y2'])],
-    ['a field element above the prime', bytesOf(`ed${'ff'.repeat(30)}7f`)],
-    ['all bits', bytesOf('ff'.repeat(32))],
-    ['a negative field element', bytesOf(`01${'00'.repeat(31)}`)],
-    ['a byte too few', bytesOf(points['Invalid Y1']).subarray(1)],
-    ['a byte too many', new Uint8Array([...valid['X']!, 0])],
+    ['what is no canonical encoding', run['invalid1']!],
+    ['the identity element', run['invalid2']!],
+    ['a field element above the prime', hex(`ed${'ff'.repeat(30)}7f`)],
+    ['all bits', hex('ff'.repeat(32))],
+    ['a negative field element', hex(`01${'00'.repeat(31)}`)],
+    ['a byte too few', run['invalid1']!.subarray(1)],
+    ['a byte too many', new Uint8Array([...run['X']!, 0])],
     ['nothing', new Uint8Array(0)],
   ])('PAIR-1: %s is refused', (_name, share) => {
-    expect(cpaceSharedPoint(valid['s']!, share)).toBeUndefined()
+    expect(cpaceSharedPoint(run['s']!, share)).toBeUndefined()
   })
 
   test('PAIR-1: another secret, channel or session makes another generator, and their borders count', () => {

@@ -34,7 +34,7 @@ describe('after a session', () => {
   test.each(closes)('the registry decides what follows a close for %s', (code) => {
     const next = decideAfterEnd({ type: 'closed_by_server', code }, true)
     const { action } = errorEntry(code)
-    if (action === 'stop') expect(next.type).toBe('stop')
+    if (action === 'stop' || action === 'alarm') expect(next.type).toBe('stop')
     else expect(next).toMatchObject({ type: 'reconnect', when: action === 'reconnect_now' ? 'now' : 'later' })
   })
 

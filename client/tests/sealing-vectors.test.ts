@@ -3,28 +3,24 @@
 
 import { KEM_X_WING, KEM_X25519 } from '@valise/protocol'
 import { describe, expect, test } from 'vitest'
+import { hex as bytesOf, readFigures, type WycheproofTest } from '../../protocol/tests/support/vectors.ts'
 import { openContentBytes, openSubkeyBytes, sealContentBytes } from '../src/sealing/content-cipher.ts'
 import { hpkeOpen, hpkeSeal, hpkeSuite, kemPublicKey } from '../src/sealing/hpke.ts'
 import { formatRecoveryPhrase, readRecoveryPhrase } from '../src/sealing/recovery.ts'
-import { bytesOf, readVectors } from './support/vectors.ts'
 
 interface HpkeVector {
-  readonly mode: number
-  readonly kem_id: number
-  readonly kdf_id: number
-  readonly aead_id: number
   readonly info: string
   readonly ikmE: string
   readonly skRm: string
   readonly pkRm: string
   readonly enc: string
-  readonly encryptions: readonly { readonly aad: string; readonly ct: string; readonly pt: string }[]
+  readonly aad: string
+  readonly ct: string
+  readonly pt: string
 }
 
 describe('HPKE', () => {
-  const vectors = (readVectors('rfc9180_vectors.json.gz') as HpkeVector[]).filter(
-    (vector) => vector.mode === 0 && vector.kem_id === 0x0020 && vector.kdf_id === 1 && vector.aead_id === 2,
-  )
+  const vectors = readFigures<HpkeVector>('hpke')
 
   test('DEV-2: RFC 9180 has vectors for the suite in use', () => {
     expect(vectors.length).toBeGreaterThan(0)
@@ -33,13 +29,12 @@ describe('HPKE', () => {
   for (const [index, vector] of vectors.entries()) {
     const privateKey = bytesOf(vector.skRm)
     const publicKey = bytesOf(vector.pkRm)
-    const [first] = vector.encryptions
-    const context = { info: bytesOf(vector.info), associatedData: bytesOf(first!.aad) }
-    const sealed = { enc: bytesOf(vector.enc), ciphertext: bytesOf(first!.ct) }
+    const context = { info: bytesOf(vector.info), associatedData: bytesOf(vector.aad) }
+    const sealed = { enc: bytesOf(vector.enc), ciphertext: bytesOf(vector.ct) }
 
     test(`DEV-2: RFC 9180, X25519 and AES-256-GCM, vector ${index + 1}`, async () => {
       expect(await kemPublicKey(KEM_X25519, privateKey)).toEqual(publicKey)
-      const plaintext = bytesOf(first!.pt)
+      const plaintext = bytesOf(vector.pt)
       expect(await hpkeOpen(KEM_X25519, privateKey, context, sealed)).toEqual(plaintext)
       expect(await hpkeSeal(KEM_X25519, publicKey, context, plaintext, bytesOf(vector.ikmE))).toEqual(sealed)
     })
@@ -56,7 +51,7 @@ interface XWingVector {
 }
 
 describe('X-Wing', () => {
-  for (const [index, vector] of (readVectors('xwing_MLKEM768X25519.json') as XWingVector[]).entries()) {
+  for (const [index, vector] of readFigures<XWingVector>('x-wing').entries()) {
     test(`DEV-2: X-Wing vector ${index + 1}`, async () => {
       const privateKey = bytesOf(vector.sk)
       const publicKey = bytesOf(vector.pk)
@@ -79,25 +74,17 @@ describe('X-Wing', () => {
   }
 })
 
-interface AeadTest {
-  readonly tcId: number
-  readonly comment: string
+interface AeadTest extends WycheproofTest {
   readonly key: string
   readonly iv: string
   readonly aad: string
   readonly msg: string
   readonly ct: string
   readonly tag: string
-  readonly result: 'valid' | 'invalid' | 'acceptable'
-}
-
-const readAeadTests = (name: string): AeadTest[] => {
-  const { testGroups } = readVectors(name) as { testGroups: { tests: AeadTest[] }[] }
-  return testGroups.flatMap((group) => group.tests)
 }
 
 describe('ChaCha20-Poly1305', () => {
-  const tests = readAeadTests('wycheproof_chacha20_poly1305.json')
+  const tests = readFigures<AeadTest>('chacha20-poly1305')
 
   test(`DEV-2: ${tests.length} vectors of Wycheproof`, () => {
     expect(tests.length).toBeGreaterThan(300)
@@ -109,7 +96,7 @@ describe('ChaCha20-Poly1305', () => {
 })
 
 describe('XChaCha20-Poly1305', () => {
-  const tests = readAeadTests('wycheproof_xchacha20_poly1305.json')
+  const tests = readFigures<AeadTest>('xchacha20-poly1305')
 
   test(`DEV-2: ${tests.length} vectors of Wycheproof`, () => {
     expect(tests.length).toBeGreaterThan(300)

@@ -1,5 +1,5 @@
 // The one registry of error and close codes (DESIGN 10). Types, the client's policy and the table in
-// docs/PROTOCOL.md come from it. Codes never change; texts may. A text never holds anything a peer sent.
+// docs/PROTOCOL.md (`node scripts/code-tables.mjs`) come from it. Codes never change; texts may. A text never holds anything a peer sent.
 
 /** What a client does when it is told the code. */
 export type ClientAction =
@@ -33,7 +33,7 @@ export const ERRORS = {
   handshake_timeout: { close: 4408, action: 'reconnect', text: 'The handshake took too long' },
   device_seq_conflict: {
     close: 4409,
-    action: 'stop',
+    action: 'alarm',
     text: 'Another event stands at this device_seq: a cloned device',
   },
   account_deleted: { close: 4410, action: 'stop', text: 'This account was deleted' },

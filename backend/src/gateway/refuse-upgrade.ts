@@ -1,17 +1,16 @@
 // Turns a socket away before it becomes a WebSocket and costs a handshake: an HTTP answer that says when to come again.
 
+import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
 
-const STATUS = {
-  rate_limited: '429 Too Many Requests',
-  server_overloaded: '503 Service Unavailable',
-  server_draining: '503 Service Unavailable',
-} as const
+type UpgradeErrorCode = Extract<HttpErrorCode, 'rate_limited' | 'server_overloaded' | 'server_draining'>
 
-export function refuseUpgrade(socket: Duplex, code: keyof typeof STATUS, retryAfterMs: number): void {
+export function refuseUpgrade(socket: Duplex, code: UpgradeErrorCode, retryAfterMs: number): void {
+  const { status } = HTTP_ERRORS[code]
   const body = `${JSON.stringify({ code, retry_after_ms: retryAfterMs })}\n`
   const lines = [
-    `HTTP/1.1 ${STATUS[code]}`,
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
     `Retry-After: ${Math.ceil(retryAfterMs / 1000)}`,
     'Content-Type: application/json',
     `Content-Length: ${body.length}`,

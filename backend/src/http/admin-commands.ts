@@ -5,6 +5,7 @@
 import { timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isIP, type Socket } from 'node:net'
+import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
 import type { AdminOutcome } from '../admin/commands.ts'
 import { BODY_TIMEOUT_MS, readBody } from './body.ts'
 
@@ -21,25 +22,23 @@ const PATH = /^\/admin\/([a-z-]{1,32})$/
 export function createAdminCommandsHttp({ token, run }: AdminCommandsParts) {
   const expectedToken = Buffer.from(`Bearer ${token}`)
 
-  const refusalOf = (
-    request: IncomingMessage,
-  ): readonly [status: number, code: string, expected: string] | undefined => {
-    if (request.method !== 'POST') return [405, 'method_not_allowed', 'POST']
-    if (!isFromThisMachine(request.socket)) return [403, 'not_local', 'a request from this machine']
+  const refusalOf = (request: IncomingMessage): readonly [code: HttpErrorCode, expected: string] | undefined => {
+    if (request.method !== 'POST') return ['method_not_allowed', 'POST']
+    if (!isFromThisMachine(request.socket)) return ['not_local', 'a request from this machine']
     if (request.headers.origin !== undefined || !namesAddress(request.headers.host)) {
-      return [403, 'not_a_command', "no Origin, and the server's address as Host"]
+      return ['not_a_command', "no Origin, and the server's address as Host"]
     }
-    if (request.headers['content-type'] !== 'application/json') return [415, 'bad_content_type', 'application/json']
+    if (request.headers['content-type'] !== 'application/json') return ['bad_content_type', 'application/json']
     const given = Buffer.from(request.headers.authorization ?? '')
     const isGiven = given.length === expectedToken.length && timingSafeEqual(given, expectedToken)
-    return isGiven ? undefined : [401, 'bad_token', 'the token in admin-access.json of the data folder']
+    return isGiven ? undefined : ['bad_token', 'the token in admin-access.json of the data folder']
   }
 
   return (request: IncomingMessage, response: ServerResponse, path: string): Promise<void> | undefined => {
     const name = PATH.exec(path)?.[1]
     if (name === undefined) return undefined
-    const refuse = (status: number, code: string, expected: string): void => {
-      response.statusCode = status
+    const refuse = (code: HttpErrorCode, expected: string): void => {
+      response.statusCode = HTTP_ERRORS[code].status
       response.setHeader('Connection', 'close')
       response.end(`${JSON.stringify({ code, expected })}\n`)
     }
@@ -48,11 +47,11 @@ export function createAdminCommandsHttp({ token, run }: AdminCommandsParts) {
       if (refusal !== undefined) return refuse(...refusal)
       const body = await readBody(request, MAX_BODY_BYTES)
       if (body === 'gone') return
-      if (body === 'late') return refuse(408, 'body_late', `all of it within ${BODY_TIMEOUT_MS} ms`)
-      if (body === 'too_long') return refuse(413, 'body_too_long', `at most ${MAX_BODY_BYTES} bytes`)
+      if (body === 'late') return refuse('body_late', `all of it within ${BODY_TIMEOUT_MS} ms`)
+      if (body === 'too_long') return refuse('body_too_long', `at most ${MAX_BODY_BYTES} bytes`)
       const outcome = await run(name, parseJson(body))
-      if (outcome === undefined) return refuse(404, 'unknown_command', 'a command of this version')
-      if (!outcome.ok) return refuse(400, 'bad_input', `another value of ${outcome.field}`)
+      if (outcome === undefined) return refuse('unknown_command', 'a command of this version')
+      if (!outcome.ok) return refuse('bad_input', `another value of ${outcome.field}`)
       response.end(`${JSON.stringify(outcome.output)}\n`)
     }
     return answer()

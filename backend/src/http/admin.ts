@@ -3,6 +3,7 @@
 // to no page of a foreign site.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
 import type { Status } from '../status/status.ts'
 import { isKnownHost } from './host-check.ts'
 import type { Readiness } from './readiness.ts'
@@ -39,6 +40,8 @@ export function createAdminHttp(parts: AdminHttpParts) {
     body: `${JSON.stringify(value)}\n`,
   })
 
+  const refusal = (code: HttpErrorCode, expected: string): Answer => json({ code, expected }, HTTP_ERRORS[code].status)
+
   /** Balancers and orchestrators ask by whatever name they have. */
   const openRoutes: Readonly<Record<string, Route>> = {
     '/live': async () => json({ status: 'live' }),
@@ -60,16 +63,13 @@ export function createAdminHttp(parts: AdminHttpParts) {
     const guarded = Object.hasOwn(guardedRoutes, path) ? guardedRoutes[path] : undefined
     const route = open ?? guarded
     if (route === undefined) {
-      return json({ code: 'not_found', expected: '/, /status.json, /live, /ready or /metrics' }, 404)
+      return refusal('not_found', '/, /status.json, /live, /ready or /metrics')
     }
     if (request.method !== 'GET' && request.method !== 'HEAD') {
-      return json({ code: 'method_not_allowed', expected: 'GET or HEAD' }, 405)
+      return refusal('method_not_allowed', 'GET or HEAD')
     }
     if (guarded !== undefined && !isKnownHost(request.headers.host, parts.names)) {
-      return json(
-        { code: 'unknown_host', expected: 'an address, localhost, or a name listed in VALISE_ADMIN_NAMES' },
-        421,
-      )
+      return refusal('unknown_host', 'an address, localhost, or a name listed in VALISE_ADMIN_NAMES')
     }
     return route()
   }

@@ -1,7 +1,8 @@
-// How the public port answers: never cached, open to pages of other origins, and for whoever asks amiss a code and what
-// was expected.
+// How the public port answers: never cached, open to pages of other origins, and for whoever asks amiss a code of the
+// registry and what was expected.
 
 import type { ServerResponse } from 'node:http'
+import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
 
 export function answer(response: ServerResponse, status: number, body: Uint8Array | object | undefined): void {
   if (response.writableEnded) return
@@ -19,5 +20,11 @@ export function answer(response: ServerResponse, status: number, body: Uint8Arra
   response.end(body === undefined ? undefined : `${JSON.stringify(body)}\n`)
 }
 
-export const refuse = (response: ServerResponse, status: number, code: string, expected: string): void =>
-  answer(response, status, { code, expected })
+export const refuse = (response: ServerResponse, code: HttpErrorCode, expected: string): void =>
+  answer(response, HTTP_ERRORS[code].status, { code, expected })
+
+/** Too much was asked: says when to come again. */
+export function refuseLimited(response: ServerResponse, retryAfterMs: number): void {
+  response.setHeader('Retry-After', Math.ceil(retryAfterMs / 1000))
+  answer(response, HTTP_ERRORS.rate_limited.status, { code: 'rate_limited', retry_after_ms: retryAfterMs })
+}

@@ -2,9 +2,9 @@
 // messages, end it. Each but opening and joining needs the key of a seat, and nothing a peer sent is echoed.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { fromBase64Url, fromHex, toHex } from '@valise/protocol'
+import { fromBase64Url, fromHex, type HttpErrorCode, toHex } from '@valise/protocol'
 import type { Absence, Pairings, Seat } from '../devices/pairing.ts'
-import { answer, refuse } from './answer.ts'
+import { answer, refuse, refuseLimited } from './answer.ts'
 import { BODY_TIMEOUT_MS, readBody } from './body.ts'
 import { type LongPolls, MAX_WAIT_S, parseWait } from './long-poll.ts'
 
@@ -31,21 +31,16 @@ const PAGE = `This address pairs a device. On the device, with the whole address
 `
 
 const ABSENCES = {
-  not_found: { status: 404, code: 'pairing_not_found', expected: 'a pairing that is neither over nor too old' },
-  no_seat: { status: 403, code: 'pairing_not_yours', expected: 'the key of a seat, as Authorization: Bearer KEY' },
-  ended: { status: 410, code: 'pairing_ended', expected: 'a new pairing: the other device ended this one' },
-  failed: { status: 410, code: 'pairing_failed', expected: 'a new pairing: this one failed and is destroyed' },
-} as const satisfies Record<Absence, { status: number; code: string; expected: string }>
+  not_found: { code: 'pairing_not_found', expected: 'a pairing that is neither over nor too old' },
+  no_seat: { code: 'pairing_not_yours', expected: 'the key of a seat, as Authorization: Bearer KEY' },
+  ended: { code: 'pairing_ended', expected: 'a new pairing: the other device ended this one' },
+  failed: { code: 'pairing_failed', expected: 'a new pairing: this one failed and is destroyed' },
+} as const satisfies Record<Absence, { code: HttpErrorCode; expected: string }>
 
 export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteParts): PairingRoute {
   const refuseAbsence = (response: ServerResponse, absence: Absence): void => {
-    const { status, code, expected } = ABSENCES[absence]
-    refuse(response, status, code, expected)
-  }
-
-  const refuseLimited = (response: ServerResponse, retryAfterMs: number): void => {
-    response.setHeader('Retry-After', Math.ceil(retryAfterMs / 1000))
-    answer(response, 429, { code: 'rate_limited', retry_after_ms: retryAfterMs })
+    const { code, expected } = ABSENCES[absence]
+    refuse(response, code, expected)
   }
 
   const open = async (request: IncomingMessage, response: ServerResponse, seat: Seat) => {
@@ -54,7 +49,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
       case 'opened':
         return answer(response, 201, { nameplate: opened.nameplate, lifetime_ms: opened.lifetimeMs })
       case 'taken':
-        return refuse(response, 409, 'pairing_taken', 'a new random id')
+        return refuse(response, 'pairing_taken', 'a new random id')
       case 'limited':
         return refuseLimited(response, opened.retryAfterMs)
     }
@@ -71,7 +66,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
       case 'joined':
         return answer(response, 200, { mailbox_id: toHex(joined.mailboxId), lifetime_ms: joined.lifetimeMs })
       case 'taken':
-        return refuse(response, 409, 'pairing_taken', 'a pairing that no other device has joined')
+        return refuse(response, 'pairing_taken', 'a pairing that no other device has joined')
       case 'limited':
         return refuseLimited(response, joined.retryAfterMs)
       case 'not_found':
@@ -86,16 +81,16 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     if (body === 'gone') return
     // What else the peer sends of this request is not read.
     if (body === 'late' || body === 'too_long') response.setHeader('Connection', 'close')
-    if (body === 'late') return refuse(response, 408, 'pairing_message_late', `all of it within ${BODY_TIMEOUT_MS} ms`)
+    if (body === 'late') return refuse(response, 'pairing_message_late', `all of it within ${BODY_TIMEOUT_MS} ms`)
     if (body === 'too_long' || body.length === 0) {
-      return refuse(response, 413, 'pairing_message_size', `1 to ${MAX_BODY_BYTES} bytes`)
+      return refuse(response, 'pairing_message_size', `1 to ${MAX_BODY_BYTES} bytes`)
     }
     const posted = await pairings.post(seat, slot, body)
     switch (posted.type) {
       case 'stored':
         return answer(response, 201, undefined)
       case 'slot_taken':
-        return refuse(response, 409, 'pairing_slot_taken', 'an empty slot')
+        return refuse(response, 'pairing_slot_taken', 'an empty slot')
       default:
         return refuseAbsence(response, posted.type)
     }
@@ -106,14 +101,14 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
       const outcome = await pairings.read(seat, slot)
       return outcome.type === 'empty' ? undefined : outcome
     })
-    if (found === undefined) return refuse(response, 404, 'pairing_slot_empty', 'a message from the other device')
+    if (found === undefined) return refuse(response, 'pairing_slot_empty', 'a message from the other device')
     if (found.type === 'message') return answer(response, 200, found.body)
     if (found.type !== 'empty') refuseAbsence(response, found.type)
   }
 
   const end = async (response: ServerResponse, seat: Seat, reason: string | null) => {
     if (reason !== 'failed' && reason !== 'ended') {
-      return refuse(response, 400, 'invalid_reason', 'reason=failed or reason=ended')
+      return refuse(response, 'invalid_reason', 'reason=failed or reason=ended')
     }
     const outcome = await pairings.end(seat, reason)
     if (outcome === 'done') return answer(response, 204, undefined)
@@ -144,7 +139,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     }
     if (joinPath !== null) {
       const target = joinPath[1] === undefined ? Number(joinPath[2]) : fromHex(joinPath[1])
-      if (request.method !== 'POST' || target === undefined) refuse(response, 405, 'method_not_allowed', 'POST')
+      if (request.method !== 'POST' || target === undefined) refuse(response, 'method_not_allowed', 'POST')
       else await join(request, response, target, seatKey)
       return true
     }
@@ -165,13 +160,13 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     if (slotText === undefined) {
       if (method === 'PUT') return open(request, response, seat)
       if (method === 'DELETE') return end(response, seat, url.searchParams.get('reason'))
-      return refuse(response, 405, 'method_not_allowed', 'PUT or DELETE')
+      return refuse(response, 'method_not_allowed', 'PUT or DELETE')
     }
     const slot = Number(slotText)
     if (method === 'PUT') return post(request, response, seat, slot)
-    if (method !== 'GET') return refuse(response, 405, 'method_not_allowed', 'GET or PUT')
+    if (method !== 'GET') return refuse(response, 'method_not_allowed', 'GET or PUT')
     const waitS = parseWait(url)
-    if (waitS === undefined) return refuse(response, 400, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
+    if (waitS === undefined) return refuse(response, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
     return read(request, response, seat, slot, waitS)
   }
 

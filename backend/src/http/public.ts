@@ -37,17 +37,17 @@ export function createPublicHttp(parts: PublicHttpParts) {
     if (body === 'gone') return
     // What else the peer sends of this request is not read.
     if (body === 'late' || body === 'too_long') response.setHeader('Connection', 'close')
-    if (body === 'late') return refuse(response, 408, 'mailbox_message_late', `all of it within ${BODY_TIMEOUT_MS} ms`)
+    if (body === 'late') return refuse(response, 'mailbox_message_late', `all of it within ${BODY_TIMEOUT_MS} ms`)
     if (body === 'too_long' || body.length === 0) {
-      return refuse(response, 413, 'mailbox_message_size', `1 to ${MAX_MAILBOX_BODY_BYTES} bytes`)
+      return refuse(response, 'mailbox_message_size', `1 to ${MAX_MAILBOX_BODY_BYTES} bytes`)
     }
     switch (await parts.mailboxes.post(id, slot, body)) {
       case 'stored':
         return answer(response, 201, undefined)
       case 'taken':
-        return refuse(response, 409, 'mailbox_slot_taken', 'an empty slot')
+        return refuse(response, 'mailbox_slot_taken', 'an empty slot')
       case 'full':
-        return refuse(response, 429, 'mailboxes_full', 'try again in ten minutes')
+        return refuse(response, 'mailboxes_full', 'try again in ten minutes')
     }
   }
 
@@ -60,7 +60,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
   ) => {
     const body = await parts.polls.until(request, waitS, () => parts.mailboxes.read(id, slot))
     if (body !== undefined) return answer(response, 200, body)
-    refuse(response, 404, 'mailbox_slot_empty', 'a message from the other device')
+    refuse(response, 'mailbox_slot_empty', 'a message from the other device')
   }
 
   const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -76,7 +76,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
     const mailbox = MAILBOX_PATH.exec(url?.pathname ?? '')
     const id = mailbox?.[1] === undefined ? undefined : fromHex(mailbox[1])
     if (url === undefined || mailbox === null || id === undefined) {
-      return refuse(response, 404, 'not_found', 'a WebSocket, /.well-known/valise or /v1/mailboxes/<32 hex>/<0-7>')
+      return refuse(response, 'not_found', 'a WebSocket, /.well-known/valise or /v1/mailboxes/<32 hex>/<0-7>')
     }
     const slot = Number(mailbox[2])
     if (request.method === 'PUT') return putMailbox(request, response, id, slot)
@@ -84,9 +84,9 @@ export function createPublicHttp(parts: PublicHttpParts) {
       response.setHeader('Access-Control-Allow-Methods', 'GET, PUT')
       return answer(response, 204, undefined)
     }
-    if (request.method !== 'GET') return refuse(response, 405, 'method_not_allowed', 'GET or PUT')
+    if (request.method !== 'GET') return refuse(response, 'method_not_allowed', 'GET or PUT')
     const waitS = parseWait(url)
-    if (waitS === undefined) return refuse(response, 400, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
+    if (waitS === undefined) return refuse(response, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
     return getMailbox(request, response, id, slot, waitS)
   }
 
@@ -95,7 +95,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
     response.setHeader('X-Request-Id', requestId)
     route(request, response).catch((error: unknown) => {
       parts.onFailure(error, requestId)
-      refuse(response, 503, 'unavailable', 'try again')
+      refuse(response, 'unavailable', 'try again')
     })
   }
 }

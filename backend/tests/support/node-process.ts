@@ -12,16 +12,23 @@ export interface NodeProcess {
   readonly port: number
   readonly fingerprint: Uint8Array
   /** Sends the signal; `exited` says what came of it. */
-  signal(signal: 'SIGTERM' | 'SIGKILL'): void
+  signal(signal: NodeJS.Signals): void
   /** The exit code, or null when it was killed. */
   readonly exited: Promise<number | null>
 }
 
 const program = fileURLToPath(new URL('./serve-node.mjs', import.meta.url))
 
-/** Resolves when it listens. Its log goes where the tests' own words go, unless somebody takes its lines. */
-export async function startNodeProcess(flags: RawConfig, onLogLine?: (line: string) => void): Promise<NodeProcess> {
-  const child: ChildProcess = spawn(process.execPath, [program, JSON.stringify(flags)], {
+/**
+ * Resolves when it listens. Its log goes where the tests' own words go, unless somebody takes its lines. `nodeFlags` are
+ * those of Node itself.
+ */
+export async function startNodeProcess(
+  flags: RawConfig,
+  onLogLine?: (line: string) => void,
+  nodeFlags: readonly string[] = [],
+): Promise<NodeProcess> {
+  const child: ChildProcess = spawn(process.execPath, [...nodeFlags, program, JSON.stringify(flags)], {
     stdio: ['ignore', 'pipe', onLogLine === undefined ? 'inherit' : 'pipe'],
   })
   const endWithProcess = () => child.kill('SIGKILL')

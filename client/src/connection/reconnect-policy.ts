@@ -38,7 +38,7 @@ const later = (text: string): AfterEnd => ({ type: 'reconnect', when: 'later', t
 
 function decideAfterClose(code: ErrorCode, wasEstablished: boolean): AfterEnd {
   const { action, text } = errorEntry(code)
-  // The registry says `stop`; for this one the person must know that it should not happen.
+  // An alarm of its own, which says what a cloned device is.
   if (code === 'device_seq_conflict') {
     return { type: 'stop', cause: { type: 'alarm', alarm: createAlarm('device_cloned') } }
   }

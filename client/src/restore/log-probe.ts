@@ -134,7 +134,7 @@ function toError(reason: SessionEnd, serverUrl: string): Error {
   if (reason.type === 'wrong_server_key') {
     return new ClientStoppedError(refusedFor('wrong_server_key'))
   }
-  if (reason.type === 'closed_by_server' && errorEntry(reason.code).action === 'stop') {
+  if (reason.type === 'closed_by_server' && ['stop', 'alarm'].includes(errorEntry(reason.code).action)) {
     return new ClientStoppedError(refusedFor(reason.code))
   }
   return new SetupError('server_unreachable', `The server at ${serverUrl} cannot be reached, or broke off.`)

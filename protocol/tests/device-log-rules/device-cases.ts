@@ -5,7 +5,7 @@ import { fromHex } from '../../src/bytes.ts'
 import { signDevicePop } from '../../src/device-log/build.ts'
 import { parseSignedEntry } from '../../src/device-log/entry.ts'
 import { craftGenesis, craftRevoke, createTestDevice, genesisOf, mustApply, type TestLog } from '../support/test-log.ts'
-import { hex, readWycheproof, type WycheproofTest } from '../support/vectors.ts'
+import { hex, readFigures } from '../support/vectors.ts'
 import { addRecord, createRuleCases, genesis, OTHER, replaceRecovery, rotate } from './offers.ts'
 
 const { cases, add } = createRuleCases()
@@ -38,16 +38,11 @@ for (const [index, edPub] of SMALL_ORDER_KEYS.entries()) {
 /** Every public key of the vectors with which all secrets agree on zero. */
 const LOW_ORDER_X25519_KEYS = [
   ...new Set(
-    readWycheproof<{ tests: X25519Test[] }>('wycheproof_x25519.json')
-      .flatMap(({ tests }) => tests)
-      .filter(({ flags }) => flags.includes('ZeroSharedSecret'))
+    readFigures<{ public: string; shared: string }>('x25519')
+      .filter(({ shared }) => shared === '00'.repeat(32))
       .map((test) => test.public),
   ),
 ]
-interface X25519Test extends WycheproofTest {
-  readonly public: string
-  readonly flags: readonly string[]
-}
 for (const text of LOW_ORDER_X25519_KEYS) {
   add('small_order_key', `an X25519 key has small order: ${text}`, async (log, isBroken) => {
     const kemPub = isBroken ? hex(text) : OTHER

@@ -1,32 +1,23 @@
-// Reads the public test vectors from the folder that VALISE_VECTORS names, by default `shared/vectors` beside
-// the repository. They are not part of it.
+// Reads the figures of published test vectors that stand in tests/public-vectors; its README says where they are from.
 
 import { readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { fromHex } from '../../src/bytes.ts'
-
-const FOLDER = process.env['VALISE_VECTORS'] ?? fileURLToPath(new URL('../../../../shared/vectors', import.meta.url))
-
-export function readVectorFile(name: string): Buffer {
-  try {
-    return readFileSync(resolve(FOLDER, name))
-  } catch (cause) {
-    throw new Error(`cannot read the test vectors ${name}: set VALISE_VECTORS to their folder`, { cause })
-  }
-}
 
 export interface WycheproofTest {
   readonly tcId: number
   readonly result: 'valid' | 'invalid' | 'acceptable'
 }
 
-export interface WycheproofGroup<Test extends WycheproofTest> {
-  readonly tests: readonly Test[]
+interface Figures {
+  readonly columns: readonly string[]
+  readonly rows: readonly (readonly unknown[])[]
 }
 
-export function readWycheproof<Group extends WycheproofGroup<WycheproofTest>>(name: string): readonly Group[] {
-  return (JSON.parse(readVectorFile(name).toString('utf8')) as { testGroups: Group[] }).testGroups
+/** The tests of one set, each an object with a field for every column. */
+export function readFigures<Test>(name: string): readonly Test[] {
+  const text = readFileSync(new URL(`../public-vectors/${name}.json`, import.meta.url), 'utf8')
+  const { columns, rows } = JSON.parse(text) as Figures
+  return rows.map((row) => Object.fromEntries(columns.map((column, index) => [column, row[index]])) as Test)
 }
 
 /** Hexadecimal text of a vector, which is always well-formed. */
