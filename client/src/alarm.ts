@@ -23,15 +23,17 @@ const ALARMS = {
   chain_repeated: 'The server delivered an event a second time under a new number',
   chain_forked: "An event does not continue its device's chain",
   signature_invalid: 'The signature of an event is wrong',
-  log_seq_invalid: 'An event refers to a state of the device log that cannot be',
-  epoch_invalid: 'An event is sealed under a key epoch that was not in force',
+  log_seq_invalid: 'The server stored an event that names a state of the device log that cannot be',
+  log_head_invalid: 'The server stored an event that names another device log than the one it shows',
+  epoch_invalid: 'The server stored an event under a key epoch that was not in force',
+  bytes_withheld: 'The server withholds the bytes of an event that it must still have',
   event_unreadable: 'An event cannot be opened with the key of its epoch',
-  checkpoint_invalid: 'A checkpoint of another device cannot be read',
-  checkpoint_contradiction: 'Another device has seen a different history than this one',
+  checkpoint_contradiction: 'The server stored a checkpoint that contradicts the history it shows',
   events_withheld: 'Another device has seen events that the server withholds from this one',
   device_cloned: 'The server holds events of this device that this device does not know',
   receipts_withdrawn: 'The server no longer holds events of this device that it had confirmed',
   receipt_contradiction: 'A receipt contradicts an earlier one',
+  truth_refused: 'The server refuses an event that agrees with all that the server itself showed',
   tombstone_refused: 'The server refuses even an empty event in place of one it refused',
   store_damaged: "This device's own store is damaged",
 } as const
@@ -78,8 +80,16 @@ export class AlarmError extends Error {
   }
 }
 
+/** An event is of a form that this program does not know: nobody is to blame, and the client stops. */
+export class UpdateNeededError extends Error {
+  constructor() {
+    super(OWN_TEXTS.update_needed)
+    this.name = 'UpdateNeededError'
+  }
+}
+
 /** A code of the registry, or what this device found out by itself. */
-export type RefusalCode = ErrorCode | 'wrong_server_key' | 'revocation_unproven'
+export type RefusalCode = ErrorCode | 'wrong_server_key' | 'revocation_unproven' | 'update_needed'
 
 /** Why a client has stopped for good. */
 export type StopCause =
@@ -95,6 +105,7 @@ export type StopCause =
 const REFUSAL_REMEDIES: Partial<Record<RefusalCode, string>> = {
   wrong_server_key:
     'Someone may be between you and the server, or the server has a new key. Compare the fingerprint that the server prints at its start with the one of `valise status`; do not go on unless its operator explains the change.',
+  update_needed: 'Update this program; what it holds is kept, and nothing is lost.',
   version_unsupported: 'Update this program, or ask the operator to update the server.',
   device_revoked:
     'One of your other devices removed this one, and what it held of the account is erased. Link it anew if that was not meant.',
@@ -108,10 +119,13 @@ const REFUSAL_REMEDIES: Partial<Record<RefusalCode, string>> = {
 const OWN_TEXTS: Readonly<Record<Exclude<RefusalCode, ErrorCode>, string>> = {
   wrong_server_key: 'The server proved another key than the one this device trusts',
   revocation_unproven: 'The server says that this device was revoked, and does not show the signed entry',
+  update_needed: 'An event was written by a newer program than this one',
 }
 
+const isOwnCode = (code: RefusalCode): code is keyof typeof OWN_TEXTS => code in OWN_TEXTS
+
 export function refusedFor(code: RefusalCode): Extract<StopCause, { type: 'refused' }> {
-  const text = code === 'wrong_server_key' || code === 'revocation_unproven' ? OWN_TEXTS[code] : errorEntry(code).text
+  const text = isOwnCode(code) ? OWN_TEXTS[code] : errorEntry(code).text
   return {
     type: 'refused',
     code,

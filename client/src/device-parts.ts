@@ -19,6 +19,7 @@ import {
   type PublishReceipt,
   type PublishRefusal,
 } from './publish/publisher.ts'
+import { openPrunedRanges, type PrunedRanges } from './receive/pruned-ranges.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
 import { openServerTime, type ServerTime } from './server-time.ts'
@@ -36,6 +37,8 @@ export interface DeviceParts {
   readonly chain: OwnChain
   readonly publisher: Publisher
   readonly receiver: Receiver
+  /** What the server said to have pruned. */
+  readonly pruned: PrunedRanges
   readonly checkpoints: Checkpoints
   readonly reader: EventReader
   readonly serverTime: ServerTime
@@ -87,7 +90,6 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     ownDeviceId: deviceId,
     log: localLog,
     book,
-    epochKeys,
     everyEvents: parts.checkpointEvery,
     readDeviceLog: refresh,
     unreceiptedChain: (deviceSeq) => chain.find(deviceSeq)?.chain,
@@ -104,6 +106,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     epochKeys,
     limits: DEFAULT_WINDOW_LIMITS,
     refreshDeviceLog: () => refresh(0),
+    checkpointList: checkpoints.list,
     countEvents: checkpoints.countEvents,
     onReceipt: parts.onReceipt,
     onRefusal: parts.onRefusal,
@@ -111,6 +114,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     onRetry: parts.onRetry,
     onOverdue: parts.onOverdue,
   })
+  const pruned = await openPrunedRanges(store)
   const receiver = createReceiver({
     crypto,
     ownDeviceId: deviceId,
@@ -118,6 +122,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     book,
     epochKeys,
     checkpoints,
+    pruned,
     readDeviceLog: refresh,
   })
   const reader = createEventReader({
@@ -140,6 +145,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     chain,
     publisher,
     receiver,
+    pruned,
     checkpoints,
     reader,
     serverTime,

@@ -12,7 +12,7 @@ import {
 } from '@valise/protocol'
 import { AccountError } from './account/account-error.ts'
 import { DeviceRevokedError, readAccount, readDeviceLog, readEpochKeys, refuseRevoked } from './account/sync.ts'
-import { AlarmError, refusedFor, type StopCause } from './alarm.ts'
+import { AlarmError, refusedFor, type StopCause, UpdateNeededError } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
 import type { Connector } from './connection/connector.ts'
@@ -77,6 +77,9 @@ export function createEngine(parts: EngineParts): Engine {
     if (error instanceof AlarmError) {
       log({ level: 'error', event: 'client.alarm.raise', code: error.alarm.code, ...error.alarm.detail })
       stop({ type: 'alarm', alarm: error.alarm })
+    } else if (error instanceof UpdateNeededError) {
+      log({ level: 'error', event: 'client.event.postpone' })
+      stop(refusedFor('update_needed'))
     } else if (error instanceof DeviceRevokedError) {
       log({ level: 'warn', event: 'client.device.revoke' })
       parts.onRevoked()
@@ -149,7 +152,7 @@ export function createEngine(parts: EngineParts): Engine {
     if (current?.session !== session) return
     const { progress } = localLog
     if (progress.logEpoch === undefined) {
-      const adopted = { ...progress, logEpoch: message.log_epoch }
+      const adopted = { ...progress, logEpoch: message.log_epoch, logEpochAtMs: message.log_epoch_at }
       await localLog.commit({ events: [], progress: adopted, deviceHeads: [], streamHeads: [], also: [] })
     }
     device.limits.maxPayload = message.limits.max_payload

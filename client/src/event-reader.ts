@@ -11,9 +11,9 @@ import {
   toHex,
 } from '@valise/protocol'
 import type { EpochKeys } from './account/epoch-keys.ts'
-import { AlarmError } from './alarm.ts'
-import { type EventContent, parseContent } from './sealing/content.ts'
-import { openEvent } from './sealing/event-seal.ts'
+import { AlarmError, ClientStoppedError, refusedFor } from './alarm.ts'
+import type { EventContent } from './sealing/content.ts'
+import { openContent } from './sealing/open-content.ts'
 import { storeKeys } from './store/layout.ts'
 import type { HeldEvent, LocalLog } from './store/local-log.ts'
 
@@ -40,9 +40,12 @@ export interface ReadOptions {
 }
 
 export interface EventReader {
-  /** What is stored, then what comes, until the signal aborts or `stopped` answers. */
+  /**
+   * What is stored, then what comes, until the signal aborts or `stopped` answers. Rejects before an event whose content only
+   * a newer program can read: that event and those after it are for that program.
+   */
   follow(streamName: string | undefined, options: ReadOptions): AsyncIterable<ReceivedEvent>
-  /** What is stored now, own events included. */
+  /** What is stored now, own events included, without those that only a newer program can read. */
   stored(streamName: string): AsyncIterable<ReceivedEvent>
 }
 
@@ -62,24 +65,28 @@ export interface EventReaderParts {
 
 const PAGE = 64
 
+type HeldContent = Omit<ReceivedEvent, 'content'> & { readonly content: EventContent | undefined }
+
+const isReadable = (event: HeldContent): event is ReceivedEvent => event.content !== undefined
+
 export function createEventReader(parts: EventReaderParts): EventReader {
   const { ownDeviceId, log, epochKeys } = parts
 
-  const open = ({ userSeq, record }: HeldEvent): ReceivedEvent | undefined => {
+  /** With `content` undefined: it is of a newer program. `undefined`: nothing is to be shown. */
+  const open = ({ userSeq, record }: HeldEvent): HeldContent | undefined => {
     if (record.body.type === 'expired') return undefined
     const event: ParsedEvent | undefined = parseEvent(record.body.wire)
     if (event !== undefined && parts.isVoid(event)) return undefined
     const key = event && epochKeys.contentKey(event.epoch)
-    const data = event && key && openEvent(key, event)
-    if (event === undefined || data === undefined) {
+    const opened = event && key && openContent(key, event)
+    if (event === undefined || opened === undefined || opened.type === 'fault') {
       throw new AlarmError('store_damaged', { record: storeKeys.event(userSeq) })
     }
-    if (event.isTombstone) return undefined
-    const content = parseContent(data)
-    if (content === undefined) throw new AlarmError('store_damaged', { record: storeKeys.event(userSeq) })
+    if (opened.type === 'nothing') return undefined
     const { deviceId, deviceSeq, eventId, streamId } = event
     const { streamSeq, storedAtMs } = record
     const isOwn = isSameId(deviceId, ownDeviceId)
+    const content = opened.type === 'content' ? opened.content : undefined
     return { userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, eventId, streamId, content, isOwn }
   }
 
@@ -106,6 +113,7 @@ export function createEventReader(parts: EventReaderParts): EventReader {
         if (candidate.earlierUserSeq !== undefined && candidate.earlierUserSeq <= readBefore) continue
         const event = open(candidate)
         if (event === undefined || (event.isOwn && !includeOwn) || hidden.has(toHex(event.streamId))) continue
+        if (!isReadable(event)) throw new ClientStoppedError(refusedFor('update_needed'))
         yield event
         if (isAborted(signal)) return
       }
@@ -130,7 +138,7 @@ export function createEventReader(parts: EventReaderParts): EventReader {
       for (const candidate of held) {
         position = candidate.userSeq
         const event = open(candidate)
-        if (event !== undefined) yield event
+        if (event !== undefined && isReadable(event)) yield event
       }
       if (held.length < PAGE) return
     }

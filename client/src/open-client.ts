@@ -13,7 +13,7 @@ import { encodeProfile, PROFILE_STREAM, PROFILE_TYPE } from './account/profile.t
 import { type Ask, DeviceRevokedError } from './account/sync.ts'
 import { ClientStoppedError, refusedFor, type StopCause } from './alarm.ts'
 import { createBackoff } from './backoff.ts'
-import { CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint } from './checkpoint.ts'
+import { CHECKPOINT_STREAM, CHECKPOINT_TYPE } from './checkpoint.ts'
 import type { Client, ClientParts, ClientState, Resync } from './client.ts'
 import { type Connector, createConnector } from './connection/connector.ts'
 import { isUndecided, RequestRefusedError, SessionLostError } from './connection/requests.ts'
@@ -21,12 +21,13 @@ import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
 import { createPresenceView } from './presence.ts'
-import { checkStreamName, composeItem } from './publish/compose.ts'
+import { checkContentType, checkStreamName, composeItem } from './publish/compose.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
-import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
-import { notePruned, readPruned } from './receive/pruned-ranges.ts'
+import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+import { readPruned } from './receive/pruned-ranges.ts'
 import { rememberLostLog } from './restore/lost-log.ts'
+import { isOwnName } from './sealing/content.ts'
 import { createListeners, createPulse } from './signal.ts'
 import { savePosition } from './store/positions.ts'
 import { createNameKeeper } from './store/stream-names.ts'
@@ -61,11 +62,11 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     maxPayload: DEFAULT_LIMITS.max_payload,
     requests: () => engine.requests,
     onReceipt: (receipt) => {
-      if (!isOwnStream(receipt.streamName)) receiptListeners.emit(receipt)
+      if (!isOwnName(receipt.streamName)) receiptListeners.emit(receipt)
     },
     onRefusal: (refusal) => {
       log({ level: 'warn', event: 'client.event.refuse', code: refusal.code })
-      if (!isOwnStream(refusal.streamName)) refusalListeners.emit(refusal)
+      if (!isOwnName(refusal.streamName)) refusalListeners.emit(refusal)
     },
     onSettled: changed.fire,
     onRetry: () => engine.wake(),
@@ -122,11 +123,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     engine.wake()
   }
   const publishCheckpoint = async (isReconnect: boolean): Promise<void> => {
-    const due = isCheckpointQueued ? undefined : checkpoints.due(isReconnect)
-    if (due === undefined) return
+    if (isCheckpointQueued || !checkpoints.isDue(isReconnect)) return
     isCheckpointQueued = true
     try {
-      await publishOwn(CHECKPOINT_STREAM, CHECKPOINT_TYPE, encodeCheckpoint(due))
+      await publishOwn(CHECKPOINT_STREAM, CHECKPOINT_TYPE, new Uint8Array(0))
       await engine.guard(checkpoints.published)
     } finally {
       isCheckpointQueued = false
@@ -193,7 +193,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onDeviceLog: () => epochWatch.consider(),
     onPresence: presence.apply,
     onResync: async (range) => {
-      await notePruned(store, range)
+      await device.pruned.note(range)
       resyncListeners.emit({ reason: 'retention', ...range })
     },
     onCheckpointMoment: (isReconnect) => {
@@ -261,6 +261,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     start: connector.start,
     publish: async (streamName, { type, body }, { ttlS = 0, atMs, position, signal } = {}) => {
       checkStreamName(streamName)
+      checkContentType(type)
       const item = composeItem(
         { crypto, clock, serverTime, maxPayload: device.limits.maxPayload },
         { streamName, type, body, ttlS, atMs },

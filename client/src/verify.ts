@@ -1,21 +1,13 @@
 // Checks anew, without a server, everything a device holds: the device log from genesis, the secrets of the epochs, and
 // of all events, own ones included, chain, signature, order and content. It changes nothing and reports all it finds.
 
-import {
-  type Crypto,
-  type DeviceLogState,
-  findEpoch,
-  type parseEvent,
-  toHex,
-  verifyChainSignature,
-} from '@valise/protocol'
-import { type Alarm, type AlarmCode, createAlarm } from './alarm.ts'
+import { type Crypto, type DeviceLogState, findEpoch, toHex, verifyEventSignature } from '@valise/protocol'
+import { type Alarm, type AlarmCode, type AlarmError, ClientStoppedError, createAlarm, refusedFor } from './alarm.ts'
 import type { DeviceParts } from './device-parts.ts'
 import { type CheckedEvent, checkEvents } from './receive/check-events.ts'
-import { parseContent } from './sealing/content.ts'
+import { alarmOf, openChecked } from './receive/faults.ts'
 import { epochCommit } from './sealing/epoch.ts'
-import { openEvent } from './sealing/event-seal.ts'
-import type { HeldEvent, LogEvent } from './store/local-log.ts'
+import type { HeldEvent } from './store/local-log.ts'
 import { type DeviceHead, NO_PROGRESS, type Progress, type StreamHead } from './store/records.ts'
 
 export interface VerifyProblem {
@@ -51,12 +43,13 @@ const describe = ({ code, text, detail }: Alarm): VerifyProblem => {
 
 /** The device log was verified from genesis when `device` was opened. */
 export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise<VerifyReport> {
-  const { book, epochKeys, localLog, identity } = device
+  const { book, epochKeys, localLog, identity, pruned } = device
   const log = book.require()
   const problems: VerifyProblem[] = []
   const report = (code: AlarmCode, detail: Record<string, string | number>): void => {
     if (problems.length < MAX_PROBLEMS) problems.push(describe(createAlarm(code, detail)))
   }
+  const reportAlarm = ({ alarm }: AlarmError): void => report(alarm.code, alarm.detail)
   const epochs = verifyEpochs(crypto, log, epochKeys.secretOf, report)
 
   const heads = { device: new Map<string, DeviceHead>(), stream: new Map<string, StreamHead>() }
@@ -68,6 +61,8 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
   const verifyEvent = (held: HeldEvent): void => {
     const known = {
       device: log,
+      logHeadAt: book.headAt,
+      isPruned: pruned.covers,
       progress,
       deviceHead: (deviceId: Uint8Array) => heads.device.get(toHex(deviceId)),
       streamHead: (streamId: Uint8Array) => heads.stream.get(toHex(streamId)),
@@ -75,16 +70,18 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     }
     const outcome = checkEvents(
       { crypto, known, ownDeviceId: undefined },
-      { events: [toItem(held)], through: held.userSeq },
+      { events: [toItem(held)], through: held.userSeq, at: judgedAt(held) },
     )
     if (outcome.type !== 'ok') {
       if (outcome.type === 'log_behind') report('log_seq_invalid', { user_seq: held.userSeq, log_seq: outcome.logSeq })
+      else if (outcome.type === 'update_needed') throw new ClientStoppedError(refusedFor('update_needed'))
       else report(outcome.alarm.code, outcome.alarm.detail)
       return
     }
     progress = outcome.batch.progress
     for (const [hex, { head }] of outcome.batch.deviceHeads) heads.device.set(hex, head)
     for (const [hex, { head }] of outcome.batch.streamHeads) heads.stream.set(hex, head)
+    for (const tail of outcome.batch.unproved) reportAlarm(alarmOf({ ...tail, kind: 'unproved' }))
     for (const event of outcome.batch.events) countEvent(event)
   }
   const countEvent = (event: CheckedEvent): void => {
@@ -97,14 +94,14 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     if (event.body.type === 'expired') counts.expiredEvents += 1
     else {
       counts.signatures += 1
-      verifyContent(event, event.body.event)
+      verifyContent(event)
     }
   }
-  const verifyContent = ({ userSeq }: LogEvent, event: NonNullable<ReturnType<typeof parseEvent>>): void => {
-    const key = epochKeys.contentKey(event.epoch)
-    const data = key === undefined ? undefined : openEvent(key, event)
-    const isReadable = data !== undefined && (event.isTombstone || parseContent(data) !== undefined)
-    if (!isReadable) report('event_unreadable', { user_seq: userSeq, epoch: event.epoch })
+  const verifyContent = (event: CheckedEvent): void => {
+    const { userSeq, deviceId, deviceSeq } = event
+    const opened = openChecked(epochKeys, event)
+    if (opened.type === 'no_key') report('event_unreadable', { user_seq: userSeq, epoch: opened.epoch })
+    if (opened.type === 'fault') reportAlarm(alarmOf({ deviceId, fromSeq: deviceSeq, kind: opened.kind, userSeq }))
   }
 
   for (let after = 0; ; ) {
@@ -159,7 +156,7 @@ function verifyUnsent(
   for (const item of chain.unreceipted) {
     const where = { device_seq: item.deviceSeq }
     const isInOrder = item.deviceSeq === next
-    const isSigned = verifyChainSignature(crypto, identity.keys.signer.publicKey, item.chain, item.event.signature)
+    const isSigned = verifyEventSignature(crypto, identity.keys.signer.publicKey, item.event)
     if (!isInOrder) report('chain_gap', where)
     if (!isSigned) report('signature_invalid', where)
     counts.signatures += 1
@@ -167,9 +164,13 @@ function verifyUnsent(
   }
 }
 
+/** A lifetime that had ended when the event came has ended since. */
+const judgedAt = ({ record: { body } }: HeldEvent): number | undefined =>
+  body.type === 'expired' && body.excuse === 'lifetime' ? Number.MAX_SAFE_INTEGER : undefined
+
 const toItem = ({ userSeq, record }: HeldEvent): Parameters<typeof checkEvents>[1]['events'][number] => {
   const { streamSeq, storedAtMs, body } = record
   return body.type === 'stored'
     ? [userSeq, streamSeq, storedAtMs, body.wire]
-    : [userSeq, streamSeq, storedAtMs, body.deviceId, body.deviceSeq, body.leaf]
+    : [userSeq, streamSeq, storedAtMs, body.deviceId, body.deviceSeq, body.leaf.ttlS, body.leaf.flags, body.leaf.inner]
 }

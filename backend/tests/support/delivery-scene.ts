@@ -1,18 +1,17 @@
 // One connection's way through the log, stepped by hand: pages are read when the test says so.
 
-import type { LogItem } from '../../src/db/queries/events.ts'
+import type { WholeItem } from '../../src/db/queries/events.ts'
 import { createDelivery, type LiveBatch, type Page } from '../../src/log/delivery.ts'
 
 export const OWN = new Uint8Array(16).fill(1)
 const OTHER = new Uint8Array(16).fill(2)
 
-export const item = (userSeq: number, deviceId = OTHER): LogItem => ({
+export const item = (userSeq: number, deviceId = OTHER): WholeItem => ({
   userSeq,
   streamSeq: userSeq,
   storedAtMs: 0,
   deviceId,
   deviceSeq: userSeq,
-  leaf: new Uint8Array(32),
   wire: new Uint8Array(1),
 })
 

@@ -132,15 +132,25 @@ export async function addDevice(db: Database): Promise<TestDevice> {
   return devices[0]!
 }
 
+/** Random bytes, but for what the database reads of an event's bytes. */
+export function makeWire({ ttlS = 0, flags = 0, bytes = 300 } = {}): Uint8Array {
+  const wire = randomBytes(bytes)
+  wire.writeUInt32BE(ttlS, 165)
+  wire[169] = flags
+  return wire
+}
+
 export function makeEvents(count: number, event: Partial<AppendEvent> = {}): AppendEvent[] {
   return Array.from({ length: count }, () => ({
     streamId: new Uint8Array(16).fill(1),
     eventId: id(),
+    epoch: 1,
     logSeq: 0,
+    logHead: new Uint8Array(32),
     ttlS: 0,
-    leaf: hash(),
     chain: hash(),
-    wire: randomBytes(64),
+    wire: makeWire({ ttlS: event.ttlS }),
+    checkpoint: undefined,
     ...event,
   }))
 }

@@ -13,9 +13,9 @@ import {
 } from '@valise/protocol'
 import { createAlarm } from '../alarm.ts'
 import { checkEvents } from '../receive/check-events.ts'
-import { parseContent } from '../sealing/content.ts'
 import { openEventWithSubkey } from '../sealing/event-subkey.ts'
-import { type DeviceHead, NO_PROGRESS, type Progress, type StreamHead } from '../store/records.ts'
+import { readContent } from '../sealing/open-content.ts'
+import { type DeviceHead, type Excuse, NO_PROGRESS, type Progress, type StreamHead } from '../store/records.ts'
 import { type ExportedEvent, ExportFileError, type ExportLine, parseExportLine } from './export-lines.ts'
 import { nextCheck } from './write-export.ts'
 
@@ -47,6 +47,7 @@ function createExportChecker(crypto: Crypto) {
   let log: DeviceLogState | undefined
   let isEnded = false
   let progress: Progress = NO_PROGRESS
+  const logHeads: Uint8Array[] = []
   const counts = { deviceLogEntries: 0, events: 0, expired: 0, voided: 0 }
   const deviceHeads = new Map<string, DeviceHead>()
   const streamHeads = new Map<string, StreamHead>()
@@ -62,6 +63,7 @@ function createExportChecker(crypto: Crypto) {
     const applied = applyEntry(crypto, log, entry)
     if (!applied.ok) return fail(`the entry breaks the rule ${applied.rule} of the device log`)
     log = applied.state
+    logHeads.push(log.head)
     if (header !== undefined && !equalBytes(log.userId, header.user_id)) {
       fail('expected the device log of the account that the header names')
     }
@@ -69,19 +71,28 @@ function createExportChecker(crypto: Crypto) {
   }
 
   /** Place, chain and signature, by the checks of a receiver. */
-  const takeItem = (item: ExpectedItem, isVoid: boolean | undefined): void => {
+  const takeItem = (item: ExpectedItem, isVoid: boolean | undefined, excuse?: Excuse): void => {
     if (log === undefined) return fail('expected the device log before the events')
     const known = {
       device: log,
+      logHeadAt: (seq: number) => logHeads[seq],
+      isPruned: () => excuse === 'pruned',
       progress,
       deviceHead: (deviceId: Uint8Array) => deviceHeads.get(toHex(deviceId)),
       streamHead: (streamId: Uint8Array) => streamHeads.get(toHex(streamId)),
       ownAhead: () => [],
     }
-    const outcome = checkEvents({ crypto, known, ownDeviceId: undefined }, { events: [item], through: item[0] })
+    // The file does not prove the time, so it is asked only whether the event had a lifetime that could end.
+    const at = excuse === 'lifetime' ? Number.MAX_SAFE_INTEGER : undefined
+    const outcome = checkEvents({ crypto, known, ownDeviceId: undefined }, { events: [item], through: item[0], at })
+    if (outcome.type === 'update_needed') return fail('the event is of a newer form; update this program')
     if (outcome.type !== 'ok') {
       const alarm = outcome.type === 'alarm' ? outcome.alarm : createAlarm('log_seq_invalid')
       return fail(`${alarm.text} (${alarm.code})`)
+    }
+    if (outcome.batch.unproved.length > 0) {
+      const { text, code } = createAlarm('signature_invalid')
+      return fail(`${text} (${code})`)
     }
     if (isVoid !== undefined && outcome.batch.events.some((event) => event.isVoid !== isVoid)) {
       fail(isVoid ? 'expected an event that lies beyond the cut of its device' : 'the event is void, by the device log')
@@ -109,11 +120,11 @@ function createExportChecker(crypto: Crypto) {
     const areAll =
       end.device_log_entries === counts.deviceLogEntries &&
       end.events === counts.events &&
-      end.expired === counts.expired &&
+      end.leaf === counts.expired &&
       end.void === counts.voided
     if (!areAll) {
       fail(
-        `expected ${end.events} events, ${end.expired} expired, ${end.void} void, ${end.device_log_entries} entries before`,
+        `expected ${end.events} events, ${end.leaf} leaves, ${end.void} void, ${end.device_log_entries} entries before`,
       )
     }
     if (!equalBytes(end.check, check)) fail('field check: the lines before are not those that were written')
@@ -131,11 +142,8 @@ function createExportChecker(crypto: Crypto) {
         return takeEntry(line)
       case 'event':
         return takeEvent(line)
-      case 'expired':
-        takeItem(
-          [line.user_seq, line.stream_seq, line.stored_at, line.device_id, line.device_seq, line.leaf],
-          undefined,
-        )
+      case 'leaf':
+        takeItem(leafItemOf(line), undefined, line.excuse)
         counts.expired += 1
         return
       case 'void':
@@ -162,6 +170,17 @@ function createExportChecker(crypto: Crypto) {
   }
 }
 
+const leafItemOf = (line: Extract<ExportLine, { type: 'leaf' }>): ExpectedItem => [
+  line.user_seq,
+  line.stream_seq,
+  line.stored_at,
+  line.device_id,
+  line.device_seq,
+  line.ttl_s,
+  line.flags,
+  line.inner,
+]
+
 function differingField(line: ExportedEvent, event: ParsedEvent): string | undefined {
   if (!equalBytes(line.device_id, event.deviceId)) return 'device_id'
   if (line.device_seq !== event.deviceSeq) return 'device_seq'
@@ -175,11 +194,10 @@ export const bodyOf = (content: NonNullable<ExportedEvent['content']>): Uint8Arr
   'text' in content ? encodeUtf8(content.text) : content.base64url
 
 function isOpenAs({ key, content, size }: ExportedEvent, event: ParsedEvent): boolean {
-  const data = openEventWithSubkey(key, event)
-  if (data === undefined) return false
-  if (event.isTombstone || content === null) return event.isTombstone && content === null && size === 0
-  const sealed = parseContent(data)
-  if (sealed === undefined) return false
+  const opened = readContent(event, openEventWithSubkey(key, event))
+  if (opened.type === 'nothing') return content === null && size === 0
+  if (opened.type !== 'content' || content === null) return false
+  const sealed = opened.content
   const body = bodyOf(content)
   return (
     sealed.type === content.type && sealed.atMs === content.at && size === body.length && equalBytes(sealed.body, body)

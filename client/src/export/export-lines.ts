@@ -8,6 +8,7 @@ import { z } from 'zod'
 export const MAX_EXPORT_LINE_BYTES = 4 * 1024 * 1024
 
 const counter = z.int().min(0)
+const u32 = z.int().min(0).max(0xffffffff)
 const decoded = (form: string, decode: (text: string) => Uint8Array | undefined, length?: number) =>
   z.string().transform((text, context) => {
     const bytes = decode(text)
@@ -22,7 +23,7 @@ const base64url = (length?: number) =>
 
 const header = z.strictObject({
   type: z.literal('valise_export'),
-  version: z.literal(1),
+  version: z.literal(2),
   /** Of this file: an import that was interrupted knows it again. */
   export_id: hex(16),
   exported_at: counter,
@@ -58,14 +59,19 @@ const event = z.strictObject({
   wire: base64url(),
 })
 
-const expired = z.strictObject({
-  type: z.literal('expired'),
+/** An event whose bytes were gone when the device came for it. */
+const leaf = z.strictObject({
+  type: z.literal('leaf'),
   user_seq: counter,
   stream_seq: counter,
   stored_at: counter,
   device_id: uuid,
   device_seq: counter,
-  leaf: hex(32),
+  ttl_s: u32,
+  flags: z.int().min(0).max(255),
+  inner: hex(32),
+  /** What the bytes are missing for. */
+  excuse: z.enum(['lifetime', 'pruned']),
 })
 
 /** What a revoked device wrote beyond its cut: it counts for nothing, and is here because the chain and the order are. */
@@ -81,13 +87,13 @@ const end = z.strictObject({
   type: z.literal('end'),
   device_log_entries: counter,
   events: counter,
-  expired: counter,
+  leaf: counter,
   void: counter,
   /** c_0 = 32 zeros, c_n = SHA-256(c_{n-1} | line n without its end). */
   check: hex(32),
 })
 
-const line = z.discriminatedUnion('type', [header, deviceLog, event, expired, voided, end])
+const line = z.discriminatedUnion('type', [header, deviceLog, event, leaf, voided, end])
 export type ExportLine = z.infer<typeof line>
 export type ExportedEvent = z.infer<typeof event>
 export type WrittenLine = z.input<typeof line>

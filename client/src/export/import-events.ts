@@ -6,7 +6,7 @@ import { toHex } from '@valise/protocol'
 import type { Client } from '../client.ts'
 import type { Clock } from '../clock.ts'
 import { PublishError } from '../publish/publish-error.ts'
-import { isOwnStream } from '../publish/publisher.ts'
+import { isOwnName } from '../sealing/content.ts'
 import { bodyOf } from './check-export.ts'
 import { type ExportedEvent, parseExportLine } from './export-lines.ts'
 
@@ -66,8 +66,9 @@ export async function importEvents(parts: ImportParts, lines: AsyncIterable<stri
   for await (const text of lines) {
     lineNumber += 1
     const line = parseExportLine(text, lineNumber)
-    if (line.type === 'expired') counts.expired += 1
-    if (line.type !== 'event' || line.content === null || isOwnStream(line.stream ?? '')) continue
+    if (line.type === 'leaf') counts.expired += 1
+    if (line.type !== 'event' || line.content === null) continue
+    if (isOwnName(line.stream ?? '') || isOwnName(line.content.type)) continue
     if (line.user_seq <= done) {
       counts.before += 1
       continue

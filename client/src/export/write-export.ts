@@ -3,14 +3,14 @@
 
 import { type Crypto, decodeUtf8, encodeUtf8, formatUuid, parseEvent, toBase64Url, toHex } from '@valise/protocol'
 import { PROFILE_STREAM } from '../account/profile.ts'
-import { AlarmError } from '../alarm.ts'
+import { AlarmError, ClientStoppedError, refusedFor } from '../alarm.ts'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { Clock } from '../clock.ts'
 import type { DeviceParts } from '../device-parts.ts'
 import { isVoidEvent } from '../receive/void-events.ts'
-import { parseContent } from '../sealing/content.ts'
-import { openEvent } from '../sealing/event-seal.ts'
+import type { EventContent } from '../sealing/content.ts'
 import { eventSubkey } from '../sealing/event-subkey.ts'
+import { openContent } from '../sealing/open-content.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { keysUnder, storeKeys } from '../store/layout.ts'
 import type { HeldEvent } from '../store/local-log.ts'
@@ -36,7 +36,7 @@ export async function* writeExport(parts: ExportParts): AsyncGenerator<string> {
   const { store, crypto, clock, device } = parts
   const { book, localLog, identity } = device
   const log = book.require()
-  const counts = { device_log_entries: 0, events: 0, expired: 0, void: 0 }
+  const counts = { device_log_entries: 0, events: 0, leaf: 0, void: 0 }
   let check = new Uint8Array(32)
   const write = (written: WrittenLine): string => {
     const text = formatExportLine(written)
@@ -45,7 +45,7 @@ export async function* writeExport(parts: ExportParts): AsyncGenerator<string> {
   }
   yield write({
     type: 'valise_export',
-    version: 1,
+    version: 2,
     export_id: toHex(crypto.randomBytes(EXPORT_ID_BYTES)),
     exported_at: clock.now(),
     user_id: toHex(log.userId),
@@ -92,24 +92,25 @@ function toLine(
   { book, epochKeys }: DeviceParts,
   nameByStream: ReadonlyMap<string, string>,
   { userSeq, record }: HeldEvent,
-): Extract<WrittenLine, { type: 'event' | 'expired' | 'void' }> {
+): Extract<WrittenLine, { type: 'event' | 'leaf' | 'void' }> {
   const { streamSeq, storedAtMs, body } = record
   const place = { user_seq: userSeq, stream_seq: streamSeq, stored_at: storedAtMs }
   if (body.type === 'expired') {
-    const { deviceId, deviceSeq, leaf } = body
-    return { type: 'expired', ...place, device_id: formatUuid(deviceId), device_seq: deviceSeq, leaf: toHex(leaf) }
+    const { deviceId, deviceSeq, leaf, excuse } = body
+    const covered = { ttl_s: leaf.ttlS, flags: leaf.flags, inner: toHex(leaf.inner) }
+    return { type: 'leaf', ...place, device_id: formatUuid(deviceId), device_seq: deviceSeq, ...covered, excuse }
   }
   const event = parseEvent(body.wire)
   if (event !== undefined && isVoidEvent(book.state, event)) {
     return { type: 'void', ...place, wire: toBase64Url(body.wire) }
   }
   const key = event && epochKeys.contentKey(event.epoch)
-  const data = event && key && openEvent(key, event)
-  const content = data === undefined || event?.isTombstone ? undefined : parseContent(data)
-  const isReadable = data !== undefined && (event?.isTombstone === true || content !== undefined)
-  if (event === undefined || key === undefined || !isReadable) {
+  const opened = event && key && openContent(key, event)
+  if (event === undefined || key === undefined || opened === undefined || opened.type === 'fault') {
     throw new AlarmError('store_damaged', { record: storeKeys.event(userSeq) })
   }
+  if (opened.type === 'unknown_version') throw new ClientStoppedError(refusedFor('update_needed'))
+  const content = opened.type === 'content' ? opened.content : undefined
   return {
     type: 'event',
     ...place,
@@ -126,7 +127,7 @@ function toLine(
   }
 }
 
-function toWrittenContent({ type, atMs, body }: { type: string; atMs: number; body: Uint8Array }): WrittenContent {
+function toWrittenContent({ type, atMs, body }: EventContent): WrittenContent {
   const text = decodeUtf8(body)
   return text === undefined ? { type, at: atMs, base64url: toBase64Url(body) } : { type, at: atMs, text }
 }

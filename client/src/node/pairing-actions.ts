@@ -14,7 +14,7 @@ import {
 import { findPairing, type PairingScreen, pairDevice } from '../account/pair-account.ts'
 import { SetupError } from '../account/setup-error.ts'
 import { ClientStoppedError } from '../alarm.ts'
-import { MAX_INVITED_DEVICES, saveInvitedView } from '../checkpoint.ts'
+import { saveInvitedView } from '../checkpoint.ts'
 import type { Client } from '../client.ts'
 import type { Clock } from '../clock.ts'
 import { RequestRefusedError } from '../connection/requests.ts'
@@ -25,6 +25,7 @@ import { parseOffer } from '../pairing/offer.ts'
 import type { PairingKeeper, PairingRecord } from '../pairing/record.ts'
 import type { ExistingSide, NewSide } from '../pairing/run-pairing.ts'
 import { createDeviceKeys, restoreDeviceKeys } from '../sealing/device-keys.ts'
+import { MAX_INVITED_DEVICES } from '../seen-view.ts'
 import { storeKeys } from '../store/layout.ts'
 import { fetchHttp } from './fetch-http.ts'
 import { describePlatform } from './home.ts'
@@ -188,7 +189,7 @@ async function comeIn(parts: PairingActionsParts, options: PairNewOptions): Prom
       const { seen, inviter } = invitation
       await store.batch([saveInvitedView(inviter, seen)])
       const positions = [
-        { seq: seen.device_log_seq, head: seen.device_log_head },
+        { seq: seen.logSeq, head: seen.logHead },
         { seq: outcome.seq, head: outcome.entryHash },
       ]
       await enterAccount(parts, identity, positions, withTimeout(FIRST_SESSION_TIMEOUT_MS, signal))

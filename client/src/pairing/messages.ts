@@ -2,8 +2,8 @@
 // keys; the others travel sealed.
 
 import { createByteReader, createByteWriter, type DeviceId, toDeviceId, toUserId, type UserId } from '@valise/protocol'
-import { type CheckpointBody, encodeCheckpoint, parseCheckpoint } from '../checkpoint.ts'
 import { encodeIntroduction, type Introduction, parseIntroduction } from '../link/messages.ts'
+import { encodeSeenView, parseSeenView, type SeenView } from '../seen-view.ts'
 import { CPACE_SHARE_BYTES, type CpaceShare } from './cpace.ts'
 
 const VERSION = 1
@@ -11,7 +11,7 @@ const MAX_ASSOCIATED_DATA_BYTES = 8
 const CONFIRMATION_BYTES = 32
 const SIGNATURE_BYTES = 64
 const MAX_INTRODUCTION_BYTES = 4096
-const MAX_CHECKPOINT_BYTES = 7168
+const MAX_VIEW_BYTES = 7168
 
 /** m1: which of the two secrets the joiner has, and his share. */
 export interface Opening extends CpaceShare {
@@ -58,7 +58,7 @@ export interface PairingInvitation {
   readonly serverFingerprint: Uint8Array
   readonly inviter: DeviceId
   /** Device log and chains as the existing device has verified them. */
-  readonly seen: CheckpointBody
+  readonly seen: SeenView
 }
 
 export const encodePairingInvitation = (invitation: PairingInvitation): Uint8Array =>
@@ -66,7 +66,7 @@ export const encodePairingInvitation = (invitation: PairingInvitation): Uint8Arr
     .bytes(invitation.userId)
     .bytes(invitation.serverFingerprint)
     .bytes(invitation.inviter)
-    .prefixed(encodeCheckpoint(invitation.seen))
+    .prefixed(encodeSeenView(invitation.seen))
     .finish()
 
 export function parsePairingInvitation(bytes: Uint8Array): PairingInvitation | undefined {
@@ -74,7 +74,7 @@ export function parsePairingInvitation(bytes: Uint8Array): PairingInvitation | u
   const userId = toUserId(reader.bytes(32))
   const serverFingerprint = reader.bytes(32)
   const inviter = toDeviceId(reader.bytes(16))
-  const seen = parseCheckpoint(reader.prefixed(MAX_CHECKPOINT_BYTES))
+  const seen = parseSeenView(reader.prefixed(MAX_VIEW_BYTES))
   if (!reader.finish() || userId === undefined || inviter === undefined || seen === undefined) return undefined
   return { userId, serverFingerprint, inviter, seen }
 }

@@ -2,11 +2,10 @@
 
 import { type Crypto, createEventId, encodeUtf8, MAX_TTL_S } from '@valise/protocol'
 import type { Clock } from '../clock.ts'
-import { encodeContent, MAX_CONTENT_TYPE_LENGTH } from '../sealing/content.ts'
+import { encodeContent, isOwnName, MAX_CONTENT_TYPE_LENGTH } from '../sealing/content.ts'
 import type { ServerTime } from '../server-time.ts'
 import type { OutboxItem } from './outbox.ts'
 import { PublishError } from './publish-error.ts'
-import { isOwnStream } from './publisher.ts'
 
 export const MAX_STREAM_NAME_BYTES = 256
 
@@ -32,9 +31,15 @@ export function checkStreamName(streamName: string): void {
   if (length === 0 || length > MAX_STREAM_NAME_BYTES) {
     throw new PublishError('bad_stream_name', `A stream's name has 1 to ${MAX_STREAM_NAME_BYTES} bytes.`)
   }
-  if (isOwnStream(streamName)) {
+  if (isOwnName(streamName)) {
     throw new PublishError('bad_stream_name', 'Streams whose names begin with "valise/" belong to the client.')
   }
+}
+
+/** Throws a `PublishError` for a type that no event of an application may have. */
+export function checkContentType(type: string): void {
+  if (!isOwnName(type)) return
+  throw new PublishError('bad_content', 'Content types that begin with "valise/" belong to the client.')
 }
 
 /** Throws a `PublishError`. */

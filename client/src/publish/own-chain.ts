@@ -3,12 +3,12 @@
 
 import {
   type Crypto,
+  chainAfter,
   chainStart,
   createByteReader,
   createByteWriter,
   type EventId,
-  leafHash,
-  nextChain,
+  leafOf,
   type ParsedEvent,
   parseEvent,
 } from '@valise/protocol'
@@ -70,7 +70,7 @@ function parseItem(crypto: Crypto, key: string, bytes: Uint8Array): SealedItem {
   const wire = reader.prefixed(bytes.length)
   const event = parseEvent(wire)
   if (!reader.finish() || event === undefined) throw new AlarmError('store_damaged', { record: key })
-  const chain = nextChain(crypto, event.chainPrev, leafHash(crypto, event.leafInput))
+  const chain = chainAfter(crypto, event.chainPrev, leafOf(crypto, event))
   const { deviceSeq, eventId } = event
   return {
     deviceSeq,

@@ -2,10 +2,21 @@
 // keeps a bounded window in flight, repairs what is refused, and turns receipts into events of the local log.
 // Its methods run in the client's lane.
 
-import { type ErrorCode, type EventId, errorEntry, formatUuid, type Receipts, type Refused } from '@valise/protocol'
+import {
+  type ChainPosition,
+  type ErrorCode,
+  type EventId,
+  errorEntry,
+  eventIdTimeMs,
+  formatUuid,
+  type Receipts,
+  type Refused,
+} from '@valise/protocol'
 import type { LogBook } from '../account/log-book.ts'
 import { AlarmError } from '../alarm.ts'
+import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { Clock } from '../clock.ts'
+import { isOwnName } from '../sealing/content.ts'
 import type { ServerTime } from '../server-time.ts'
 import type { LocalLog, LogEvent } from '../store/local-log.ts'
 import type { StoreOperation } from '../store/store.ts'
@@ -68,6 +79,8 @@ export interface PublisherParts extends SealingParts {
   readonly limits: WindowLimits
   /** Reads the device log and epoch keys anew. */
   refreshDeviceLog(): Promise<void>
+  /** What a checkpoint that is sealed now names. */
+  checkpointList(): readonly ChainPosition[] | undefined
   /** To be stored with own events that got their receipts. */
   countEvents(count: number): StoreOperation[]
   onReceipt(receipt: PublishReceipt): void
@@ -91,6 +104,14 @@ export const DEFAULT_WINDOW_LIMITS: WindowLimits = {
 const MAX_SEALED_AT_ONCE = 128
 const ANSWER_TIMEOUT_MS = 30_000
 const DEFAULT_RETRY_MS = 1000
+
+/** What the server checks against its own rows, all of which this device has from it. */
+const DENIALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'checkpoint_false',
+  'log_head_false',
+  'log_seq_falls',
+  'epoch_invalid',
+])
 
 const toWindowItem = (item: SealedItem): WindowItem => ({ deviceSeq: item.deviceSeq, bytes: item.wire.length })
 
@@ -120,7 +141,12 @@ export function createPublisher(parts: PublisherParts): Publisher {
     const waiting = await outbox.read(lastSealedPosition, Math.min(maxEvents, MAX_SEALED_AT_ONCE), maxBytes)
     const last = waiting.at(-1)
     if (last === undefined) return false
-    const drafts = waiting.map((item) => ({ ...item, streamId: streamIdOf(item.streamName) }))
+    const drafts = waiting.map((item) => ({
+      ...item,
+      streamId: streamIdOf(item.streamName),
+      isKept: isOwnName(item.streamName),
+      checkpoint: item.streamName === CHECKPOINT_STREAM ? parts.checkpointList() : undefined,
+    }))
     const sealed = await sealRun(parts, book.require(), chain.end, drafts)
     await chain.save(sealed, [])
     lastSealedPosition = last.position
@@ -160,6 +186,16 @@ export function createPublisher(parts: PublisherParts): Publisher {
       parts.onRefusal({ eventId, streamName, code, text: errorEntry(code).text })
     }
     parts.onSettled()
+  }
+
+  /** Whatever the code says of an event, the event agrees with all that the server showed when it was sealed. */
+  const refuseDenial = (deviceSeq: number, code: ErrorCode): void => {
+    if (!DENIALS.has(code)) return
+    const event = chain.find(deviceSeq)?.event
+    // The list of a checkpoint from before the log was restored may name what was lost: an empty event replaces it.
+    const isOfLostLog = event !== undefined && eventIdTimeMs(event.eventId) < log.progress.logEpochAtMs
+    if (code === 'checkpoint_false' && isOfLostLog) return
+    throw new AlarmError('truth_refused', { device_seq: deviceSeq, code })
   }
 
   const send = (current: PublishSession, deviceSeqs: readonly number[]): void => {
@@ -240,7 +276,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
         })
       }
       if (stored.length === 0) return
-      const ordinary = stored.filter(({ item }) => !item.event.isTombstone && !isOwnStream(item.streamName))
+      const ordinary = stored.filter(({ item }) => !item.event.isTombstone && !isOwnName(item.streamName))
       await log.commit({
         events: stored.map(({ event }) => event),
         progress: log.progress,
@@ -266,6 +302,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
       if (code === 'chain_mismatch') throw new AlarmError('chain_forked', { device_seq })
       if (code === 'foreign_event' || code === 'recovery_cannot_publish')
         throw new AlarmError('foreign_session', { device_seq })
+      refuseDenial(device_seq, code)
       if (code === 'rate_limited') pace.empty(clock.now())
       const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_RETRY_MS)
       window.refused(device_seq, code, { expected, retryAtMs })
@@ -277,6 +314,3 @@ export function createPublisher(parts: PublisherParts): Publisher {
     },
   }
 }
-
-/** Streams that the client keeps for itself. */
-export const isOwnStream = (streamName: string): boolean => streamName.startsWith('valise/')

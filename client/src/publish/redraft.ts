@@ -1,6 +1,6 @@
 // What is sealed once more in the place of a sealed event: the same content again, or a tombstone (ORD-6).
 
-import { type ErrorCode, eventIdTimeMs, toStreamId } from '@valise/protocol'
+import { type ChainPosition, type ErrorCode, eventIdTimeMs, toStreamId } from '@valise/protocol'
 import type { EpochKeys } from '../account/epoch-keys.ts'
 import { AlarmError } from '../alarm.ts'
 import { openEvent } from '../sealing/event-seal.ts'
@@ -13,14 +13,19 @@ export interface RedraftParts {
   readonly outbox: Pick<Outbox, 'get'>
   readonly log: Pick<LocalLog, 'anyStream'>
   readonly epochKeys: Pick<EpochKeys, 'contentKey'>
+  /** The list of a checkpoint that is sealed now. */
+  checkpointList(): readonly ChainPosition[] | undefined
 }
 
 /** The same event, to be sealed again. */
 export async function redraft(
-  { outbox, epochKeys }: RedraftParts,
+  { outbox, epochKeys, checkpointList }: RedraftParts,
   { position, streamName, eventId, event }: SealedItem,
 ): Promise<Draft> {
-  const kept = { position, streamName, streamId: event.streamId, eventId, ttlS: event.ttlS }
+  // A list of then may name what the server has lost since.
+  const checkpoint = event.checkpoint === undefined ? undefined : checkpointList()
+  const { streamId, ttlS, isKept } = event
+  const kept = { position, streamName, streamId, eventId, ttlS, isKept, checkpoint }
   if (event.isTombstone) return { ...kept, content: undefined }
   if (position === undefined) {
     // It had its receipt once, and the server lost it: its content is in its own bytes.
@@ -39,10 +44,11 @@ export function draftTombstone({ log }: RedraftParts, item: SealedItem, code: Er
   if (item.event.isTombstone) throw new AlarmError('tombstone_refused', { device_seq: item.deviceSeq, code })
   // A stream that may not begin cannot hold the tombstone either.
   const known = code === 'stream_limit_reached' ? log.anyStream() : undefined
-  const { streamId } = item.event
+  const { streamId, isKept } = item.event
   const where = known === undefined ? streamId : (toStreamId(known) ?? streamId)
   const { streamName, eventId } = item
-  return { position: undefined, streamName, streamId: where, eventId, ttlS: 0, content: undefined }
+  const none = { position: undefined, content: undefined, checkpoint: undefined }
+  return { ...none, streamName, streamId: where, eventId, ttlS: 0, isKept }
 }
 
 /** Where one lifetime ended before its event was stored, those of others may have: one repair is enough for all. */

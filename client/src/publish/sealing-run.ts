@@ -1,6 +1,13 @@
 // Seals a run of events onto this device's chain under the epoch and the device log of the moment.
 
-import { type Crypto, type DeviceLogState, type EventId, parseEvent, type StreamId } from '@valise/protocol'
+import {
+  type ChainPosition,
+  type Crypto,
+  type DeviceLogState,
+  type EventId,
+  parseEvent,
+  type StreamId,
+} from '@valise/protocol'
 import type { EpochKeys } from '../account/epoch-keys.ts'
 import type { Identity } from '../account/identity.ts'
 import { sealEvent } from '../sealing/event-seal.ts'
@@ -14,6 +21,10 @@ export interface Draft {
   readonly eventId: EventId
   readonly ttlS: number
   readonly content: Uint8Array | undefined
+  /** An event of the client's own. */
+  readonly isKept: boolean
+  /** The list of a checkpoint. */
+  readonly checkpoint: readonly ChainPosition[] | undefined
 }
 
 export interface SealingParts {
@@ -39,7 +50,8 @@ export async function sealRun(
   if (contentKey === undefined) throw new Error('the key of the current epoch is missing')
   const items: SealedItem[] = []
   let { deviceSeq, chain } = end
-  for (const { position, streamName, streamId, eventId, ttlS, content } of drafts) {
+  for (const draft of drafts) {
+    const { position, streamName, streamId, eventId, ttlS, content, isKept, checkpoint } = draft
     deviceSeq += 1
     const header = {
       userId,
@@ -50,8 +62,11 @@ export async function sealRun(
       eventId,
       epoch: log.epoch.n,
       logSeq: log.seq,
+      logHead: log.head,
       ttlS,
       isTombstone: content === undefined,
+      isKept,
+      checkpoint,
     }
     const sealed = await sealEvent(crypto, keys.signer, contentKey, header, content ?? new Uint8Array(0))
     const event = parseEvent(sealed.wire)

@@ -63,6 +63,7 @@ const BURIED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'invalid_event',
   'stream_limit_reached',
   'event_refused',
+  'checkpoint_false',
 ])
 
 export function createSendWindow(limits: WindowLimits): SendWindow {

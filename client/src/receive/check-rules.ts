@@ -14,7 +14,7 @@ import {
   type ParsedEvent,
   type UserId,
 } from '@valise/protocol'
-import { type Alarm, type AlarmCode, createAlarm } from '../alarm.ts'
+import { type Alarm, type AlarmCode, AlarmError, createAlarm, UpdateNeededError } from '../alarm.ts'
 import type { DeviceHead, StreamHead } from '../store/records.ts'
 
 /** Why a message of events is not applied. */
@@ -23,6 +23,8 @@ export type CheckFailure =
   | { readonly type: 'log_behind'; readonly logSeq: number }
   /** Events of a device are missing: to be asked for once. */
   | { readonly type: 'gap'; readonly alarm: Alarm }
+  /** An event of a form that only a newer program knows. */
+  | { readonly type: 'update_needed' }
   | { readonly type: 'alarm'; readonly alarm: Alarm }
 
 export class Finding extends Error {
@@ -34,6 +36,19 @@ export class Finding extends Error {
   }
 }
 
+/** What is thrown for a failure that nothing mends. */
+export function toError(failure: CheckFailure): Error {
+  switch (failure.type) {
+    case 'log_behind':
+      return new AlarmError('device_log_shorter', { seq: failure.logSeq })
+    case 'update_needed':
+      return new UpdateNeededError()
+    case 'gap':
+    case 'alarm':
+      return new AlarmError(failure.alarm.code, failure.alarm.detail)
+  }
+}
+
 /** Where in the log something is wrong: ids and numbers. */
 export type Where = Readonly<Record<string, string | number>>
 
@@ -42,7 +57,7 @@ export const fail = (code: AlarmCode, where: Where): Finding =>
 
 /** Known and allowed to publish; unless it is void, consistent with the state of the device log that the event names. */
 export function checkDevice(
-  log: DeviceLogState,
+  { device: log, logHeadAt }: { readonly device: DeviceLogState; logHeadAt(seq: number): Uint8Array | undefined },
   deviceId: DeviceId,
   { deviceSeq, event }: { readonly deviceSeq: number; readonly event: ParsedEvent | undefined },
   where: Where,
@@ -57,6 +72,10 @@ export function checkDevice(
   const isBeforeItsTime = logSeq < device.addedSeq
   const isAfterItsTime = device.status.type === 'revoked' && logSeq >= device.status.atSeq
   if (isBeforeItsTime || isAfterItsTime) throw fail('log_seq_invalid', { ...where, log_seq: logSeq })
+  const head = logHeadAt(logSeq)
+  if (head === undefined || !equalBytes(head, event.logHead)) {
+    throw fail('log_head_invalid', { ...where, log_seq: logSeq })
+  }
   const epoch = findEpoch(log, n)
   const next = findEpoch(log, n + 1)
   if (epoch === undefined || epoch.logSeq > logSeq || (next !== undefined && next.logSeq <= logSeq)) {

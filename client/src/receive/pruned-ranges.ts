@@ -11,6 +11,24 @@ export interface PrunedRange {
   readonly to: number
 }
 
+/** The ranges of a store, to be asked while events are checked. */
+export interface PrunedRanges {
+  covers(userSeq: number): boolean
+  /** Stores a range; it counts from then on. */
+  note(range: PrunedRange): Promise<void>
+}
+
+export async function openPrunedRanges(store: Store): Promise<PrunedRanges> {
+  const ranges = await readPruned(store, 0)
+  return {
+    covers: (userSeq) => ranges.some(({ from, to }) => from <= userSeq && userSeq <= to),
+    note: async (range) => {
+      await notePruned(store, range)
+      ranges.push(range)
+    },
+  }
+}
+
 export const notePruned = (store: Store, { from, to }: PrunedRange): Promise<void> =>
   store.batch([put(storeKeys.pruned(from), encodeCounter(to))])
 

@@ -7,19 +7,18 @@ import {
   type DeviceId,
   type Events,
   equalBytes,
-  eventIdTimeMs,
-  formatUuid,
   type ResyncRequired,
 } from '@valise/protocol'
 import type { EpochKeys } from '../account/epoch-keys.ts'
 import type { LogBook } from '../account/log-book.ts'
 import { AlarmError } from '../alarm.ts'
 import type { Checkpoints } from '../checkpoint.ts'
-import { type EventContent, parseContent } from '../sealing/content.ts'
-import { openEvent } from '../sealing/event-seal.ts'
-import type { LocalLog, LogEvent } from '../store/local-log.ts'
+import type { LocalLog } from '../store/local-log.ts'
 import type { Progress } from '../store/records.ts'
 import { type CheckedBatch, checkEvents, type EventsToCheck } from './check-events.ts'
+import { toError } from './check-rules.ts'
+import { alarmOf, openBatch } from './faults.ts'
+import type { PrunedRanges } from './pruned-ranges.ts'
 
 export type Applied =
   | { readonly type: 'applied'; readonly cursor: number; readonly events: number }
@@ -45,13 +44,11 @@ export interface ReceiverParts {
   readonly log: LocalLog
   readonly book: LogBook
   readonly epochKeys: EpochKeys
-  readonly checkpoints: Pick<Checkpoints, 'isCheckpoint' | 'compare' | 'countEvents'>
+  readonly checkpoints: Pick<Checkpoints, 'compare' | 'countEvents'>
+  readonly pruned: Pick<PrunedRanges, 'covers'>
   /** Reads the device log up to an entry at least; throws alarms. */
   readDeviceLog(upTo: number): Promise<void>
 }
-
-const alarmOf = (error: { readonly alarm: AlarmError['alarm'] }): AlarmError =>
-  new AlarmError(error.alarm.code, error.alarm.detail)
 
 export function createReceiver(parts: ReceiverParts): Receiver {
   const { crypto, ownDeviceId, log, book, epochKeys, checkpoints } = parts
@@ -61,7 +58,7 @@ export function createReceiver(parts: ReceiverParts): Receiver {
   let toldThrough = 0
 
   const check = async (message: EventsToCheck): Promise<CheckedBatch | 'gap'> => {
-    const run = () => checkEvents({ crypto, ownDeviceId, known: { ...knownOf(log), device: book.require() } }, message)
+    const run = () => checkEvents({ crypto, ownDeviceId, known: knownOf(parts) }, message)
     let outcome = run()
     if (outcome.type === 'log_behind') {
       await parts.readDeviceLog(outcome.logSeq)
@@ -73,9 +70,10 @@ export function createReceiver(parts: ReceiverParts): Receiver {
       case 'log_behind':
         throw new AlarmError('device_log_shorter', { seq: outcome.logSeq, known: book.require().seq })
       case 'alarm':
-        throw alarmOf(outcome)
+      case 'update_needed':
+        throw toError(outcome)
       case 'gap':
-        if (gapAskedAt === log.progress.cursor) throw alarmOf(outcome)
+        if (gapAskedAt === log.progress.cursor) throw toError(outcome)
         gapAskedAt = log.progress.cursor
         return 'gap'
     }
@@ -84,16 +82,11 @@ export function createReceiver(parts: ReceiverParts): Receiver {
   const applyBatch = async (message: EventsToCheck): Promise<Applied> => {
     const batch = await check(message)
     if (batch === 'gap') return { type: 'ask_again' }
-    let ordinary = 0
-    for (const event of batch.events) {
-      if (event.isVoid) continue
-      const content = openChecked(epochKeys, event)
-      if (content === undefined) continue
-      if (event.body.type === 'stored' && checkpoints.isCheckpoint(event.body.event)) {
-        const { userSeq, deviceId } = event
-        const writtenAtMs = eventIdTimeMs(event.body.event.eventId)
-        await checkpoints.compare({ userSeq, deviceId, writtenAtMs }, content, batch)
-      } else ordinary += 1
+    const { faults, ordinary } = openBatch(epochKeys, batch)
+    const [fault] = faults
+    if (fault !== undefined) throw alarmOf(fault)
+    for (const { userSeq, isVoid, body } of batch.events) {
+      if (!isVoid && body.type === 'stored') await checkpoints.compare(userSeq, body.event, batch)
     }
     const also = checkpoints.countEvents(ordinary)
     await log.commit({
@@ -106,7 +99,7 @@ export function createReceiver(parts: ReceiverParts): Receiver {
   }
 
   return {
-    apply: ({ events, through }) => applyBatch({ events, through }),
+    apply: ({ events, through, at }) => applyBatch({ events, through, at }),
     caughtUp: ({ user_seq }) => applyBatch({ events: [], through: user_seq }),
     advance: async () => {
       const next = log.ownAhead()[0]
@@ -126,26 +119,15 @@ export function createReceiver(parts: ReceiverParts): Receiver {
   }
 }
 
-const knownOf = (log: LocalLog) => ({
+const knownOf = ({ book, log, pruned }: Pick<ReceiverParts, 'book' | 'log' | 'pruned'>) => ({
+  device: book.require(),
+  logHeadAt: book.headAt,
+  isPruned: pruned.covers,
   progress: log.progress,
   deviceHead: log.deviceHead,
   streamHead: log.streamHead,
   ownAhead: log.ownAhead,
 })
-
-/** The content; `undefined` for tombstones and events whose bytes expired. Throws the alarm for what does not open. */
-function openChecked(epochKeys: EpochKeys, { userSeq, deviceId, body }: LogEvent): EventContent | undefined {
-  if (body.type === 'expired') return undefined
-  const { event } = body
-  const where = { user_seq: userSeq, device: formatUuid(deviceId), epoch: event.epoch }
-  const key = epochKeys.contentKey(event.epoch)
-  const data = key === undefined ? undefined : openEvent(key, event)
-  if (data === undefined) throw new AlarmError('event_unreadable', where)
-  if (event.isTombstone) return undefined
-  const content = parseContent(data)
-  if (content === undefined) throw new AlarmError('event_unreadable', where)
-  return content
-}
 
 /** The log epoch of the session must be the one the cursor belongs to; a first session adopts it. */
 export function checkLogEpoch(progress: Progress, session: { readonly logEpoch: Uint8Array; readonly head: number }) {

@@ -4,7 +4,7 @@
 
 import { type Crypto, formatUuid, isSameId } from '@valise/protocol'
 import type { Identity } from '../account/identity.ts'
-import { AlarmError, ClientStoppedError } from '../alarm.ts'
+import { AlarmError, ClientStoppedError, refusedFor, UpdateNeededError } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
 import type { DeviceParts } from '../device-parts.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
@@ -38,9 +38,10 @@ export async function acceptLog(parts: AcceptLogParts): Promise<Rebased> {
     const through = await findCommonPoint({ crypto, log: device.localLog, ownDeviceId: deviceId, probe })
     return await rebaseLog(
       { ...parts, ownDeviceId: deviceId, epochKeys: device.epochKeys },
-      { through, logEpoch: probe.established.log_epoch, acceptedAtMs: probe.established.server_time },
+      { through, logEpoch: probe.established.log_epoch, logEpochAtMs: probe.established.log_epoch_at },
     )
   } catch (error) {
+    if (error instanceof UpdateNeededError) throw new ClientStoppedError(refusedFor('update_needed'))
     if (error instanceof AlarmError) throw new ClientStoppedError({ type: 'alarm', alarm: error.alarm })
     throw error
   } finally {

@@ -2,8 +2,17 @@
 // one, so they agree up to some place and never after it: an event stored anew has another time of storing, also when it
 // comes to stand where it stood.
 
-import { type Crypto, type ExpiredEvent, equalBytes, leafHash, parseEvent, type StoredEvent } from '@valise/protocol'
+import {
+  type Crypto,
+  equalBytes,
+  type LeafItem,
+  leafHash,
+  leafOf,
+  parseEvent,
+  type StoredEvent,
+} from '@valise/protocol'
 import { readItem } from '../receive/check-events.ts'
+import { Finding, toError } from '../receive/check-rules.ts'
 import type { HeldEvent, LocalLog } from '../store/local-log.ts'
 import type { LogProbe } from './log-probe.ts'
 
@@ -26,17 +35,17 @@ export async function findCommonPoint({ crypto, log, ownDeviceId, probe }: Commo
     return event?.userSeq === userSeq ? event : undefined
   }
 
-  const isSame = async (item: StoredEvent | ExpiredEvent): Promise<boolean> => {
+  const isSame = async (item: StoredEvent | LeafItem): Promise<boolean> => {
     const [userSeq, streamSeq, storedAtMs] = item
     const own = await held(userSeq)
     if (own === undefined || own.record.streamSeq !== streamSeq || own.record.storedAtMs !== storedAtMs) return false
-    const { deviceId, deviceSeq, leaf } = readItem(crypto, item)
+    const { deviceId, deviceSeq, leaf } = read(crypto, item)
     const ours = identify(crypto, own)
     return (
       ours !== undefined &&
       ours.deviceSeq === deviceSeq &&
       equalBytes(ours.deviceId, deviceId) &&
-      equalBytes(ours.leaf, leaf)
+      equalBytes(leafHash(crypto, ours.leaf), leafHash(crypto, leaf))
     )
   }
 
@@ -78,10 +87,19 @@ async function findOwnPoint(
   return isThere ? userSeq : undefined
 }
 
+/** Throws what a receiver stops for. */
+function read(crypto: Crypto, item: StoredEvent | LeafItem): ReturnType<typeof readItem> {
+  try {
+    return readItem(crypto, item)
+  } catch (error) {
+    throw error instanceof Finding ? toError(error.failure) : error
+  }
+}
+
 function identify(crypto: Crypto, { record: { body } }: HeldEvent) {
   if (body.type === 'expired') return body
   const event = parseEvent(body.wire)
   if (event === undefined) return undefined
-  const { deviceId, deviceSeq, leafInput } = event
-  return { deviceId, deviceSeq, leaf: leafHash(crypto, leafInput) }
+  const { deviceId, deviceSeq } = event
+  return { deviceId, deviceSeq, leaf: leafOf(crypto, event) }
 }

@@ -3,8 +3,8 @@
 
 import {
   type Crypto,
-  type ExpiredEvent,
   errorEntry,
+  type LeafItem,
   type Receipt,
   type ServerMessage,
   type SessionEstablished,
@@ -20,7 +20,7 @@ import type { Transport } from '../transport.ts'
 export interface LogProbe {
   readonly established: SessionEstablished
   /** Every event after the cursor, in order, up to where the log ended when the server was asked. */
-  replay(cursor: number, onEvent: (event: StoredEvent | ExpiredEvent) => Promise<void>): Promise<void>
+  replay(cursor: number, onEvent: (event: StoredEvent | LeafItem) => Promise<void>): Promise<void>
   /** Sends one event again as it was; `undefined` when the server does not know it as stored. */
   askReceipt(wire: Uint8Array): Promise<Receipt | undefined>
   close(): void

@@ -38,7 +38,7 @@ export interface RestoredLog {
   /** The last place at which both logs agree. */
   readonly through: number
   readonly logEpoch: Uint8Array
-  readonly acceptedAtMs: number
+  readonly logEpochAtMs: number
 }
 
 export interface Rebased {
@@ -52,7 +52,7 @@ export interface Rebased {
 /** Whoever had the store open opens it anew. Throws an `AlarmError` when the store is damaged. */
 export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Promise<Rebased> {
   const { store, ownDeviceId } = parts
-  const { through, logEpoch, acceptedAtMs } = restored
+  const { through, logEpoch, logEpochAtMs } = restored
   const names = await streamNames(parts)
   const heads = createHeads()
   const operations: StoreOperation[] = []
@@ -100,7 +100,7 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
         cursor: through,
         logEpoch,
         lastHole: heads.lastHole(through),
-        restored: { through, acceptedAtMs },
+        logEpochAtMs,
       }),
     ),
     del(storeKeys.lostLog),

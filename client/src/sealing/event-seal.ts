@@ -3,16 +3,19 @@
 
 import {
   assembleEvent,
+  bodyHash,
   type Crypto,
+  chainAfter,
   EVENT_NONCE_BYTES,
   type EventHeader,
+  type EventLeaf,
   encodeEventHeader,
-  encodeLeafInput,
-  leafHash,
-  nextChain,
+  encodeSignedBytes,
+  flagsOf,
+  innerHash,
   type ParsedEvent,
   type Signer,
-  signChain,
+  signEventBody,
 } from '@valise/protocol'
 import { openContentBytes, sealContentBytes } from './content-cipher.ts'
 import { pad, unpad } from './padding.ts'
@@ -20,7 +23,7 @@ import { pad, unpad } from './padding.ts'
 export interface SealedEvent {
   /** What is sent, and sent again unchanged after a reconnect. */
   readonly wire: Uint8Array
-  readonly leaf: Uint8Array
+  readonly leaf: EventLeaf
   /** The chain after this event: `chainPrev` of the device's next one. */
   readonly chain: Uint8Array
 }
@@ -37,10 +40,11 @@ export async function sealEvent(
   const nonce = crypto.randomBytes(EVENT_NONCE_BYTES)
   const headerBytes = encodeEventHeader({ ...header, nonce })
   const ciphertext = sealContentBytes(contentKey, nonce, headerBytes, pad(data))
-  const leaf = leafHash(crypto, encodeLeafInput(headerBytes, ciphertext))
-  const chain = nextChain(crypto, header.chainPrev, leaf)
-  const wire = assembleEvent(headerBytes, ciphertext, await signChain(signer, chain))
-  return { wire, leaf, chain }
+  const body = bodyHash(crypto, encodeSignedBytes(headerBytes, ciphertext))
+  const signature = await signEventBody(signer, body)
+  const leaf = { ttlS: header.ttlS, flags: flagsOf(header), inner: innerHash(crypto, body, signature) }
+  const wire = assembleEvent(headerBytes, ciphertext, signature)
+  return { wire, leaf, chain: chainAfter(crypto, header.chainPrev, leaf) }
 }
 
 /** The data, empty for a tombstone; `undefined` when the event does not open or its padding is not exact. */

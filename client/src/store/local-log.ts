@@ -1,13 +1,14 @@
 // The user's log as this device holds it: events, heads of devices and streams, progress. It answers from memory and
 // changes in one batch at a time, so that events, chains and cursor are always stored together (P4).
 
-import { type DeviceId, fromHex, type ParsedEvent, parseEvent, toHex } from '@valise/protocol'
+import { type DeviceId, type EventLeaf, fromHex, type ParsedEvent, parseEvent, toHex } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import { createPulse, type Pulse } from '../signal.ts'
 import { counterOf, keysUnder, storeKeys } from './layout.ts'
 import {
   type DeviceHead,
   type EventRecord,
+  type Excuse,
   encodeCounter,
   encodeDeviceEventEntry,
   encodeDeviceHead,
@@ -38,7 +39,7 @@ export interface LogEvent {
   readonly chain: Uint8Array
   readonly body:
     | { readonly type: 'stored'; readonly wire: Uint8Array; readonly event: ParsedEvent }
-    | { readonly type: 'expired'; readonly leaf: Uint8Array }
+    | { readonly type: 'expired'; readonly leaf: EventLeaf; readonly excuse: Excuse }
 }
 
 export interface LogChange {

@@ -1,9 +1,19 @@
 // What the store's unsealed records hold, as bytes. A record that does not parse is the alarm `store_damaged`.
 
-import { createByteReader, createByteWriter, type DeviceId, toDeviceId } from '@valise/protocol'
+import { createByteReader, createByteWriter, type DeviceId, type EventLeaf, toDeviceId } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 
-/** One event of the user's log as this device keeps it; `wire` is gone once it expired. */
+/** What the bytes of an event were missing for when this device came for it. */
+export type Excuse =
+  /** Its lifetime had ended, by the server's time. */
+  | 'lifetime'
+  /** It lay in a range that the server said to have pruned for age or quota. */
+  | 'pruned'
+
+/** The position in the list is what is stored. */
+const EXCUSES: readonly Excuse[] = ['lifetime', 'pruned']
+
+/** One event of the user's log as this device keeps it; of one whose bytes were gone when it came, what the chain covers. */
 export interface EventRecord {
   readonly streamSeq: number
   readonly storedAtMs: number
@@ -13,7 +23,8 @@ export interface EventRecord {
         readonly type: 'expired'
         readonly deviceId: DeviceId
         readonly deviceSeq: number
-        readonly leaf: Uint8Array
+        readonly leaf: EventLeaf
+        readonly excuse: Excuse
       }
 }
 
@@ -23,7 +34,9 @@ export function encodeEventRecord({ streamSeq, storedAtMs, body }: EventRecord):
     .u64(streamSeq)
     .u64(storedAtMs)
   if (body.type === 'stored') return writer.prefixed(body.wire).finish()
-  return writer.bytes(body.deviceId).u64(body.deviceSeq).bytes(body.leaf).finish()
+  const { deviceId, deviceSeq, leaf, excuse } = body
+  writer.bytes(deviceId).u64(deviceSeq).u8(EXCUSES.indexOf(excuse))
+  return writer.u32(leaf.ttlS).u8(leaf.flags).bytes(leaf.inner).finish()
 }
 
 export function parseEventRecord(key: string, bytes: Uint8Array): EventRecord {
@@ -38,9 +51,10 @@ export function parseEventRecord(key: string, bytes: Uint8Array): EventRecord {
   if (kind === 2) {
     const deviceId = toDeviceId(reader.bytes(16))
     const deviceSeq = reader.u64()
-    const leaf = reader.bytes(32)
-    if (reader.finish() && deviceId !== undefined) {
-      return { streamSeq, storedAtMs, body: { type: 'expired', deviceId, deviceSeq, leaf } }
+    const excuse = EXCUSES[reader.u8()]
+    const leaf = { ttlS: reader.u32(), flags: reader.u8(), inner: reader.bytes(32) }
+    if (reader.finish() && deviceId !== undefined && excuse !== undefined) {
+      return { streamSeq, storedAtMs, body: { type: 'expired', deviceId, deviceSeq, leaf, excuse } }
     }
   }
   throw new AlarmError('store_damaged', { record: key })
@@ -102,19 +116,18 @@ export interface Progress {
   readonly logEpoch: Uint8Array | undefined
   /** The highest user_seq up to the cursor that this device holds nothing readable of. */
   readonly lastHole: number
-  /** The log was restored and its user accepted it: both agree up to `through`. */
-  readonly restored: { readonly through: number; readonly acceptedAtMs: number } | undefined
+  /** When that history began, Unix milliseconds by the server's database; as it was first told, for it never changes. */
+  readonly logEpochAtMs: number
 }
 
-export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, restored: undefined }
+export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, logEpochAtMs: 0 }
 
-export const encodeProgress = ({ cursor, logEpoch, lastHole, restored }: Progress): Uint8Array =>
+export const encodeProgress = ({ cursor, logEpoch, lastHole, logEpochAtMs }: Progress): Uint8Array =>
   createByteWriter()
     .u64(cursor)
     .prefixed(logEpoch ?? new Uint8Array(0))
     .u64(lastHole)
-    .u64(restored?.through ?? 0)
-    .u64(restored?.acceptedAtMs ?? 0)
+    .u64(logEpochAtMs)
     .finish()
 
 export function parseProgress(key: string, bytes: Uint8Array): Progress {
@@ -122,8 +135,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const cursor = reader.u64()
   const logEpoch = reader.prefixed(16)
   const lastHole = reader.u64()
-  const through = reader.u64()
-  const acceptedAtMs = reader.u64()
+  const logEpochAtMs = reader.u64()
   if (!reader.finish() || (logEpoch.length !== 0 && logEpoch.length !== 16)) {
     throw new AlarmError('store_damaged', { record: key })
   }
@@ -131,7 +143,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
     cursor,
     logEpoch: logEpoch.length === 0 ? undefined : logEpoch,
     lastHole,
-    restored: acceptedAtMs === 0 ? undefined : { through, acceptedAtMs },
+    logEpochAtMs,
   }
 }
 

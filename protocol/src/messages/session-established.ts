@@ -37,7 +37,7 @@ export const sessionEstablished = z.strictObject({
   device_log_head: fixedBytes(32),
   key_epoch: u32,
   log_epoch: fixedBytes(16),
-  /** When it began, by the database's clock: events made before may name what a restored log does not have. */
+  /** When it began, Unix milliseconds by the database's clock. */
   log_epoch_at: counter,
   last_device_seq: counter,
   /** The highest user_seq of the user's log. */
