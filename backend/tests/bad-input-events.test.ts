@@ -32,7 +32,7 @@ const patch = (wire: Uint8Array, at: number, bytes: readonly number[]): Uint8Arr
   return patched
 }
 /** Where fields of the header begin (PROTOCOL E). */
-const AT = { version: 0, deviceSeq: 49, eventId: 105, epoch: 121, logSeq: 125, ttlS: 133, flags: 137, length: 162 }
+const AT = { version: 0, deviceSeq: 49, eventId: 105, epoch: 121, logSeq: 125, ttlS: 165, flags: 169, length: 194 }
 const deviceSeqOf = (wire: Uint8Array): number => Number(Buffer.from(wire).readBigUInt64BE(AT.deviceSeq))
 const u32 = (value: number): number[] => [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff)
 
@@ -296,8 +296,11 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
             eventId: createEventId(Date.now(), nodeCrypto.randomBytes(10)),
             epoch: 1,
             logSeq: 0,
+            logHead: head,
             ttlS: 0,
             isTombstone,
+            isKept: false,
+            checkpoint: undefined,
           },
           new Uint8Array(isTombstone ? 0 : 5),
         )
@@ -341,7 +344,13 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       await publish(session, ...indexes(wire.length).map((at) => flipByte(wire, at)))
       expect(session.refusals.length).toBe(wire.length)
       const codes = new Set(session.refusals.map(({ code }) => code))
-      expect([...codes].sort()).toEqual(['device_seq_gap', 'foreign_event', 'invalid_event', 'log_seq_ahead'])
+      expect([...codes].sort()).toEqual([
+        'device_seq_gap',
+        'foreign_event',
+        'invalid_event',
+        'log_head_false',
+        'log_seq_ahead',
+      ])
       const right = await device.seal('notes')
       await publish(session, right.wire)
       await expectReceived([right])

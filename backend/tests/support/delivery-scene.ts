@@ -66,7 +66,7 @@ export function createDeliveryScene(options: { head: number; pageSize?: number; 
       if (read === undefined) throw new Error('nothing is being read')
       const last = Math.min(bounds.head, read.after + Math.min(read.max, options.pageSize ?? 100))
       const items = range(read.after + 1, last).map((userSeq) => item(userSeq))
-      read.resolve({ items, through: last, prunedThrough: bounds.prunedThrough })
+      read.resolve({ items, through: last, prunedThrough: bounds.prunedThrough, atMs: 1, head: bounds.head })
       await settle()
     },
   }

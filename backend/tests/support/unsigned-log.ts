@@ -44,7 +44,16 @@ export async function storeUnsignedLog(parts: UnsignedLogParts): Promise<void> {
     const eventId = createEventId(Date.now(), nodeCrypto.randomBytes(10))
     const sealed = { epoch: 1, logSeq: 0, logHead: ANY_HEAD, ttlS: 0, checkpoint: undefined }
     const kind = { isTombstone: false, isKept: false, nonce: NONCE }
-    const header = encodeEventHeader({ userId, deviceId, streamId, eventId, ...sealed, ...kind, deviceSeq, chainPrev: chain })
+    const header = encodeEventHeader({
+      userId,
+      deviceId,
+      streamId,
+      eventId,
+      ...sealed,
+      ...kind,
+      deviceSeq,
+      chainPrev: chain,
+    })
     const signedBytes = encodeSignedBytes(header, CIPHERTEXT)
     chain = chainAfter(nodeCrypto, chain, leafOf(nodeCrypto, { ttlS: 0, flags: 0, signedBytes, signature: SIGNATURE }))
     const wire = assembleEvent(header, CIPHERTEXT, SIGNATURE)
