@@ -225,8 +225,8 @@ describe('hubs', () => {
     const node = createNode(createLocalExchange(), () => atMs)
     const { member, given } = await createMember()
     await node.hubs.attach(userId, member, { deviceHash: 'device' })
-    const wire = new Uint8Array(162)
-    wire[136] = 60
+    const wire = new Uint8Array(194)
+    wire[168] = 60
     const withLifetime = (userSeq: number): StoredBatch => {
       const batch = storedBatch(userSeq)
       return { ...batch, events: batch.events.map((stored) => ({ ...stored, event: { ...stored.event, wire } })) }
