@@ -3,8 +3,11 @@
 import type { Crypto, DeviceId, EventId } from '@valise/protocol'
 import type { NewDeviceProof } from './account/add-device.ts'
 import type { AddedDevice } from './account/added-devices.ts'
+import type { NewRecovery, RecoveryOutcome } from './account/change-recovery.ts'
+import type { CloseOutcome } from './account/close-account.ts'
 import type { Identity } from './account/identity.ts'
 import type { RevokeReason } from './account/manage-devices.ts'
+import type { Pending, PendingChange, PendingKind } from './account/pending.ts'
 import type { DeviceProfile } from './account/profile.ts'
 import type { StopCause } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
@@ -104,8 +107,19 @@ export interface Client {
   ): Promise<boolean>
   /** Starts a new key epoch; its number. */
   rotateEpoch(signal?: AbortSignal): Promise<number>
-  /** From here on these keys, made of a new phrase, recover the account, and no earlier ones. */
-  replaceRecovery(keys: DeviceKeys, signal?: AbortSignal): Promise<boolean>
+  /**
+   * With a proof by the old phrase, or where there is none, the new one is final at once; else it waits seven days, and then
+   * this device settles it by itself. The proof is overwritten when the entry stands or is given up.
+   */
+  replaceRecovery(next: NewRecovery, signal?: AbortSignal): Promise<RecoveryOutcome>
+  /** Puts the phrase that waits in the place of the old one. Rejects with `settle_too_early`, or `nothing_pending`. */
+  settleRecovery(signal?: AbortSignal): Promise<void>
+  /** Drops the new phrase or the deletion that waits. False when none does. */
+  cancelPending(kind: PendingKind, signal?: AbortSignal): Promise<boolean>
+  /** What was asked for without the phrase and waits. */
+  pending(): Pending[]
+  /** What waits now, then each change; to be shown to a person, with who asked. */
+  onPending(listener: (change: PendingChange) => void): () => void
   /** False when it has that role already. */
   changeRole(
     change: { readonly deviceId: DeviceId; readonly role: 'manager' | 'member' },
@@ -114,10 +128,11 @@ export interface Client {
   /** Events that the application may have applied and that a revocation made void: those known at once, then new ones. */
   onVoided(listener: (events: readonly VoidedEvent[]) => void): () => void
   /**
-   * Signs the end of the account, once a session is up, and resolves when the server has none of it any more; goes on
-   * asking while the server is away. This device's own store stays as it is.
+   * Signs the end of the account, once a session is up; goes on asking while the server is away. With the keys of the
+   * phrase, or where there is none, it resolves when the server has none of it any more, and this device's own store stays
+   * as it is. Else the deletion waits seven days; this device erases itself when it is carried out.
    */
-  closeAccount(signal?: AbortSignal): Promise<void>
+  closeAccount(phrase: DeviceKeys | undefined, signal?: AbortSignal): Promise<CloseOutcome>
   /**
    * The machine woke up, or its network changed: asks the server at once whether it is still there, with a deadline of
    * five seconds, and comes back at once if the client waits to do so.

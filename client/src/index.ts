@@ -1,7 +1,10 @@
 // The one door of the client package for every platform: public names, nothing else.
 export { AccountError, type AccountErrorCode } from './account/account-error.ts'
 export type { AddedDevice } from './account/added-devices.ts'
+export { type NewRecovery, proveHeir, type RecoveryOutcome } from './account/change-recovery.ts'
+export type { CloseOutcome } from './account/close-account.ts'
 export type { DeviceCut, DeviceSummary, StreamSummary } from './account/directory.ts'
+export type { Pending, PendingChange, PendingKind } from './account/pending.ts'
 export { SetupError, type SetupErrorCode } from './account/setup-error.ts'
 export { type Alarm, type AlarmCode, AlarmError, ClientStoppedError, describeStop, type StopCause } from './alarm.ts'
 export type { Client, ClientParts, ClientState, PublishOptions, Resync } from './client.ts'

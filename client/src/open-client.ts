@@ -1,17 +1,22 @@
 // Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
 // More than 300 lines: it is the one place where the parts of a client meet.
 
-import { DEFAULT_LIMITS, deviceIdOf, findDevice, formatUuid, isSameId } from '@valise/protocol'
+import { DEFAULT_LIMITS, type DeviceLogState, deviceIdOf, findDevice, formatUuid, isSameId } from '@valise/protocol'
+import { AccountError } from './account/account-error.ts'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
+import { createBoxFaults } from './account/box-faults.ts'
+import { cancelPending, nothingPending, replaceRecovery, settleRecovery } from './account/change-recovery.ts'
 import { closeAccount } from './account/close-account.ts'
 import { createEpochWatch } from './account/epoch-age.ts'
-import { forgetRevoked } from './account/forget-account.ts'
-import { changeRole, replaceRecovery, revokeDevices, rotateEpoch, suspendDevice } from './account/manage-devices.ts'
+import { forgetAccount, forgetRevoked } from './account/forget-account.ts'
+import { changeRole, revokeDevices, rotateEpoch, suspendDevice } from './account/manage-devices.ts'
+import { openPendingWatch } from './account/pending.ts'
 import { encodeProfile, PROFILE_STREAM, PROFILE_TYPE } from './account/profile.ts'
-import { createSuspendFaulty } from './account/suspend-faulty.ts'
-import { type Ask, DeviceRevokedError } from './account/sync.ts'
+import { createSettleOwn } from './account/settle-own.ts'
+import { createSuspendFaulty, type Suspension } from './account/suspend-faulty.ts'
+import { type Ask, DeviceRevokedError, readAccount } from './account/sync.ts'
 import { ClientStoppedError, refusedFor, type StopCause } from './alarm.ts'
 import { createBackoff } from './backoff.ts'
 import { CHECKPOINT_STREAM, CHECKPOINT_TYPE } from './checkpoint.ts'
@@ -91,6 +96,15 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   })
   const addedDevices = await createAddedDevices({ store, book: device.book, ownDeviceId: identity.deviceId, failing })
   const { outbox, chain, localLog, checkpoints, reader, epochKeys, serverTime } = device
+  const pending = await openPendingWatch({
+    store,
+    clock,
+    serverTime,
+    book: device.book,
+    ownDeviceId: identity.deviceId,
+    isLive: () => phase?.type === 'live',
+    onFailure: failing,
+  })
 
   const state = (): ClientState => {
     const { cursor } = localLog.progress
@@ -176,6 +190,18 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     engine.lane.run(erase).catch(failing)
   }
 
+  /** The server carried out the deletion that this device had asked for: as after one at once, nothing stays here. */
+  const forgetClosed = (): void => {
+    const own = pending.list().find(({ kind, isOwn }) => kind === 'close' && isOwn)
+    if (own === undefined || clock.now() < own.dueAtMs) return
+    const erase = async (): Promise<void> => {
+      epochKeys.forget()
+      await forgetAccount(store)
+      await parts.onErased?.()
+    }
+    engine.lane.run(erase).catch(failing)
+  }
+
   /** Signs something into the device log. A session that is lost meanwhile is waited for: the next finds what is done. */
   const manage = async <Result>(
     isReady: () => boolean,
@@ -197,6 +223,19 @@ export async function openClient(parts: ClientParts): Promise<Client> {
         if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? 0, signal)
       }
     }
+  }
+  const suspend = async (suspension: Suspension): Promise<void> => {
+    const isDone = await manage(hasRead, (manager, ask) => suspendDevice(manager, ask, suspension), undefined)
+    if (isDone) log({ level: 'warn', event: 'client.device.suspend', device: formatUuid(suspension.deviceId) })
+  }
+  const rotate = async (isDue: (state: DeviceLogState) => boolean): Promise<void> => {
+    const isRotated = await manage(isLive, (manager, ask) => rotateEpoch(manager, ask, isDue), undefined)
+    if (isRotated) log({ level: 'info', event: 'client.epoch.rotate', epoch: device.book.require().epoch.n })
+  }
+  /** Keys may be too old, may not open, or may have been sealed falsely. */
+  const considerKeys = (): void => {
+    epochWatch.consider()
+    boxFaults.consider()
   }
   const isUp = (): boolean => phase !== undefined
   const isLive = (): boolean => phase?.type === 'live'
@@ -220,8 +259,9 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       if (phase?.type === 'live') return
       phase = { type: 'live' }
       noteState()
-      epochWatch.consider()
+      considerKeys()
       suspendFaulty.consider()
+      settleOwn.consider()
     },
     onHalted: () => {
       const cause = stopCause()
@@ -235,7 +275,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       changed.fire()
     },
     onRevoked: forget,
-    onDeviceLog: () => epochWatch.consider(),
+    onDeviceLog: considerKeys,
     onPresence: presence.apply,
     onResync: async (range) => {
       await device.pruned.note(range)
@@ -252,9 +292,32 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     standing: device.holds.standing,
     log: localLog,
     deviceLog: device.book.require,
-    suspend: async (suspension) => {
-      const isDone = await manage(hasRead, (manager, ask) => suspendDevice(manager, ask, suspension), undefined)
-      if (isDone) log({ level: 'warn', event: 'client.device.suspend', device: formatUuid(suspension.deviceId) })
+    suspend,
+  })
+  const boxFaults = createBoxFaults({
+    store,
+    crypto,
+    ownDeviceId: identity.deviceId,
+    book: device.book,
+    epochKeys,
+    log: localLog,
+    isLive,
+    onFault: ({ signer, logSeq }) =>
+      log({ level: 'warn', event: 'client.box.distrust', device: formatUuid(signer), log_seq: logSeq }),
+    suspend,
+    rotate,
+    onFailure: (error) => {
+      // What kept an entry from being stored is logged where it happened.
+      if (!isOfSession(error)) failing(error)
+    },
+  })
+  const settleOwn = createSettleOwn({
+    clock,
+    serverTime,
+    pending,
+    settle: async (hash) => {
+      await manage(isLive, (manager, ask) => settleRecovery(manager, ask, hash), undefined)
+      log({ level: 'info', event: 'client.phrase.settle' })
     },
   })
   const epochWatch = createEpochWatch({
@@ -263,12 +326,23 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     random: parts.random,
     book: device.book,
     ownDeviceId: identity.deviceId,
+    canOpen: (n) => epochKeys.secretOf(n) !== undefined,
     guard: engine.guard,
-    rotate: async (isDue) => {
-      const isRotated = await manage(isLive, (manager, ask) => rotateEpoch(manager, ask, isDue), undefined)
-      if (isRotated) log({ level: 'info', event: 'client.epoch.rotate', epoch: device.book.require().epoch.n })
-    },
+    rotate,
   })
+  // Whatever made the log grow: keys may have come with it that something waits for.
+  device.book.onAppend(async () => ({
+    also: [],
+    onStored: () => {
+      const goOn = async (): Promise<void> => {
+        await device.holds.retry()
+        if (phase !== undefined) settleOwn.consider()
+        if (phase?.type === 'live') considerKeys()
+      }
+      engine.guard(goOn).catch(() => {})
+      engine.wake()
+    },
+  }))
   const backoff = createBackoff({ baseMs: RECONNECT_BASE_MS, capMs: RECONNECT_CAP_MS, random: parts.random })
   const connector: Connector = createConnector({
     clock,
@@ -299,6 +373,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       phase = undefined
       epochWatch.cancel()
       suspendFaulty.reset()
+      boxFaults.reset()
+      settleOwn.cancel()
       presence.forget()
       engine.onGone()
     },
@@ -308,6 +384,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       if (next.type === 'stopped') {
         outbox.giveUp(stoppedError(next.cause))
         remembering = rememberAlarm().catch(failing)
+        if (next.cause.type === 'refused' && next.cause.code === 'account_deleted') forgetClosed()
       }
       noteState()
     },
@@ -376,7 +453,41 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       await manage(isUp, (manager, ask) => rotateEpoch(manager, ask, (state) => state.epoch.n <= before), signal)
       return device.book.require().epoch.n
     },
-    replaceRecovery: (keys, signal) => manage(isUp, (manager, ask) => replaceRecovery(manager, ask, keys), signal),
+    replaceRecovery: async (next, signal) => {
+      try {
+        return await manage(isUp, (manager, ask) => replaceRecovery(manager, ask, next), signal)
+      } finally {
+        // Installed or given up: a proof that is left could install a phrase that nobody wrote down.
+        next.heirProof?.fill(0)
+      }
+    },
+    settleRecovery: async (signal) => {
+      await manage(
+        isUp,
+        async (manager, ask) => {
+          await readAccount(ask, device.book, epochKeys)
+          const waiting = device.book.require().pendingRecovery
+          // This device's own attempt may stand already, its answer lost.
+          if (waiting === undefined && manager.attempt.isStored(device.book)) return
+          if (waiting === undefined) throw nothingPending()
+          await settleRecovery(manager, ask, waiting.hash)
+        },
+        signal,
+      )
+    },
+    cancelPending: (kind, signal) =>
+      manage(
+        isUp,
+        async (manager, ask) => {
+          await readAccount(ask, device.book, epochKeys)
+          const waiting = pending.list().find((each) => each.kind === kind)
+          if (waiting !== undefined) return cancelPending(manager, ask, waiting.hash)
+          return manager.attempt.isStored(device.book)
+        },
+        signal,
+      ),
+    pending: pending.list,
+    onPending: pending.add,
     changeRole: (change, signal) => manage(isUp, (manager, ask) => changeRole(manager, ask, change), signal),
     onVoided: device.voidEvents.add,
     openPairing: async ({ mailboxId, seatKey }, signal) => {
@@ -393,11 +504,12 @@ export async function openClient(parts: ClientParts): Promise<Client> {
         }
       }
     },
-    closeAccount: (signal) => manage(isUp, closeAccount, signal),
+    closeAccount: (phrase, signal) => manage(isUp, (manager, ask) => closeAccount(manager, ask, phrase), signal),
     checkLiveness: connector.checkLiveness,
     publishProfile: (profile = identity) => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(profile)),
     close: async () => {
       connector.stop({ type: 'closed' })
+      boxFaults.close()
       await engine.lane.idle()
       await remembering
     },
@@ -409,5 +521,7 @@ const stoppedError = (stopCause: StopCause): PublishError => {
   const cause = new ClientStoppedError(stopCause)
   return new PublishError('stopped', cause.message, { cause })
 }
+/** What ends with the session, or what the log refuses: told where it happened. */
+const isOfSession = (error: unknown): boolean => error instanceof ClientStoppedError || error instanceof AccountError
 const isRevocation = (error: unknown): boolean =>
   error instanceof ClientStoppedError && error.stopCause.type === 'refused' && error.stopCause.code === 'device_revoked'

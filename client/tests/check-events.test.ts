@@ -228,7 +228,9 @@ describe('an event without its bytes', () => {
     const deviceId = forged.deviceId('thief')
     const rest = activeDevices(forged.state).filter((device) => toHex(device.deviceId) !== toHex(deviceId))
     const records = rest.map(({ record }) => record)
-    const epoch = await sealNextEpoch(crypto, forged.state, records, forged.account.epoch.secret)
+    const epoch = await sealNextEpoch(crypto, forged.state, records, [
+      { n: forged.state.epoch.n, secret: forged.account.epoch.secret },
+    ])
     const cut = { devices: [{ deviceId, lastSeq: 0, chain: new Uint8Array(32) }], reason: 0, epoch: epoch.start }
     const entry = await buildRevoke(forged.state, authorOf(forged.account.manager), cut)
     const known = knowing(mustApply(forged.state, entry))
@@ -255,7 +257,7 @@ describe('an event of a newer form', () => {
 describe('the device log behind the events', () => {
   const rotated = async (state: DeviceLogState): Promise<DeviceLogState> => {
     const members = activeDevices(state).map(({ record }) => record)
-    const epoch = await sealNextEpoch(crypto, state, members, log.account.epoch.secret)
+    const epoch = await sealNextEpoch(crypto, state, members, [{ n: state.epoch.n, secret: log.account.epoch.secret }])
     return mustApply(state, await buildRotate(state, authorOf(log.account.manager), epoch.start))
   }
 
@@ -309,7 +311,9 @@ describe('the device log behind the events', () => {
     const members = activeDevices(log.state)
       .map(({ record }) => record)
       .filter(({ edPub }) => toHex(edPub) !== toHex(log.keysByName.get('writer')!.record.edPub))
-    const epoch = await sealNextEpoch(crypto, log.state, members, log.account.epoch.secret)
+    const epoch = await sealNextEpoch(crypto, log.state, members, [
+      { n: log.state.epoch.n, secret: log.account.epoch.secret },
+    ])
     const devices = [{ deviceId: log.deviceId('writer'), lastSeq, chain }]
     const parts = { devices, reason: 0, epoch: epoch.start }
     return mustApply(log.state, await buildRevoke(log.state, authorOf(log.account.manager), parts))
@@ -362,7 +366,9 @@ describe('the device log behind the events', () => {
     const { deviceId, chain } = first.batch.events[0]!
     const members = activeDevices(forged.state).filter((device) => toHex(device.deviceId) !== toHex(deviceId))
     const records = members.map(({ record }) => record)
-    const epoch = await sealNextEpoch(crypto, forged.state, records, forged.account.epoch.secret)
+    const epoch = await sealNextEpoch(crypto, forged.state, records, [
+      { n: forged.state.epoch.n, secret: forged.account.epoch.secret },
+    ])
     const cut = { devices: [{ deviceId, lastSeq: 1, chain }], reason: 0, epoch: epoch.start }
     const revoke = await buildRevoke(forged.state, authorOf(forged.account.manager), cut)
     const after = knowing(mustApply(forged.state, revoke))

@@ -43,7 +43,9 @@ async function revokeWriter(lastSeq: number, last: StoredEvent): Promise<DeviceL
   const writer = log.deviceId('writer')
   const rest = activeDevices(log.state).filter(({ deviceId }) => toHex(deviceId) !== toHex(writer))
   const records = rest.map(({ record }) => record)
-  const epoch = await sealNextEpoch(crypto, log.state, records, log.account.epoch.secret)
+  const epoch = await sealNextEpoch(crypto, log.state, records, [
+    { n: log.state.epoch.n, secret: log.account.epoch.secret },
+  ])
   const devices = [{ deviceId: writer, lastSeq, chain: chainAfter(last) }]
   const parts = { devices, reason: 0, epoch: epoch.start }
   return mustApply(log.state, await buildRevoke(log.state, authorOf(log.account.manager), parts))
@@ -56,7 +58,9 @@ test('DEV-6: an event up to the cut cannot name the entry that revoked its devic
 
 test('DEV-2: an event cannot be under an epoch that began after the entry it names', async () => {
   const members = activeDevices(log.state).map(({ record }) => record)
-  const epoch = await sealNextEpoch(crypto, log.state, members, log.account.epoch.secret)
+  const epoch = await sealNextEpoch(crypto, log.state, members, [
+    { n: log.state.epoch.n, secret: log.account.epoch.secret },
+  ])
   const rotated = mustApply(log.state, await buildRotate(log.state, authorOf(log.account.manager), epoch.start))
   await log.publish('manager', 'a', { epoch: 2, logSeq: log.state.seq })
   expect(codeOf(check(knowing(rotated)))).toBe('epoch_invalid')

@@ -110,7 +110,7 @@ function loseNextAnswer(): Promise<void> {
     server.intercept = (message, peer) => {
       if (message.type !== 'append_device_log') return false
       server.intercept = () => false
-      server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      server.append(message.entry, message.boxes, message.links)
       peer.close(1006, '')
       resolve()
       return true

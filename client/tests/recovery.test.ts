@@ -133,7 +133,7 @@ describe('a recovery', () => {
           if (message.type !== type || isCut) return false
           isCut = true
           if (isDone && message.type === 'append_device_log') {
-            server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+            server.append(message.entry, message.boxes, message.links)
           }
           peer.close(1006, '')
           return true
@@ -152,7 +152,7 @@ describe('a recovery', () => {
     server.intercept = (message, peer) => {
       if (message.type !== 'append_device_log') return false
       // As when the database went away while it committed.
-      server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      server.append(message.entry, message.boxes, message.links)
       peer.send({ type: 'error', code: 'unavailable', request_id: message.request_id, retry_after_ms: 1000 })
       return true
     }

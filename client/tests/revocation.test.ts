@@ -3,6 +3,7 @@
 import { activeDevices, buildRevoke, equalBytes, findDevice, formatUuid, parseEvent } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { toLinks } from '../src/account/append-entry.ts'
 import { listDevices } from '../src/account/directory.ts'
 import { loadRevoked } from '../src/account/forget-account.ts'
 import { loadIdentity } from '../src/account/identity.ts'
@@ -146,10 +147,12 @@ describe('a revocation', () => {
     const log = server.state!
     const rest = activeDevices(log).filter(({ deviceId }) => !sameId(deviceId, third))
     const records = rest.map(({ record }) => record)
-    const epoch = await sealNextEpoch(crypto, log, records, first.client.device.epochKeys.secretOf(1)!)
+    const epoch = await sealNextEpoch(crypto, log, records, [
+      { n: 1, secret: first.client.device.epochKeys.secretOf(1)! },
+    ])
     const cut = { deviceId: third.identity.deviceId, lastSeq: 1, chain: new Uint8Array(32).fill(1) }
     const entry = await buildRevoke(log, authorOf(first), { devices: [cut], reason: 0, epoch: epoch.start })
-    server.append(entry, [], epoch.prevBox)
+    server.append(entry, [], toLinks(epoch))
     server.push({ type: 'device_log', request_id: null, entries: [], head_seq: server.state!.seq })
     await stopped(second)
     expect(stopCode(second)).toBe('chain_forked')

@@ -1,13 +1,13 @@
 // Key epochs: what a device accepts as the secret of an epoch, and every way in which it must raise an alarm.
 
-import { buildAdd, findEpoch, isAllZero, KEM_X25519, signDevicePop, toUserId } from '@valise/protocol'
+import { buildAdd, findEpoch, KEM_X25519, signDevicePop, toUserId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { openBox, sealBox } from '../src/sealing/box.ts'
 import { createDeviceKeys, restoreDeviceKeys } from '../src/sealing/device-keys.ts'
-import { epochCommit, eventKey, openPrevBox, sealPrevBox, streamIdOf } from '../src/sealing/epoch.ts'
-import { openPreviousEpoch, sealBoxForNewDevice } from '../src/sealing/epoch-boxes.ts'
+import { epochCommit, eventKey, openLink, sealLink, streamIdOf } from '../src/sealing/epoch.ts'
+import { openLinkedEpoch, sealBoxForNewDevice } from '../src/sealing/epoch-boxes.ts'
 import { type Account, authorOf, boxFor, createAccount, mustApply, openAs, rotate } from './support/sealed-account.ts'
 
 const filled = (length: number, byte: number): Uint8Array => new Uint8Array(length).fill(byte)
@@ -49,13 +49,13 @@ describe('key epochs', () => {
     const after = mustApply(state, entry)
     const opened = await openAs(newcomer, after, box)
     expect(opened).toEqual({ ok: true, secret: epoch.secret })
-    const first = openPreviousEpoch(
+    const first = openLinkedEpoch(
       crypto,
       state.userId,
       after.epoch,
       findEpoch(after, 1)!,
       epoch.secret,
-      epoch.prevBox!,
+      epoch.links[0]!.box,
     )
     expect(first).toEqual({ ok: true, secret: account.epoch.secret })
     // A device that was there at genesis has no link to follow.
@@ -89,20 +89,35 @@ describe('key epochs', () => {
     }
   })
 
-  test('DEV-2: the randomness behind a box, which would open it, is overwritten', async () => {
-    const drawn: Uint8Array[] = []
-    const randomBytes = (length: number): Uint8Array => {
-      const bytes = crypto.randomBytes(length)
-      drawn.push(bytes)
-      return bytes
-    }
+  test('FLT-6: a box is the same for the same secret and place, and no other', async () => {
+    const { state, manager, recovery } = account
+    const place = { userId: state.userId, epochN: 3, deviceId: manager.deviceId, logHead: state.head }
+    const seal = (change: object, secret = filled(32, 7)) =>
+      sealBox(crypto, manager.record, { ...place, ...change }, secret)
+    const box = await seal({})
+    expect(await seal({})).toEqual(box)
+    const others = [
+      await seal({ deviceId: recovery.deviceId }),
+      await seal({ logHead: filled(32, 1) }),
+      await seal({}, filled(32, 8)),
+    ]
+    // The encapsulated key, too: it is made of what is derived, not of chance alone.
+    const encapsulated = [box, ...others].map((each) => each.slice(4, 1124).join())
+    expect(new Set(encapsulated).size).toBe(4)
+  })
+
+  test('FLT-6: a device whose key takes no box has the same useless one from everybody', async () => {
     const { state, manager } = account
     const place = { userId: state.userId, epochN: 3, deviceId: manager.deviceId, logHead: state.head }
-    for (const { record } of [manager, account.recovery]) {
-      await sealBox({ ...crypto, randomBytes }, record, place, filled(32, 7))
+    for (const bad of [
+      { ...manager.record, kemPub: filled(1216, 255) },
+      { ...account.recovery.record, kemPub: filled(32, 0) },
+    ]) {
+      const box = await sealBox(crypto, bad, place, filled(32, 7))
+      expect(box).toEqual(Uint8Array.of(0))
+      const { kemId, kemPrivateKey: privateKey } = manager.secrets
+      expect(await openBox({ kemId, privateKey }, place, box)).toBeUndefined()
     }
-    expect(drawn).toHaveLength(2)
-    expect(drawn.every(isAllZero)).toBe(true)
   })
 
   test('DEV-2: a committed box that does not open, or holds another secret, raises an alarm', async () => {
@@ -127,16 +142,16 @@ describe('key epochs', () => {
     const { state, epoch } = rotated
     const older = findEpoch(state, 1)
     const open = (secret: Uint8Array, prevBox: Uint8Array) =>
-      openPreviousEpoch(crypto, state.userId, state.epoch, older!, secret, prevBox)
-    expect(open(epoch.secret, flip(epoch.prevBox!, 0))).toEqual({ ok: false, alarm: 'box_hash_mismatch' })
-    expect(open(filled(32, 1), epoch.prevBox!)).toEqual({ ok: false, alarm: 'box_unopenable' })
-    const unlinked = { ...state.epoch, prevBoxHash: new Uint8Array(32) }
-    expect(openPreviousEpoch(crypto, state.userId, unlinked, older!, epoch.secret, epoch.prevBox!)).toEqual({
+      openLinkedEpoch(crypto, state.userId, state.epoch, older!, secret, prevBox)
+    expect(open(epoch.secret, flip(epoch.links[0]!.box, 0))).toEqual({ ok: false, alarm: 'box_hash_mismatch' })
+    expect(open(filled(32, 1), epoch.links[0]!.box)).toEqual({ ok: false, alarm: 'box_unopenable' })
+    const unlinked = { ...state.epoch, links: [] }
+    expect(openLinkedEpoch(crypto, state.userId, unlinked, older!, epoch.secret, epoch.links[0]!.box)).toEqual({
       ok: false,
       alarm: 'not_linked',
     })
     const other = { ...older!, commit: filled(32, 1) }
-    expect(openPreviousEpoch(crypto, state.userId, state.epoch, other, epoch.secret, epoch.prevBox!)).toEqual({
+    expect(openLinkedEpoch(crypto, state.userId, state.epoch, other, epoch.secret, epoch.links[0]!.box)).toEqual({
       ok: false,
       alarm: 'commit_mismatch',
     })
@@ -144,13 +159,16 @@ describe('key epochs', () => {
 
   test('DEV-2: a link opens under its own epoch, user and secret only', () => {
     const userId = toUserId(filled(32, 1))!
-    const prevBox = sealPrevBox(crypto, userId, 2, filled(32, 2), filled(32, 3))
-    expect(prevBox).toHaveLength(48)
-    expect(openPrevBox(crypto, userId, 2, filled(32, 2), prevBox)).toEqual(filled(32, 3))
-    expect(openPrevBox(crypto, userId, 3, filled(32, 2), prevBox)).toBeUndefined()
-    expect(openPrevBox(crypto, toUserId(filled(32, 4))!, 2, filled(32, 2), prevBox)).toBeUndefined()
-    const short = sealPrevBox(crypto, userId, 2, filled(32, 2), filled(31, 3))
-    expect(openPrevBox(crypto, userId, 2, filled(32, 2), short)).toBeUndefined()
+    const place = { userId, n: 3, prevN: 1 }
+    const box = sealLink(crypto, place, filled(32, 2), filled(32, 3))
+    expect(box).toHaveLength(48)
+    expect(openLink(crypto, place, filled(32, 2), box)).toEqual(filled(32, 3))
+    for (const other of [{ n: 4 }, { prevN: 2 }, { userId: toUserId(filled(32, 4))! }]) {
+      expect(openLink(crypto, { ...place, ...other }, filled(32, 2), box)).toBeUndefined()
+    }
+    expect(openLink(crypto, place, filled(32, 5), box)).toBeUndefined()
+    const short = sealLink(crypto, place, filled(32, 2), filled(31, 3))
+    expect(openLink(crypto, place, filled(32, 2), short)).toBeUndefined()
   })
 
   test('DEV-2: what is derived from a secret is apart by purpose, user and epoch', () => {

@@ -1,7 +1,13 @@
 // `valise recover`: gets an account back with its phrase, on a machine that has nothing else. Run again after an
 // interruption, it goes on where it stood.
 
-import { type DeviceSummary, formatTime, type NodeDevice, type RecoverableAccount } from '@valise/client/node'
+import {
+  type DeviceSummary,
+  formatTime,
+  type NodeDevice,
+  type RecoverableAccount,
+  type RecoverySheet,
+} from '@valise/client/node'
 import { formatUuid, toHex } from '@valise/protocol'
 import { describeAccount } from '../account-fields.ts'
 import { nameOf } from '../device-text.ts'
@@ -41,15 +47,19 @@ async function recover(
 ): Promise<number> {
   const { output, homeDir } = invocation
   const hasBegun = device.account() !== undefined && (await device.recoveryStage()) !== undefined
+  let phrase: string | undefined
   if (hasBegun) output.notice('recovery_resumed', 'This device has the account already; going on with the rest.')
-  else if (!(await enter(invocation, device, options, signal))) {
-    output.failure('declined', 'Declined. Nothing was changed.')
-    return EXIT.failure
+  else {
+    phrase = await readPhrase(invocation.prompt, options.phraseFile, signal)
+    if (!(await enter(invocation, device, options, phrase, signal))) {
+      output.failure('declined', 'Declined. Nothing was changed.')
+      return EXIT.failure
+    }
   }
   if ((await device.recoveryStage()) === 'revoke') await changeKeys(invocation, device, options.keep, signal)
   if ((await device.recoveryStage()) === 'phrase') {
     if (await device.hasRenewedPhrase(signal)) output.notice('phrase_renewed', RENEWED)
-    else await offerPhrase(invocation, device, signal)
+    else await offerPhrase(invocation, device, phrase, options.phraseFile, signal)
   }
   await device.endRecovery()
   const account = device.account()
@@ -66,11 +76,12 @@ async function enter(
   { output, prompt }: Invocation,
   device: NodeDevice,
   options: RecoverOptions,
+  phrase: string,
   signal: AbortSignal,
 ): Promise<boolean> {
   const entered = await device.recover({
     ...toServerOptions(options),
-    phrase: await readPhrase(prompt, options.phraseFile, signal),
+    phrase,
     confirm: (account) => {
       output.result(describeRecoverable(account), {
         type: 'recoverable',
@@ -131,13 +142,20 @@ function describeChange(lost: readonly DeviceSummary[], isChangedNow: boolean): 
   return `Revoked: ${lost.map((each) => `"${nameOf(each)}"`).join(', ')}. The keys were changed.`
 }
 
-async function offerPhrase({ output, prompt }: Invocation, device: NodeDevice, signal: AbortSignal): Promise<void> {
+/** `phrase` is the one that was used; a recovery that was resumed asks for it once more, for the new one needs it. */
+async function offerPhrase(
+  { output, prompt }: Invocation,
+  device: NodeDevice,
+  phrase: string | undefined,
+  phraseFile: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   const wants = await prompt.confirm('The phrase has been used. Make a new one in its place?', signal, 'yes')
   signal.throwIfAborted()
-  const sheet = wants
-    ? await device.renewRecovery((shown) => presentSheet({ output, prompt }, shown, signal), signal)
-    : undefined
+  const confirm = (shown: RecoverySheet): Promise<boolean> => presentSheet({ output, prompt }, shown, signal)
+  const oldPhrase = wants ? (phrase ?? (await readPhrase(prompt, phraseFile, signal))) : undefined
+  const outcome = wants ? await device.renewRecovery({ oldPhrase, confirm }, signal) : undefined
   signal.throwIfAborted()
-  if (sheet === undefined)
+  if (outcome === undefined)
     output.notice('phrase_kept', 'The phrase you used stays good; `valise recovery new` replaces it.')
 }

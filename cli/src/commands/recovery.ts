@@ -1,16 +1,25 @@
-// `valise recovery`: checks a written phrase without using it, or puts a new one in its place.
+// `valise recovery`: checks a written phrase without using it, puts a new one in its place, and looks after one that waits.
 
-import type { PhraseVerdict } from '@valise/client/node'
+import { describeVerdict, type NodeDevice, type RecoveryOutcome, type RecoverySheet } from '@valise/client/node'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
-import type { AddCommand } from '../invocation.ts'
+import type { AddCommand, Invocation } from '../invocation.ts'
 import { presentSheet, readPhrase } from '../recovery-phrase.ts'
 
-const VERDICTS: Readonly<Record<PhraseVerdict, string>> = {
-  valid: 'Good: this phrase recovers the account.',
-  replaced: 'This phrase was replaced by a newer one. It recovers nothing any more.',
-  foreign: 'This is a recovery phrase, but not that of this account.',
+interface NewOptions {
+  readonly phraseFile?: string
+  /** Commander's form of `--without-old-phrase`. */
+  readonly withoutOldPhrase?: boolean
+}
+
+const OUTCOMES: Readonly<Record<RecoveryOutcome, string>> = {
+  final: 'The new phrase is good, and no other.',
+  pending: [
+    'The new phrase was asked for. The old one stays good for seven days, and every device shows the request meanwhile; any of',
+    'your managers can cancel it (`valise recovery cancel`). This device then puts the new phrase in its place by itself: start',
+    'it after that time, or run `valise recovery settle`.',
+  ].join('\n'),
 }
 
 export const addRecovery: AddCommand = (program, run) => {
@@ -24,31 +33,74 @@ export const addRecovery: AddCommand = (program, run) => {
         const signal = watchInterruption(output)
         return withHome(homeDir, async (device) => {
           const verdict = await device.testRecovery(await readPhrase(prompt, phraseFile, signal))
-          if (verdict === 'valid') output.result(VERDICTS.valid, { type: 'recovery_test', verdict })
-          else output.failure(`phrase_${verdict}`, VERDICTS[verdict])
+          if (verdict === 'valid')
+            output.result('Good: this phrase recovers the account.', { type: 'recovery_test', verdict })
+          else output.failure(`phrase_${verdict}`, describeVerdict(verdict))
           return verdict === 'valid' ? EXIT.success : EXIT.failure
         })
       }),
     )
   command
     .command('new')
-    .description('make a new phrase; the one before is void from then on')
+    .description('make a new phrase; with the old one it is good at once, and the old one void')
+    .option('--phrase-file <file>', 'read the old phrase from this file (-: standard input) instead of the terminal')
+    .option('--without-old-phrase', 'ask for a new phrase that takes effect after seven days')
     .action(
-      run(({ output, prompt, homeDir }) => {
-        prompt.requireSomeone()
+      run((invocation, options: NewOptions) =>
+        withHome(invocation.homeDir, (device) => renew(invocation, device, options)),
+      ),
+    )
+  command
+    .command('settle')
+    .description('put the new phrase that was asked for in the place of the old one, once seven days have passed')
+    .action(
+      run(({ output, homeDir }) => {
         const signal = watchInterruption(output)
         return withHome(homeDir, async (device) => {
-          const sheet = await device.renewRecovery((shown) => presentSheet({ output, prompt }, shown, signal), signal)
-          if (sheet === undefined) {
-            output.failure(
-              'phrase_unconfirmed',
-              'The new phrase was not typed back, or nobody read it. The one before stays good.',
-            )
-            return EXIT.failure
-          }
-          output.result('The new phrase is good, and no other.', { type: 'recovery_renewed' })
+          await device.settleRecovery(signal)
+          output.result(OUTCOMES.final, { type: 'recovery_settled' })
           return EXIT.success
         })
       }),
     )
+  command
+    .command('cancel')
+    .description('cancel the new phrase that was asked for; the old one stays good')
+    .action(
+      run(({ output, homeDir }) => {
+        const signal = watchInterruption(output)
+        return withHome(homeDir, async (device) => {
+          const isCancelled = await device.cancelPending('recovery', signal)
+          const text = isCancelled
+            ? 'Cancelled. The old phrase stays good.'
+            : 'No new phrase waits; nothing was changed.'
+          output.result(text, { type: 'recovery_cancelled', was_pending: isCancelled })
+          return EXIT.success
+        })
+      }),
+    )
+}
+
+async function renew(
+  { output, prompt }: Invocation,
+  device: NodeDevice,
+  { phraseFile, withoutOldPhrase = false }: NewOptions,
+): Promise<number> {
+  prompt.requireSomeone()
+  const signal = watchInterruption(output)
+  const needsOld = device.hasPhrase() && !withoutOldPhrase
+  if (needsOld && phraseFile === undefined)
+    output.notice('old_phrase', 'Type the phrase that is good now, to replace it at once.')
+  const oldPhrase = needsOld ? await readPhrase(prompt, phraseFile, signal) : undefined
+  const confirm = (shown: RecoverySheet): Promise<boolean> => presentSheet({ output, prompt }, shown, signal)
+  const outcome = await device.renewRecovery({ oldPhrase, confirm }, signal)
+  if (outcome === undefined) {
+    output.failure(
+      'phrase_unconfirmed',
+      'The new phrase was not typed back, or nobody read it. The one before stays good.',
+    )
+    return EXIT.failure
+  }
+  output.result(OUTCOMES[outcome], { type: outcome === 'final' ? 'recovery_renewed' : 'recovery_pending' })
+  return EXIT.success
 }

@@ -18,6 +18,7 @@ import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { cutLines, type Piece } from '../lines.ts'
 import type { JsonFields, Output } from '../output.ts'
+import { tellPending } from '../pending-notices.ts'
 import { createPublishWindow, type PublishWindow } from '../publish-window.ts'
 import { parseStreamName } from '../stream-name.ts'
 
@@ -82,6 +83,7 @@ async function send(
   const stopListening = [
     tellAddedDevices(client, output),
     tellHeld(client, output),
+    tellPending(client, output),
     connection.close,
     client.onState((state) => {
       if (state.type === 'stopped') stopped.abort()

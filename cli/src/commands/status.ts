@@ -1,12 +1,13 @@
 // `valise status`: what this device holds, and whether its server answers.
 
-import { type DeviceStatus, formatTime } from '@valise/client/node'
+import { type DeviceStatus, formatTime, SUSPENDED } from '@valise/client/node'
 import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { describeAccount } from '../account-fields.ts'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
 import { printable } from '../output.ts'
+import { describePending, pendingFields } from '../pending-notices.ts'
 import { describeServerAnswer, probeServer } from '../server-probe.ts'
 
 export const addStatus: AddCommand = (program, run) => {
@@ -32,6 +33,8 @@ export const addStatus: AddCommand = (program, run) => {
             `outbox       ${facts.outboxEvents} events, ${facts.outboxBytes} bytes without a receipt`,
             ...describeVoid(facts.voidEvents),
             `device log   entry ${facts.logSeq}, key epoch ${facts.epoch}`,
+            ...describeKeys(facts),
+            ...facts.pending.map((pending) => `attention    ${describePending(pending)}`),
             ...describeLostLog(facts),
             ...streams.map(({ name, streamId, events }) => `stream       ${nameOf(name, streamId)}  ${events} events`),
           ]
@@ -46,6 +49,9 @@ export const addStatus: AddCommand = (program, run) => {
             log_seq: facts.logSeq,
             log_head: toHex(facts.logHead),
             epoch: facts.epoch,
+            closed_epochs: facts.closedEpochs,
+            suspended: facts.isSuspended,
+            pending: facts.pending.map(pendingFields),
             device_seq: facts.lastDeviceSeq,
             lost_log: facts.lostLog?.code ?? null,
             missing_events: facts.missingEvents,
@@ -59,6 +65,26 @@ export const addStatus: AddCommand = (program, run) => {
 
 const describeVoid = (count: number): string[] =>
   count === 0 ? [] : [`void         ${count} events, written by revoked devices beyond their cuts; not shown`]
+
+function describeKeys({
+  epoch,
+  closedEpochs,
+  isSuspended,
+}: Pick<DeviceStatus, 'epoch' | 'closedEpochs' | 'isSuspended'>): string[] {
+  const lines: string[] = []
+  if (isSuspended) lines.push(`attention    ${SUSPENDED}`)
+  if (closedEpochs.length > 0) {
+    const waits = closedEpochs.includes(epoch) ? 'Nothing is sent until a manager starts a new key epoch.' : ''
+    lines.push(
+      `attention    the keys of ${closedEpochs.length} epochs (${closedEpochs.slice(0, MAX_NAMED).join(', ')}) do not open: the device that made them`,
+      `             sealed them falsely. What was written under them waits for a manager to pass the key on. ${waits}`.trimEnd(),
+    )
+  }
+  return lines
+}
+
+/** Epochs whose numbers are shown. */
+const MAX_NAMED = 5
 
 function describeLostLog({ lostLog, missingEvents }: Pick<DeviceStatus, 'lostLog' | 'missingEvents'>): string[] {
   const lines: string[] = []

@@ -14,6 +14,7 @@ import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { payloadOf } from '../lines.ts'
 import type { Output } from '../output.ts'
+import { tellPending } from '../pending-notices.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
 import { parseStreamName } from '../stream-name.ts'
 
@@ -57,6 +58,7 @@ async function watch(
     tellVoided(client, output),
     tellAddedDevices(client, output),
     tellHeld(client, output),
+    tellPending(client, output),
     client.onResync((resync) => tellResync(output, resync)),
   ]
   try {

@@ -8,16 +8,37 @@ export type AccountErrorCode =
   | 'already_revoked'
   | 'too_many_devices'
   | 'device_log_full'
+  | 'device_suspended'
+  | 'cut_refused'
+  | 'entry_rate_limited'
+  | 'settle_too_early'
+  | 'nothing_pending'
+  | 'close_pending'
+  | 'phrase_refused'
+  | 'epoch_closed'
   | 'entry_refused'
 
 export class AccountError extends Error {
   readonly code: AccountErrorCode
+  /** When the server takes it, if it said so. */
+  readonly retryAfterMs: number | undefined
 
-  constructor(code: AccountErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: AccountErrorCode,
+    message: string,
+    { retryAfterMs, ...options }: ErrorOptions & { readonly retryAfterMs?: number | undefined } = {},
+  ) {
     super(message, options)
     this.name = 'AccountError'
     this.code = code
+    this.retryAfterMs = retryAfterMs
   }
 }
 
 export const NOT_A_MANAGER = 'Only a manager can change devices and keys; do it on a device that is one.'
+
+export const SUSPENDED =
+  'This device is suspended: it reads, and signs and sends nothing any more. Revoke it on another device, and pair this machine again as a new one.'
+
+export const EPOCH_CLOSED =
+  'Another device sealed the current key falsely, so this one cannot open it. Try again: a manager starts a new one at once.'

@@ -1,12 +1,19 @@
 // Appends an entry to the device log: drafted on the newest head, verified here by the server's own rules, sent with its
 // boxes. The append is compare-and-swap: when another entry came first, the log is read and the draft made anew.
 
-import { applyEntry, type Crypto, type DeviceLogState, type SealedBox, type SealedLink } from '@valise/protocol'
+import {
+  applyEntry,
+  type Crypto,
+  type DeviceLogState,
+  type ErrorMessage,
+  type SealedBox,
+  type SealedLink,
+} from '@valise/protocol'
 import type { Clock } from '../clock.ts'
 import { RequestRefusedError } from '../connection/requests.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { SealedEpoch } from '../sealing/epoch-boxes.ts'
-import { AccountError, NOT_A_MANAGER } from './account-error.ts'
+import { AccountError, NOT_A_MANAGER, SUSPENDED } from './account-error.ts'
 import type { EpochKeys } from './epoch-keys.ts'
 import type { LogBook, LogPosition } from './log-book.ts'
 import { type Ask, readAccount, refuseRevoked } from './sync.ts'
@@ -46,7 +53,8 @@ export function createAttempt(): Attempt {
 export interface EntryDraft {
   readonly entry: Uint8Array
   readonly boxes: readonly SealedBox[]
-  readonly prevBox?: Uint8Array | undefined
+  /** Of the epoch that the entry starts. */
+  readonly links?: readonly SealedLink[]
   /** The epoch that the entry starts, if its secret is to be kept here. */
   readonly epoch?: { readonly n: number; readonly secret: Uint8Array } | undefined
 }
@@ -71,16 +79,17 @@ export async function appendEntry(
     const log = book.require()
     const drafted = await draft(log)
     if (drafted === undefined) return false
-    const { entry, boxes, prevBox, epoch } = drafted
+    const { entry, boxes, links = [], epoch } = drafted
     const applied = applyEntry(crypto, log, entry)
     if (!applied.ok) throw refusalOf(applied.rule)
     attempt.note({ seq: applied.state.seq, head: applied.state.head })
     try {
-      await ask({ type: 'append_device_log', entry, boxes: [...boxes], links: toLinks(prevBox, epoch) })
+      await ask({ type: 'append_device_log', entry, boxes: [...boxes], links: [...links] })
     } catch (error) {
       if (!(error instanceof RequestRefusedError)) throw error
       const { code, rule } = error.answer
       if (code === 'device_log_refused') throw refusalOf(rule, error)
+      if (code === 'device_suspended') throw refusalOf('signer_suspended', error)
       if (code !== 'log_head_moved' || drafts >= MAX_DRAFTS) throw error
       continue
     }
@@ -94,16 +103,19 @@ export async function appendEntry(
   }
 }
 
-const toLinks = (prevBox: Uint8Array | undefined, epoch: EntryDraft['epoch']): SealedLink[] =>
-  prevBox === undefined || epoch === undefined ? [] : [{ prev_epoch: epoch.n - 1, box: prevBox }]
-
 export const toBoxes = ({ boxes }: SealedEpoch): SealedBox[] =>
   boxes.map(({ deviceId, box }) => ({ device_id: deviceId, box }))
 
-export function secretOfCurrentEpoch(log: DeviceLogState, epochKeys: Pick<EpochKeys, 'secretOf'>): Uint8Array {
-  const secret = epochKeys.secretOf(log.epoch.n)
-  if (secret === undefined) throw new Error('the secret of the current epoch is missing')
-  return secret
+export const toLinks = ({ links }: SealedEpoch): SealedLink[] => links.map(({ n, box }) => ({ prev_epoch: n, box }))
+
+const HOUR_MS = 3_600_000
+
+/** When the server will take it, in whole hours. */
+function describeWait(refusal: { readonly answer: Pick<ErrorMessage, 'retry_after_ms'> } | undefined): string {
+  const hours = Math.ceil((refusal?.answer.retry_after_ms ?? 0) / HOUR_MS)
+  if (hours === 0) return 'later'
+  if (hours < 48) return `in ${hours === 1 ? 'an hour' : `${hours} hours`}`
+  return `in ${Math.ceil(hours / 24)} days`
 }
 
 /** The rules that a person can run into, found broken here or by the server; any other is a bug of this program. */
@@ -128,6 +140,41 @@ function refusalOf(rule = 'that the server has', cause?: RequestRefusedError): A
       )
     case 'signer_role':
       return new AccountError('not_a_manager', NOT_A_MANAGER)
+    case 'signer_suspended':
+      return new AccountError('device_suspended', SUSPENDED)
+    case 'device_suspended':
+      return new AccountError(
+        'device_suspended',
+        'That device is suspended. Revoke it; nothing else can be done with it.',
+      )
+    case 'cut_differs':
+    case 'cut_false':
+      return new AccountError(
+        'cut_refused',
+        'The server does not have the event that this device would cut the other one at. Run `valise verify` on this device, and revoke from another manager.',
+        { cause },
+      )
+    case 'entry_rate_limited':
+      return new AccountError(
+        'entry_rate_limited',
+        `The devices of this account have signed as many changes as they may in a day. Try again ${describeWait(cause)}; revoking works at any time.`,
+        { cause, retryAfterMs: cause?.answer.retry_after_ms },
+      )
+    case 'settle_too_early':
+      return new AccountError(
+        'settle_too_early',
+        `A new phrase that was asked for without the old one takes effect after seven days. Try again ${describeWait(cause)}.`,
+        { cause, retryAfterMs: cause?.answer.retry_after_ms },
+      )
+    case 'nothing_pending':
+      return new AccountError('nothing_pending', 'Nothing waits, or something else does: look at `valise status`.')
+    case 'close_pending':
+      return new AccountError(
+        'close_pending',
+        'The deletion of this account has been asked for already. `valise account keep` cancels it.',
+      )
+    case 'phrase_proof':
+      return new AccountError('phrase_refused', 'The phrase that was typed is not the one of this account.')
     case 'device_inactive':
       return new AccountError('already_revoked', 'That device was revoked before.')
     case 'unknown_device':

@@ -1,5 +1,6 @@
-// Starts a new key epoch when the current one is 30 days old, or was made by a device that is one no more. Every manager
-// watches; each has its own moment within a day, and of two that rotate all the same the compare-and-swap lets one.
+// Starts a new key epoch when the current one is 30 days old, was made by a device that is active no more, or does not open
+// here because its maker sealed it falsely. Every manager watches; each has its own moment, and of two that rotate all the
+// same the compare-and-swap lets one.
 
 import { type DeviceId, type DeviceLogState, findDevice, isActive } from '@valise/protocol'
 import { decode, encode } from 'cborg'
@@ -12,7 +13,9 @@ import type { LogBook } from './log-book.ts'
 export const MAX_EPOCH_AGE_MS = 30 * 86_400_000
 /** Managers differ by up to this much, so that most often one finds it done. */
 const SPREAD_MS = 86_400_000
-/** Looked at again no later than this, and no sooner after an attempt that failed. */
+/** The same for an epoch that does not open here: its box may be good for the others. */
+const CLOSED_SPREAD_MS = 10_000
+/** Looked at again no later than this, and of the same epoch no sooner after an attempt that failed. */
 const LOOK_AGAIN_MS = 3_600_000
 
 export interface EpochFacts {
@@ -43,6 +46,8 @@ export interface EpochWatchParts {
   readonly random: () => number
   readonly book: LogBook
   readonly ownDeviceId: DeviceId
+  /** Whether this device has the secret of an epoch. */
+  canOpen(n: number): boolean
   /** Rotates if it is still due for the log as it then is. Rejects when it could not. */
   rotate(isDue: (log: DeviceLogState) => boolean): Promise<void>
   /** Runs in the client's lane. */
@@ -56,7 +61,8 @@ export function createEpochWatch(parts: EpochWatchParts): EpochWatch {
   let cancelTimer = (): void => {}
   let isAtWork = false
   let isCancelled = false
-  let notBeforeMs = 0
+  /** One attempt an epoch, and another an hour later when it failed. */
+  let attempted = { n: 0, notBeforeMs: 0 }
 
   const noteSeen = async (n: number): Promise<void> => {
     if (seen?.n === n) return
@@ -77,6 +83,8 @@ export function createEpochWatch(parts: EpochWatchParts): EpochWatch {
     const maker = findDevice(log, facts.signer)
     const nowMs = clock.now()
     const startedAtMs = Math.min(facts.timeMs, seen?.n === log.epoch.n ? seen.at_ms : nowMs)
+    if (!parts.canOpen(log.epoch.n))
+      return (seen?.n === log.epoch.n ? seen.at_ms : nowMs) + draw * CLOSED_SPREAD_MS - nowMs
     // The recovery device makes one epoch and is used up, or stays: either way it did not make this one to read on.
     const isMakerActive = maker !== undefined && (isActive(maker) || maker.record.role === 'recovery')
     return untilRotation({ nowMs, startedAtMs, draw, isMakerActive })
@@ -87,9 +95,10 @@ export function createEpochWatch(parts: EpochWatchParts): EpochWatch {
     await parts.guard(() => noteSeen(book.require().epoch.n))
     const due = untilDue(book.require())
     if (due === undefined) return undefined
-    const waitMs = Math.max(due, notBeforeMs - clock.now())
+    const { n } = book.require().epoch
+    const waitMs = attempted.n === n ? Math.max(due, attempted.notBeforeMs - clock.now()) : due
     if (waitMs > 0) return Math.min(waitMs, LOOK_AGAIN_MS)
-    notBeforeMs = clock.now() + LOOK_AGAIN_MS
+    attempted = { n, notBeforeMs: clock.now() + LOOK_AGAIN_MS }
     await parts.rotate((log) => (untilDue(log) ?? 1) <= 0)
     return LOOK_AGAIN_MS
   }

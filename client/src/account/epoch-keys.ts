@@ -1,28 +1,35 @@
 // The content keys this device has: the secret of each key epoch (sealed at rest), and what is derived from it.
-// A secret is kept only when it is the one that the device log commits to.
+// A secret is kept only when it is the one that the device log commits to. An epoch whose box or links do not open stays
+// closed: its signer is at fault, not the server, and a later link may open it.
 
-import { type Crypto, type DeviceId, type DeviceLogState, findEpoch, type StreamId } from '@valise/protocol'
+import { type Crypto, type DeviceId, type DeviceLogState, equalBytes, findEpoch, type StreamId } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import { eventKey, streamIdOf } from '../sealing/epoch.ts'
-import { openEpoch, openPreviousEpoch } from '../sealing/epoch-boxes.ts'
+import { type EpochAlarm, openEpoch, openLinkedEpoch } from '../sealing/epoch-boxes.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { counterOf, keysUnder, storeKeys } from '../store/layout.ts'
 import { put, type Store, type StoreOperation } from '../store/store.ts'
 
-/** What the server keeps for this device: boxes by epoch, and links from an epoch to the one before. */
+/** What the server keeps for this device: its boxes by epoch, and the boxes of links. */
 export interface ReceivedEnvelopes {
   readonly boxes: ReadonlyMap<number, Uint8Array>
-  readonly prevBoxes: ReadonlyMap<number, Uint8Array>
+  /** By the epoch that links, then by the older epoch. */
+  readonly links: ReadonlyMap<number, ReadonlyMap<number, Uint8Array>>
 }
 
 export interface EpochKeys {
   /** Whose they are. */
   readonly deviceId: DeviceId
-  /** The lowest epoch without a secret here, if any. */
+  /** The lowest epoch without a secret here, if there may be one to fetch. */
   firstMissing(log: DeviceLogState): number | undefined
-  /** Opens what is missing and stores it. Throws the alarm `epoch_key_invalid` for what does not fit the log. */
+  /**
+   * Opens what is missing and stores it; what does not open stays closed. Throws the alarm `epoch_key_invalid` when the
+   * server does not show a box that the log commits to, or shows another.
+   */
   receive(log: DeviceLogState, envelopes: ReceivedEnvelopes): Promise<void>
+  /** The epochs up to the current one that this device cannot open. */
+  closed(log: DeviceLogState): number[]
   /** To be stored with the entry that starts the epoch; call `keep` after. */
   saving(n: number, secret: Uint8Array): StoreOperation
   keep(n: number, secret: Uint8Array): void
@@ -43,6 +50,14 @@ export interface EpochKeysParts {
   readonly userId: DeviceLogState['userId']
 }
 
+const invalid = (epoch: number, reason: string): AlarmError => new AlarmError('epoch_key_invalid', { epoch, reason })
+
+/** The server's fault: it shows no box, or another than the log commits to. A committed box that is bad is its signer's. */
+const toWithheld = (alarm: EpochAlarm | undefined): EpochAlarm | 'withheld' | undefined => {
+  if (alarm === undefined) return 'withheld'
+  return alarm === 'box_hash_mismatch' ? alarm : undefined
+}
+
 /** Names of streams whose ids are remembered. */
 const MAX_REMEMBERED_STREAMS = 1024
 
@@ -57,46 +72,58 @@ export async function openEpochKeys({ store, sealer, crypto, keys, userId }: Epo
   const saving = (n: number, secret: Uint8Array): StoreOperation =>
     put(storeKeys.epochSecret(n), sealer.seal(storeKeys.epochSecret(n), secret))
 
-  /** By this device's own box, or by the link from the epoch after it. */
+  /** The newest epoch whose envelopes were looked at: what is closed since then waits for the next one. */
+  let lookedAtEpoch = 0
+
+  const missing = (log: DeviceLogState): number[] => {
+    const numbers: number[] = []
+    for (let n = 1; n <= log.epoch.n; n++) if (!secretByEpoch.has(n)) numbers.push(n)
+    return numbers
+  }
+
+  /** By this device's own box, or by a link from a newer epoch; undefined when neither opens. */
   const open = async (
     log: DeviceLogState,
     n: number,
     envelopes: ReceivedEnvelopes,
     opened: ReadonlyMap<number, Uint8Array>,
-  ): Promise<Uint8Array> => {
+  ): Promise<Uint8Array | undefined> => {
     const epoch = findEpoch(log, n)
-    if (epoch === undefined) throw new AlarmError('epoch_key_invalid', { epoch: n, reason: 'unknown_epoch' })
-    const box = envelopes.boxes.get(n)
-    if (box !== undefined) {
+    if (epoch === undefined) throw invalid(n, 'unknown_epoch')
+    let withheld: EpochAlarm | 'withheld' | undefined
+    if (epoch.boxes.some(({ deviceId }) => equalBytes(deviceId, keys.deviceId))) {
+      const box = envelopes.boxes.get(n)
       const device = { deviceId: keys.deviceId, ...keys.secrets }
-      const result = await openEpoch(crypto, userId, epoch, device, box)
-      if (result.ok) return result.secret
-      throw new AlarmError('epoch_key_invalid', { epoch: n, reason: result.alarm })
+      const result = box && (await openEpoch(crypto, userId, epoch, device, box))
+      if (result?.ok) return result.secret
+      withheld = toWithheld(result?.alarm)
     }
-    const next = findEpoch(log, n + 1)
-    const nextSecret = opened.get(n + 1) ?? secretByEpoch.get(n + 1)
-    const prevBox = envelopes.prevBoxes.get(n + 1)
-    if (next === undefined || nextSecret === undefined || prevBox === undefined) {
-      throw new AlarmError('epoch_key_invalid', { epoch: n, reason: 'withheld' })
+    for (let newer = log.epoch.n; newer > n; newer--) {
+      const from = findEpoch(log, newer)
+      const secret = opened.get(newer) ?? secretByEpoch.get(newer)
+      if (from === undefined || secret === undefined || !from.links.some((link) => link.n === n)) continue
+      const box = envelopes.links.get(newer)?.get(n)
+      const result = box && openLinkedEpoch(crypto, userId, from, epoch, secret, box)
+      if (result?.ok) return result.secret
+      withheld ??= toWithheld(result?.alarm)
     }
-    const result = openPreviousEpoch(crypto, userId, next, epoch, nextSecret, prevBox)
-    if (result.ok) return result.secret
-    throw new AlarmError('epoch_key_invalid', { epoch: n, reason: result.alarm })
+    if (withheld !== undefined) throw invalid(n, withheld)
+    return undefined
   }
 
   return {
     deviceId: keys.deviceId,
-    firstMissing: (log) => {
-      for (let n = 1; n <= log.epoch.n; n++) if (!secretByEpoch.has(n)) return n
-      return undefined
-    },
+    firstMissing: (log) => (lookedAtEpoch === log.epoch.n ? undefined : missing(log)[0]),
+    closed: missing,
     receive: async (log, envelopes) => {
       const opened = new Map<number, Uint8Array>()
-      for (let n = log.epoch.n; n >= 1; n--) {
-        if (!secretByEpoch.has(n)) opened.set(n, await open(log, n, envelopes, opened))
+      for (const n of missing(log).reverse()) {
+        const secret = await open(log, n, envelopes, opened)
+        if (secret !== undefined) opened.set(n, secret)
       }
       await store.batch([...opened].map(([n, secret]) => saving(n, secret)))
       for (const [n, secret] of opened) secretByEpoch.set(n, secret)
+      lookedAtEpoch = log.epoch.n
     },
     saving,
     keep: (n, secret) => {

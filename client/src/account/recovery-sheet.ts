@@ -66,3 +66,9 @@ export function judgePhrase(log: DeviceLogState, keys: DeviceKeys): PhraseVerdic
   if (device?.record.role !== 'recovery') return 'foreign'
   return device.status.type === 'active' ? 'valid' : 'replaced'
 }
+
+/** Why a phrase that was typed does nothing. */
+export const describeVerdict = (verdict: Exclude<PhraseVerdict, 'valid'>): string =>
+  verdict === 'replaced'
+    ? 'This phrase was replaced by a newer one. It recovers nothing any more.'
+    : 'This is a recovery phrase, but not that of this account.'

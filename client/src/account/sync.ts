@@ -3,7 +3,7 @@
 import { findDevice } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import type { Answer, RequestBody } from '../connection/requests.ts'
-import type { EpochKeys } from './epoch-keys.ts'
+import type { EpochKeys, ReceivedEnvelopes } from './epoch-keys.ts'
 import type { LogBook } from './log-book.ts'
 
 export type Ask = (body: RequestBody) => Promise<Answer>
@@ -36,23 +36,37 @@ export async function readDeviceLog(ask: Ask, book: LogBook, upTo = 0): Promise<
   throw new AlarmError('malformed_message', { answer: 'device_log' })
 }
 
-/** Fetches and opens the epoch secrets that are missing here. Throws alarms. */
+/** Fetches and opens the epoch secrets that are missing here; some may stay closed. Throws alarms. */
 export async function readEpochKeys(ask: Ask, book: LogBook, epochKeys: EpochKeys): Promise<void> {
   const log = book.require()
   const first = epochKeys.firstMissing(log)
   if (first === undefined) return
+  const look = async (): Promise<void> => epochKeys.receive(log, await fetchEnvelopes(ask, log.epoch.n, first))
+  try {
+    await look()
+  } catch (error) {
+    // A node that has the entry may not have its boxes yet: asked once more, it has no excuse.
+    if (!(error instanceof AlarmError) || error.alarm.code !== 'epoch_key_invalid') throw error
+    await look()
+  }
+}
+
+/** The boxes and links of the epochs from `first` to `last`. */
+async function fetchEnvelopes(ask: Ask, last: number, first: number): Promise<ReceivedEnvelopes> {
   const boxes = new Map<number, Uint8Array>()
-  const prevBoxes = new Map<number, Uint8Array>()
+  const links = new Map<number, Map<number, Uint8Array>>()
   let after = first - 1
   for (let page = 0; page < MAX_PAGES; page++) {
     const answer = await ask({ type: 'fetch_envelopes', after_epoch: after })
     if (answer.type !== 'envelopes') throw new AlarmError('malformed_message', { answer: answer.type })
-    for (const { epoch, box } of answer.boxes) if (epoch <= log.epoch.n) boxes.set(epoch, box)
-    for (const { epoch, box } of answer.links) if (epoch <= log.epoch.n) prevBoxes.set(epoch, box)
-    if (answer.is_last) return epochKeys.receive(log, { boxes, prevBoxes })
-    const last = Math.max(...answer.boxes.map(({ epoch }) => epoch), ...answer.links.map(({ epoch }) => epoch))
-    if (!(last > after)) throw new AlarmError('malformed_message', { answer: 'envelopes' })
-    after = last
+    for (const { epoch, box } of answer.boxes) if (epoch <= last) boxes.set(epoch, box)
+    for (const { epoch, prev_epoch, box } of answer.links) {
+      if (epoch <= last) links.set(epoch, (links.get(epoch) ?? new Map<number, Uint8Array>()).set(prev_epoch, box))
+    }
+    if (answer.is_last) return { boxes, links }
+    const newest = Math.max(...answer.boxes.map(({ epoch }) => epoch), ...answer.links.map(({ epoch }) => epoch))
+    if (!(newest > after)) throw new AlarmError('malformed_message', { answer: 'envelopes' })
+    after = newest
   }
   throw new AlarmError('malformed_message', { answer: 'envelopes' })
 }

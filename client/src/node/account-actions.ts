@@ -1,15 +1,18 @@
 // What a person does with his account on a device that belongs to it: revoke, rotate, rename, change a role, look after the
 // recovery phrase, and finish a recovery.
 
-import { activeDevices, type Crypto, findDevice, isSameId } from '@valise/protocol'
+import { type Crypto, findDevice, findRecovery, isSameId } from '@valise/protocol'
 import { AccountError, NOT_A_MANAGER } from '../account/account-error.ts'
+import { proveHeir, type RecoveryOutcome } from '../account/change-recovery.ts'
 import { type DeviceSummary, listDevices } from '../account/directory.ts'
 import { type Identity, saveIdentity } from '../account/identity.ts'
 import type { RevokeReason } from '../account/manage-devices.ts'
+import type { PendingKind } from '../account/pending.ts'
 import { pickDevice } from '../account/pick-device.ts'
 import { loadRecoveryStage, noteRecoveryStage, type RecoveryStage } from '../account/recover-account.ts'
 import {
   createRecoverySheet,
+  describeVerdict,
   judgePhrase,
   type PhraseVerdict,
   type RecoverySheet,
@@ -17,6 +20,7 @@ import {
 } from '../account/recovery-sheet.ts'
 import { SetupError } from '../account/setup-error.ts'
 import type { Client } from '../client.ts'
+import type { DeviceKeys } from '../sealing/device-keys.ts'
 import { createRecoveryEntropy, createRecoveryKeys, formatRecoveryPhrase } from '../sealing/recovery.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import type { Store } from '../store/store.ts'
@@ -36,11 +40,17 @@ export interface AccountActions {
   rename(name: string, signal?: AbortSignal): Promise<boolean>
   /** Offline: what a written phrase is to this account. Throws a `SetupError` for one that is none. */
   testRecovery(phrase: string): Promise<PhraseVerdict>
-  /** Makes a new phrase and, once `confirm` has shown it, puts it in the place of the one before; undefined when declined. */
-  renewRecovery(
-    confirm: (sheet: RecoverySheet) => Promise<boolean>,
-    signal?: AbortSignal,
-  ): Promise<RecoverySheet | undefined>
+  /** By the log that this device holds: there is a phrase that recovers the account. */
+  hasPhrase(): boolean
+  /**
+   * Makes a new phrase and, once `confirm` has shown it, puts it in the place of the old one: at once when the old one is
+   * given, else after seven days. Undefined when declined. Throws a `SetupError` for an old phrase that is not the account's.
+   */
+  renewRecovery(options: RenewOptions, signal?: AbortSignal): Promise<RecoveryOutcome | undefined>
+  /** Puts the phrase that waits in the place of the old one. */
+  settleRecovery(signal?: AbortSignal): Promise<void>
+  /** Drops what waits. False when nothing does. */
+  cancelPending(kind: PendingKind, signal?: AbortSignal): Promise<boolean>
   /** What a recovery that was interrupted, or has just begun, has still to do. */
   recoveryStage(): Promise<RecoveryStage | undefined>
   /**
@@ -51,6 +61,12 @@ export interface AccountActions {
   /** By the log as the server has it: the phrase that is good now was made on this device. */
   hasRenewedPhrase(signal?: AbortSignal): Promise<boolean>
   endRecovery(): Promise<void>
+}
+
+export interface RenewOptions {
+  readonly oldPhrase: string | undefined
+  /** Shows the new one; true when somebody has it. */
+  confirm(sheet: RecoverySheet): Promise<boolean>
 }
 
 export interface AccountActionsParts {
@@ -77,6 +93,13 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
       throw new AccountError('not_a_manager', NOT_A_MANAGER)
     }
     return client
+  }
+  /** The keys of the phrase that recovers the account now. */
+  const requirePhrase = async ({ device }: Client, phrase: string): Promise<DeviceKeys> => {
+    const keys = await toRecoveryKeys(crypto, phrase)
+    const verdict = judgePhrase(device.book.require(), keys)
+    if (verdict === 'valid') return keys
+    throw new SetupError('bad_phrase', describeVerdict(verdict))
   }
   const flushed = (client: Client, signal: AbortSignal | undefined): Promise<boolean> =>
     reachServer(client, signal, client.flush, FLUSH_TIMEOUT_MS).then(
@@ -131,17 +154,34 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
       const log = parts.require().client.device.book.require()
       return judgePhrase(log, await toRecoveryKeys(crypto, phrase))
     },
-    renewRecovery: async (confirm, signal) => {
+    hasPhrase: () => findRecovery(parts.require().client.device.book.require()) !== undefined,
+    renewRecovery: async ({ oldPhrase, confirm }, signal) => {
       const client = await requireManager(signal)
+      const old = oldPhrase === undefined ? undefined : await requirePhrase(client, oldPhrase)
       const entropy = createRecoveryEntropy(crypto)
       const { server, userId } = parts.require().identity
       const sheet = createRecoverySheet(formatRecoveryPhrase(entropy), server, userId)
       const keys = await createRecoveryKeys(crypto, entropy)
       entropy.fill(0)
-      // Until it is confirmed the phrase before it stays good.
-      if (!(await confirm(sheet))) return undefined
-      await reachServer(client, signal, (waiting) => client.replaceRecovery(keys, waiting))
-      return sheet
+      const heirProof = old && (await proveHeir(old, userId, keys))
+      const isConfirmed = await confirm(sheet).catch((error: unknown) => {
+        heirProof?.fill(0)
+        throw error
+      })
+      // Until it is confirmed the phrase before it stays good, and nothing may be left that could replace it.
+      if (!isConfirmed) {
+        heirProof?.fill(0)
+        return undefined
+      }
+      return reachServer(client, signal, (waiting) => client.replaceRecovery({ keys, heirProof }, waiting))
+    },
+    settleRecovery: async (signal) => {
+      const client = await requireManager(signal)
+      await reachServer(client, signal, client.settleRecovery)
+    },
+    cancelPending: async (kind, signal) => {
+      const client = await requireManager(signal)
+      return reachServer(client, signal, (waiting) => client.cancelPending(kind, waiting))
     },
     recoveryStage: () => loadRecoveryStage(store),
     recoverKeys: async (lost, signal) => {
@@ -153,7 +193,7 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     },
     hasRenewedPhrase: async (signal) => {
       const { book, identity } = (await requireManager(signal)).device
-      const recovery = activeDevices(book.require()).find(({ record }) => record.role === 'recovery')
+      const recovery = findRecovery(book.require())
       const signer = recovery && book.factsAt(recovery.addedSeq)?.signer
       // One that another device has put there may be the doing of whoever has that device.
       return signer !== undefined && isSameId(signer, identity.deviceId)

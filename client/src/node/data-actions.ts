@@ -2,7 +2,10 @@
 
 import type { Crypto } from '@valise/protocol'
 import { AccountError } from '../account/account-error.ts'
+import type { CloseOutcome } from '../account/close-account.ts'
 import { forgetAccount } from '../account/forget-account.ts'
+import { describeVerdict, judgePhrase, toRecoveryKeys } from '../account/recovery-sheet.ts'
+import { SetupError } from '../account/setup-error.ts'
 import { ClientStoppedError } from '../alarm.ts'
 import type { Client } from '../client.ts'
 import type { Clock } from '../clock.ts'
@@ -25,11 +28,11 @@ export interface DataActions {
    */
   importLines(summary: ExportSummary, lines: AsyncIterable<string>, signal: AbortSignal): Promise<ImportCounts>
   /**
-   * Ends the account: on the server at once and for all devices, and here, where keys and events are erased after it. The
-   * other devices are told, and keep what they hold. Waits for a server that is away. Rejects with an `AccountError` on a
-   * device that is no manager.
+   * Ends the account: on the server for all devices, and here, where keys and events are erased after it. The other devices
+   * are told, and keep what they hold. At once with the phrase, or where there is none; else in seven days, unless a device
+   * cancels it. Waits for a server that is away. Rejects with an `AccountError` on a device that is no manager.
    */
-  deleteAccount(signal?: AbortSignal): Promise<void>
+  deleteAccount(phrase: string | undefined, signal?: AbortSignal): Promise<CloseOutcome>
 }
 
 export interface DataActionsParts {
@@ -61,22 +64,28 @@ export function createDataActions(parts: DataActionsParts): DataActions {
       const done = await readPosition(store, positionName)
       return importEvents({ client, clock: client.device.serverTime, positionName, done, signal }, lines)
     },
-    deleteAccount: async (signal) => {
+    deleteAccount: async (phrase, signal) => {
       const { client } = parts.require()
-      const close = async (): Promise<void> => {
+      const keys = phrase === undefined ? undefined : await toRecoveryKeys(crypto, phrase)
+      const close = async (): Promise<CloseOutcome> => {
         await client.whenReady(signal)
         // By the log as the server has it: the role may have changed since this device was last online.
         if (parts.require().account.role !== 'manager') throw new AccountError('not_a_manager', ONLY_A_MANAGER)
-        await client.closeAccount(signal)
+        const verdict = keys === undefined ? 'valid' : judgePhrase(client.device.book.require(), keys)
+        if (verdict !== 'valid') throw new SetupError('bad_phrase', describeVerdict(verdict))
+        return client.closeAccount(keys, signal)
       }
       client.start()
-      await close().catch((error: unknown) => {
+      const outcome = await close().catch((error: unknown): CloseOutcome => {
         if (!saysDeleted(error)) throw error
+        return 'closed'
       })
       await client.close()
+      if (outcome === 'pending') return outcome
       parts.forget()
       await forgetAccount(store)
       await parts.destroyKey()
+      return outcome
     },
   }
 }

@@ -18,6 +18,7 @@ import { type Identity, loadIdentity } from '../account/identity.ts'
 import { invitationRequired, parseInvitation } from '../account/invitation.ts'
 import { joinAccount } from '../account/join-account.ts'
 import { findPairing } from '../account/pair-account.ts'
+import type { Pending } from '../account/pending.ts'
 import { type RecoverableAccount, recoverAccount } from '../account/recover-account.ts'
 import { type RecoverySheet, toRecoveryKeys } from '../account/recovery-sheet.ts'
 import { SetupError } from '../account/setup-error.ts'
@@ -96,6 +97,12 @@ export interface DeviceStatus {
   readonly logSeq: number
   readonly logHead: Uint8Array
   readonly epoch: number
+  /** Key epochs that do not open here: their makers sealed them falsely, and no later link leads to them yet. */
+  readonly closedEpochs: readonly number[]
+  /** This device is suspended: it reads, and sends nothing. */
+  readonly isSuspended: boolean
+  /** What was asked for without the phrase and waits seven days. */
+  readonly pending: readonly Pending[]
   readonly lastDeviceSeq: number
   /** The server's log went backwards, and the user has not accepted the one that is there now. */
   readonly lostLog: LostLog | undefined
@@ -343,6 +350,9 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
         logSeq: state?.seq ?? 0,
         logHead: state?.head ?? new Uint8Array(32),
         epoch: state?.epoch.n ?? 0,
+        closedEpochs: state === undefined ? [] : (device?.epochKeys.closed(state) ?? []),
+        isSuspended: device !== undefined && findDevice(state, device.identity.deviceId)?.status.type === 'suspended',
+        pending: client?.pending() ?? [],
         lastDeviceSeq: device?.chain.end.deviceSeq ?? 0,
         lostLog: await readLostLog(store),
         missingEvents: device?.localLog.lostCount ?? 0,

@@ -8,6 +8,7 @@ import {
   type EventId,
   errorEntry,
   eventIdTimeMs,
+  findDevice,
   formatUuid,
   type Receipts,
   type Refused,
@@ -131,6 +132,12 @@ export function createPublisher(parts: PublisherParts): Publisher {
     cancelOverdue = window.inFlight === 0 ? () => {} : clock.after(ANSWER_TIMEOUT_MS, parts.onOverdue)
   }
 
+  /** An epoch that its maker sealed falsely may stay closed for a while: nothing is sealed until a manager starts the next. */
+  const canSeal = (): boolean => epochKeys.contentKey(book.require().epoch.n) !== undefined
+
+  /** Whatever it publishes is refused, and stays in the outbox for its user to see. */
+  const isSuspended = (): boolean => findDevice(book.state, deviceId)?.status.type === 'suspended'
+
   const streamIdOf = (streamName: string): Draft['streamId'] => {
     const streamId = epochKeys.streamId(streamName)
     if (streamId === undefined) throw new Error('the secret of the first epoch is missing')
@@ -140,7 +147,9 @@ export function createPublisher(parts: PublisherParts): Publisher {
   const sealMore = async (maxEvents: number, maxBytes: number): Promise<boolean> => {
     const waiting = await outbox.read(lastSealedPosition, Math.min(maxEvents, MAX_SEALED_AT_ONCE), maxBytes)
     const last = waiting.at(-1)
-    if (last === undefined) return false
+    if (last === undefined || !canSeal()) return false
+    // Nor where the first epoch is closed, of which the ids of streams are made.
+    if (waiting.some(({ streamName }) => epochKeys.streamId(streamName) === undefined)) return false
     const drafts = waiting.map((item) => ({
       ...item,
       streamId: streamIdOf(item.streamName),
@@ -154,7 +163,8 @@ export function createPublisher(parts: PublisherParts): Publisher {
     return true
   }
 
-  const repairFrom = async (repair: Exclude<Repair, { type: 'send_again' }>): Promise<void> => {
+  /** False when it must wait for a key. */
+  const repairFrom = async (repair: Exclude<Repair, { type: 'send_again' }>): Promise<boolean> => {
     const first = chain.find(repair.deviceSeq)
     if (first === undefined) throw new Error('a repair of an event that is not in the window')
     if (repair.type === 'seal_again') {
@@ -165,6 +175,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
       const isDenied = repair.code === 'stale_epoch' ? epoch.logSeq <= logSeq : logSeq <= seq
       if (isDenied) throw new AlarmError('device_log_shorter', { seq })
     }
+    if (!canSeal()) return false
     const later = chain.unreceipted.filter((item) => item.deviceSeq >= repair.deviceSeq)
     const drafts: Draft[] = []
     const buried = new Set<SealedItem>()
@@ -179,13 +190,14 @@ export function createPublisher(parts: PublisherParts): Publisher {
     const positions = [...buried].flatMap(({ position }) => (position === undefined ? [] : [position]))
     await chain.save(sealed, positions.map(outbox.removal))
     window.replace(sealed.map(toWindowItem))
-    if (repair.type !== 'bury') return
+    if (repair.type !== 'bury') return true
     for (const position of positions) outbox.settled(position)
     const { code } = repair
     for (const { eventId, streamName } of buried) {
       parts.onRefusal({ eventId, streamName, code, text: errorEntry(code).text })
     }
     parts.onSettled()
+    return true
   }
 
   /** Whatever the code says of an event, the event agrees with all that the server showed when it was sealed. */
@@ -234,7 +246,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
       cancelOverdue()
     },
     pump: async () => {
-      while (session !== undefined) {
+      while (session !== undefined && !isSuspended()) {
         const nowMs = clock.now()
         const room = pace.room(window.unsent, nowMs)
         // Of the same moment as the room: a later one may find room, and nobody would come back to use it.
@@ -249,8 +261,8 @@ export function createPublisher(parts: PublisherParts): Publisher {
             if (await sealMore(step.maxEvents, step.maxBytes)) break
             return retryForPace(paceMs)
           case 'repair':
-            await repairFrom(step.repair)
-            break
+            if (await repairFrom(step.repair)) break
+            return
           case 'wait':
             return retryAfter(step.untilMs - clock.now())
           case 'idle':

@@ -1,5 +1,6 @@
 // A box: the secret of one key epoch, sealed to one device (PROTOCOL D). It is bound to user, epoch, device and the
-// place in the device log where it is committed to, so that no box can be served in place of another.
+// place in the device log where it is committed to, so that no box can be served in place of another. Its randomness is
+// derived from the secret it seals, so every device that has the secret computes the same box (FLT-6).
 
 import {
   type Crypto,
@@ -9,6 +10,7 @@ import {
   type DeviceRecord,
   encodeUtf8,
   type KemId,
+  kdf,
   MAX_BOX_BYTES,
   type UserId,
 } from '@valise/protocol'
@@ -31,7 +33,10 @@ const hpkeContext = (place: BoxPlace): HpkeContext => ({
   associatedData: place.logHead,
 })
 
-/** LP(enc) | LP(ct). */
+/** The box of a device whose key takes none: a fixed byte, so that such a device stops no epoch and frames no signer. */
+const NO_BOX = Uint8Array.of(0)
+
+/** LP(enc) | LP(ct); the same for the same secret and place. */
 export async function sealBox(
   crypto: Crypto,
   record: DeviceRecord,
@@ -39,10 +44,17 @@ export async function sealBox(
   epochSecret: Uint8Array,
 ): Promise<Uint8Array> {
   const { kemId, kemPub } = record
-  const randomness = crypto.randomBytes(hpkeRandomnessBytes(kemId))
-  const { enc, ciphertext } = await hpkeSeal(kemId, kemPub, hpkeContext(place), epochSecret, randomness)
-  randomness.fill(0)
-  return createByteWriter().prefixed(enc).prefixed(ciphertext).finish()
+  const seedContext = createByteWriter().bytes(place.deviceId).bytes(place.logHead).finish()
+  const randomness = kdf(crypto, epochSecret, 'box seed', seedContext, hpkeRandomnessBytes(kemId))
+  try {
+    const { enc, ciphertext } = await hpkeSeal(kemId, kemPub, hpkeContext(place), epochSecret, randomness)
+    return createByteWriter().prefixed(enc).prefixed(ciphertext).finish()
+  } catch {
+    // The device log checks the length of a key, not that it is one.
+    return NO_BOX
+  } finally {
+    randomness.fill(0)
+  }
 }
 
 /** `undefined` when the box does not parse or does not open. */

@@ -1,5 +1,5 @@
 // Starts key epochs and receives them (PROTOCOL D). A receiver trusts a secret only when the box is the one the signed
-// entry commits to, opens, and yields the secret of the entry's commitment; anything else is an alarm, with its name.
+// entry commits to, opens, and yields the secret of the entry's commitment; otherwise it says what does not fit.
 
 import {
   boxHash,
@@ -17,26 +17,38 @@ import {
   type UserId,
 } from '@valise/protocol'
 import { openBox, sealBox } from './box.ts'
-import { createEpochSecret, epochCommit, openPrevBox, sealPrevBox } from './epoch.ts'
+import { createEpochSecret, epochCommit, openLink, sealLink } from './epoch.ts'
 
 export interface AddressedBox {
   readonly deviceId: DeviceId
   readonly box: Uint8Array
 }
 
-/** A new epoch: `start` goes into the entry, `boxes` and `prevBox` go with it, `secret` stays here. */
+/** The secret of an epoch that a new one links to. */
+export interface OlderSecret {
+  readonly n: number
+  readonly secret: Uint8Array
+}
+
+/** The box of a link to the older epoch `n`. */
+export interface LinkBox {
+  readonly n: number
+  readonly box: Uint8Array
+}
+
+/** A new epoch: `start` goes into the entry, `boxes` and `links` go with it, `secret` stays here. */
 export interface SealedEpoch {
   readonly secret: Uint8Array
   readonly start: EpochStart
   readonly boxes: readonly AddressedBox[]
-  readonly prevBox: Uint8Array | undefined
+  readonly links: readonly LinkBox[]
 }
 
 async function sealEpoch(
   crypto: Crypto,
   place: { readonly userId: UserId; readonly n: number; readonly logHead: Uint8Array },
   members: readonly DeviceRecord[],
-  previousSecret: Uint8Array | undefined,
+  older: readonly OlderSecret[],
 ): Promise<SealedEpoch> {
   const { userId, n, logHead } = place
   const secret = createEpochSecret(crypto)
@@ -46,29 +58,31 @@ async function sealEpoch(
     boxes.push({ deviceId, box: await sealBox(crypto, record, { userId, epochN: n, deviceId, logHead }, secret) })
   }
   boxes.sort((a, b) => (toHex(a.deviceId) < toHex(b.deviceId) ? -1 : 1))
-  const prevBox = previousSecret && sealPrevBox(crypto, userId, n, secret, previousSecret)
+  const links = older.map((each): LinkBox => {
+    return { n: each.n, box: sealLink(crypto, { userId, n, prevN: each.n }, secret, each.secret) }
+  })
   const start: EpochStart = {
     n,
     commit: epochCommit(crypto, userId, n, secret),
     members: boxes.map(({ deviceId, box }) => ({ deviceId, boxHash: boxHash(crypto, box) })),
-    links: prevBox === undefined ? [] : [{ n: n - 1, boxHash: boxHash(crypto, prevBox) }],
+    links: links.map((link) => ({ n: link.n, boxHash: boxHash(crypto, link.box) })),
   }
-  return { secret, start, boxes, prevBox }
+  return { secret, start, boxes, links }
 }
 
 /** Epoch 1, for genesis. */
 export const sealFirstEpoch = (crypto: Crypto, members: readonly DeviceRecord[]): Promise<SealedEpoch> =>
-  sealEpoch(crypto, { userId: noUserId(), n: 1, logHead: new Uint8Array(32) }, members, undefined)
+  sealEpoch(crypto, { userId: noUserId(), n: 1, logHead: new Uint8Array(32) }, members, [])
 
-/** The epoch after the current one; `members` are exactly the devices that will be active after the entry. */
+/** The epoch after the current one; `members` are exactly the key holders after the entry, `older` as `chooseLinks` says. */
 export const sealNextEpoch = (
   crypto: Crypto,
   state: DeviceLogState,
   members: readonly DeviceRecord[],
-  currentSecret: Uint8Array,
+  older: readonly OlderSecret[],
 ): Promise<SealedEpoch> => {
   const place = { userId: state.userId, n: state.epoch.n + 1, logHead: state.head }
-  return sealEpoch(crypto, place, members, currentSecret)
+  return sealEpoch(crypto, place, members, older)
 }
 
 /** The current epoch's box for a device that the next entry adds. */
@@ -119,17 +133,17 @@ export async function openEpoch(
   return checkCommit(crypto, userId, epoch, await openBox({ kemId, privateKey: kemPrivateKey }, place, box))
 }
 
-/** Opens the epoch before `epoch` by the link between them; `older` is that epoch in the verified log. */
-export function openPreviousEpoch(
+/** Opens an older epoch of the verified log by the link that leads to it from `epoch`. */
+export function openLinkedEpoch(
   crypto: Crypto,
   userId: UserId,
   epoch: EpochState,
   older: EpochState,
   secret: Uint8Array,
-  prevBox: Uint8Array,
+  box: Uint8Array,
 ): OpenedEpoch {
   const link = epoch.links.find(({ n }) => n === older.n)
   if (link === undefined) return refuse('not_linked')
-  if (!equalBytes(link.boxHash, boxHash(crypto, prevBox))) return refuse('box_hash_mismatch')
-  return checkCommit(crypto, userId, older, openPrevBox(crypto, userId, epoch.n, secret, prevBox))
+  if (!equalBytes(link.boxHash, boxHash(crypto, box))) return refuse('box_hash_mismatch')
+  return checkCommit(crypto, userId, older, openLink(crypto, { userId, n: epoch.n, prevN: older.n }, secret, box))
 }

@@ -1,5 +1,5 @@
 // The secret ES_n of a key epoch and what is derived from it (PROTOCOL D): its commitment, the key of its events, the ids
-// of streams, and the link that opens the epoch before.
+// of streams, and the links that open older epochs.
 
 import {
   type Crypto,
@@ -37,29 +37,32 @@ export function streamIdOf(crypto: Crypto, userId: UserId, firstSecret: Uint8Arr
 }
 
 /** The key is used for this one message only, so the nonce may be fixed. */
-const PREV_NONCE = new Uint8Array(CONTENT_NONCE_BYTES)
+const LINK_NONCE = new Uint8Array(CONTENT_NONCE_BYTES)
 
-/** prev_box: ES_{n-1} under ES_n, so that whoever opens epoch n reads the history. */
-export function sealPrevBox(
-  crypto: Crypto,
-  userId: UserId,
-  n: number,
-  secret: Uint8Array,
-  previousSecret: Uint8Array,
-): Uint8Array {
-  const context = epochContext(userId, n)
-  return sealContentBytes(kdf(crypto, secret, 'prev', context), PREV_NONCE, context, previousSecret)
+/** From the epoch `n` to the older epoch `prevN`. */
+export interface LinkPlace {
+  readonly userId: UserId
+  readonly n: number
+  readonly prevN: number
+}
+
+const linkContext = ({ userId, n, prevN }: LinkPlace): Uint8Array =>
+  createByteWriter().bytes(userId).u32(n).u32(prevN).finish()
+
+/** The secret of an older epoch under that of `n`, so that a device that opens epoch n reads the history. */
+export function sealLink(crypto: Crypto, place: LinkPlace, secret: Uint8Array, olderSecret: Uint8Array): Uint8Array {
+  const context = linkContext(place)
+  return sealContentBytes(kdf(crypto, secret, 'prev', context), LINK_NONCE, context, olderSecret)
 }
 
 /** `undefined` when it does not open or holds no secret. */
-export function openPrevBox(
+export function openLink(
   crypto: Crypto,
-  userId: UserId,
-  n: number,
+  place: LinkPlace,
   secret: Uint8Array,
-  prevBox: Uint8Array,
+  box: Uint8Array,
 ): Uint8Array | undefined {
-  const context = epochContext(userId, n)
-  const opened = openContentBytes(kdf(crypto, secret, 'prev', context), PREV_NONCE, context, prevBox)
+  const context = linkContext(place)
+  const opened = openContentBytes(kdf(crypto, secret, 'prev', context), LINK_NONCE, context, box)
   return opened?.length === EPOCH_SECRET_BYTES ? opened : undefined
 }

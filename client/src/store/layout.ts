@@ -40,6 +40,10 @@ export const storeKeys = {
   revoked: 'revoked',
   /** What a recovery has still to do. */
   recovering: 'recovering',
+  /** When this device first saw what waits seven days. */
+  pendingSeen: 'pending-seen',
+  /** How far the boxes that others sealed are checked, and what was found. */
+  boxesChecked: 'boxes-checked',
   /** When this device first saw the current key epoch. */
   epochSeen: 'epoch-seen',
   /** The newest event of a device. */

@@ -1,13 +1,13 @@
 // An account as its first device makes it: device keys, genesis, epoch 1; and the entries that follow.
 
 import {
-  activeDevices,
   applyEntry,
   buildGenesis,
   buildRotate,
   type DeviceLogState,
   equalBytes,
   type KemId,
+  keyHolders,
 } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { createDeviceKeys, type DeviceKeys } from '../../src/sealing/device-keys.ts'
@@ -55,8 +55,8 @@ export async function createAccount(recoveryKemId?: KemId): Promise<Account> {
 /** The next epoch over all active devices, signed by the manager. */
 export async function rotate(account: Account): Promise<Account> {
   const { state, manager } = account
-  const members = activeDevices(state).map(({ record }) => record)
-  const epoch = await sealNextEpoch(crypto, state, members, account.epoch.secret)
+  const members = keyHolders(state).map(({ record }) => record)
+  const epoch = await sealNextEpoch(crypto, state, members, [{ n: state.epoch.n, secret: account.epoch.secret }])
   return { ...account, epoch, state: mustApply(state, await buildRotate(state, authorOf(manager), epoch.start)) }
 }
 

@@ -1,7 +1,8 @@
 // Devices of one user over a test server: the first creates the account, others are signed in by it.
 
-import { activeDevices, buildAdd, buildRotate, type DeviceId, signDevicePop } from '@valise/protocol'
+import { buildAdd, buildRotate, type DeviceId, keyHolders, signDevicePop } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { toLinks } from '../../src/account/append-entry.ts'
 import { createAccount } from '../../src/account/create-account.ts'
 import type { Identity } from '../../src/account/identity.ts'
 import type { Client } from '../../src/client.ts'
@@ -117,13 +118,15 @@ export const authorOf = ({ identity }: TestDevice) => ({
 /** Starts the next key epoch at the server, signed by the first device. */
 export async function rotateEpoch(server: TestServer, first: TestDevice): Promise<void> {
   const state = server.state!
-  const members = activeDevices(state).map(({ record }) => record)
-  const epoch = await sealNextEpoch(crypto, state, members, first.client.device.epochKeys.secretOf(state.epoch.n)!)
+  const members = keyHolders(state).map(({ record }) => record)
+  const { n } = state.epoch
+  const older = [{ n, secret: first.client.device.epochKeys.secretOf(n)! }]
+  const epoch = await sealNextEpoch(crypto, state, members, older)
   const boxes = epoch.boxes.map(({ deviceId, box }): { device_id: DeviceId; box: Uint8Array } => ({
     device_id: deviceId,
     box,
   }))
-  server.append(await buildRotate(state, authorOf(first), epoch.start), boxes, epoch.prevBox)
+  server.append(await buildRotate(state, authorOf(first), epoch.start), boxes, toLinks(epoch))
 }
 
 export const text = (value: string) => ({ type: 'text', body: new TextEncoder().encode(value) })

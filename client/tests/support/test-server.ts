@@ -13,12 +13,14 @@ import {
   findDevice,
   leafOf,
   parseEvent,
+  type SealedLink,
   type ServerMessage,
   type StoredEvent,
   serverFingerprint,
   toHex,
 } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import type { ReceivedEnvelopes } from '../../src/account/epoch-keys.ts'
 import type { Transport, TransportHandlers } from '../../src/transport.ts'
 import { acceptPeer, type Peer, SERVER_TIME_MS } from './test-peer.ts'
 
@@ -49,9 +51,13 @@ export interface TestServer {
   /** Ends every connection without a word. */
   cut(code?: number, reason?: string): void
   push(message: ServerMessage): void
-  append(entry: Uint8Array, boxes: readonly { device_id: DeviceId; box: Uint8Array }[], prevBox?: Uint8Array): void
+  append(
+    entry: Uint8Array,
+    boxes: readonly { device_id: DeviceId; box: Uint8Array }[],
+    links?: readonly SealedLink[],
+  ): void
   /** What it keeps for a device. */
-  envelopes(deviceId: DeviceId): { boxes: Map<number, Uint8Array>; prevBoxes: Map<number, Uint8Array> }
+  envelopes(deviceId: DeviceId): ReceivedEnvelopes
   connections: number
   /** What a device has published, stored without a look at it. */
   keep(wire: Uint8Array): ServerEvent
@@ -66,9 +72,12 @@ const NOW_MS = SERVER_TIME_MS
 export function createTestServer(keySeed = 7): TestServer {
   const signer = crypto.createSigner(new Uint8Array(32).fill(keySeed))
   const boxes: { deviceId: string; epoch: number; box: Uint8Array }[] = []
-  const prevBoxes: { epoch: number; prev_box: Uint8Array }[] = []
+  const links: { epoch: number; prev_epoch: number; box: Uint8Array }[] = []
   const lastByDevice = new Map<string, { seq: number; chain: Uint8Array }>()
   const streamSeqs = new Map<string, number>()
+
+  const linksOf = (epoch: number): Map<number, Uint8Array> =>
+    new Map(links.filter((link) => link.epoch === epoch).map((link) => [link.prev_epoch, link.box]))
 
   const publish = (peer: Peer, wires: readonly Uint8Array[]): void => {
     const { state } = server
@@ -169,20 +178,18 @@ export function createTestServer(keySeed = 7): TestServer {
           type: 'envelopes',
           request_id: message.request_id,
           boxes: own.map(({ epoch, box }) => ({ epoch, box })),
-          links: prevBoxes
-            .filter(({ epoch }) => epoch > message.after_epoch)
-            .map(({ epoch, prev_box }) => ({ epoch, prev_epoch: epoch - 1, box: prev_box })),
+          links: links.filter(({ epoch }) => epoch > message.after_epoch),
           is_last: true,
         })
         return
       }
       case 'append_device_log': {
-        const { request_id, entry, links } = message
+        const { request_id, entry } = message
         if (!applyEntry(crypto, server.state, entry).ok) {
           peer.send({ type: 'error', code: 'log_head_moved', request_id })
           return
         }
-        server.append(entry, message.boxes, links[0]?.box)
+        server.append(entry, message.boxes, message.links)
         peer.send({ type: 'device_log_appended', request_id, seq: server.state!.seq })
         if (server.tellsOfEntries) {
           const head_seq = server.state!.seq
@@ -254,7 +261,7 @@ export function createTestServer(keySeed = 7): TestServer {
       lastByDevice.get(toHex(deviceId)) ?? { seq: 0, chain: chainStart(crypto, server.state!.userId, deviceId) },
     envelopes: (deviceId) => ({
       boxes: new Map(boxes.filter((box) => box.deviceId === toHex(deviceId)).map(({ epoch, box }) => [epoch, box])),
-      prevBoxes: new Map(prevBoxes.map(({ epoch, prev_box }) => [epoch, prev_box])),
+      links: new Map([...new Set(links.map(({ epoch }) => epoch))].map((epoch) => [epoch, linksOf(epoch)])),
     }),
     cut: (code = 1006, reason = '') => {
       for (const close of cuts) close(code, reason)
@@ -263,14 +270,14 @@ export function createTestServer(keySeed = 7): TestServer {
     push: (message) => {
       for (const peer of server.peers) peer.send(message)
     },
-    append: (entry, sealed, prevBox) => {
+    append: (entry, sealed, sealedLinks = []) => {
       const applied = applyEntry(crypto, server.state, entry)
       if (!applied.ok) throw new Error(`the entry was refused: ${applied.rule}`)
       server.state = applied.state
       server.entries.push(entry)
       const epoch = applied.state.epoch.n
       for (const { device_id, box } of sealed) boxes.push({ deviceId: toHex(device_id), epoch, box })
-      if (prevBox !== undefined) prevBoxes.push({ epoch, prev_box: prevBox })
+      for (const { prev_epoch, box } of sealedLinks) links.push({ epoch, prev_epoch, box })
     },
   }
   return server
