@@ -22,7 +22,12 @@ describe('verified logs', () => {
   }
   type Genesis = Awaited<ReturnType<typeof genesisOf>>
   const rotate = async ({ manager }: Genesis, state: DeviceLogState): Promise<Uint8Array> => {
-    const epoch = await sealNextEpoch(nodeCrypto, state, [manager.record], new Uint8Array(32))
+    const epoch = await sealNextEpoch(
+      nodeCrypto,
+      state,
+      [manager.record],
+      [{ n: state.epoch.n, secret: new Uint8Array(32) }],
+    )
     return buildRotate(state, { signer: manager.signer, deviceId: manager.deviceId, timeMs: 0 }, epoch.start)
   }
 

@@ -36,9 +36,9 @@ const codeOf = async (attempt: Promise<unknown>): Promise<string> => {
 const openBook = (): Promise<LogBook> => openLogBook({ store, crypto, userId: first.identity.userId })
 /** Another entry after `state`, signed by the first device. */
 const rotatedAfter = async (state: DeviceLogState): Promise<Uint8Array> => {
-  const secret = first.client.device.epochKeys.secretOf(1)!
+  const older = [{ n: 1, secret: first.client.device.epochKeys.secretOf(1)! }]
   const members = activeDevices(state).map(({ record }) => record)
-  const epoch = await sealNextEpoch(crypto, state, members, secret)
+  const epoch = await sealNextEpoch(crypto, state, members, older)
   const author = { signer: first.identity.keys.signer, deviceId: first.identity.deviceId, timeMs: 1 }
   return buildRotate(state, author, epoch.start)
 }
@@ -135,12 +135,12 @@ describe('epoch keys', () => {
 
   test('DEV-2: are opened from boxes or from the link behind, kept sealed, and known again', async () => {
     const log = (await openRotated()).require()
-    const { boxes, prevBoxes } = server.envelopes(first.identity.deviceId)
+    const { boxes, links } = server.envelopes(first.identity.deviceId)
     boxes.delete(1)
     const keys = await openKeys()
     expect(keys.firstMissing(log)).toBe(1)
     expect(keys.streamId('notes')).toBeUndefined()
-    await keys.receive(log, { boxes, prevBoxes })
+    await keys.receive(log, { boxes, links })
     const reopened = await openKeys()
     expect(reopened.firstMissing(log)).toBeUndefined()
     expect(reopened.secretOf(1)).toEqual(first.client.device.epochKeys.secretOf(1))
@@ -159,7 +159,7 @@ describe('epoch keys', () => {
     broken[0]!.boxes.set(2, flip(broken[0]!.boxes.get(2)!))
     broken[1]!.boxes.set(2, broken[1]!.boxes.get(1)!)
     broken[2]!.boxes.delete(1)
-    broken[2]!.prevBoxes.set(2, flip(broken[2]!.prevBoxes.get(2)!))
+    broken[2]!.links.get(2)!.set(1, flip(broken[2]!.links.get(2)!.get(1)!))
     broken[3]!.boxes.clear()
     // The link would open the epoch, and the box that does not fit is an alarm all the same.
     broken[4]!.boxes.set(1, flip(broken[4]!.boxes.get(1)!))
@@ -187,12 +187,12 @@ describe('epoch keys', () => {
   test('DEV-2: pages of envelopes are followed to the last, and never round in circles', async () => {
     const book = await openRotated()
     const keys = await openKeys()
-    const { boxes, prevBoxes } = server.envelopes(first.identity.deviceId)
+    const { boxes, links } = server.envelopes(first.identity.deviceId)
     const page = (after: number, is_last: boolean): Awaited<ReturnType<Ask>> => ({
       type: 'envelopes',
       request_id: 1,
       boxes: [...boxes].filter(([n]) => n === after + 1).map(([epoch, box]) => ({ epoch, box })),
-      prev_boxes: [...prevBoxes].filter(([n]) => n === after + 1).map(([epoch, prev_box]) => ({ epoch, prev_box })),
+      links: [...(links.get(after + 1) ?? [])].map(([prev_epoch, box]) => ({ epoch: after + 1, prev_epoch, box })),
       is_last,
     })
     const circling: Ask = async () => page(0, false)

@@ -70,6 +70,7 @@ describe('a manager', () => {
       random: () => 0.25,
       book: first.client.device.book,
       ownDeviceId: first.identity.deviceId,
+      canOpen: () => true,
       guard: (task) => task(),
       rotate: async (isDue) => {
         expect(isDue(server.state!)).toBe(true)

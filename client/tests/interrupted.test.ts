@@ -171,9 +171,12 @@ describe('the new phrase of a recovery', () => {
     expect(await first.actions.hasRenewedPhrase()).toBe(false)
     let shown: RecoverySheet | undefined
     const stored = loseNextAnswer()
-    const renewing = first.actions.renewRecovery(async (presented) => {
-      shown = presented
-      return true
+    const renewing = first.actions.renewRecovery({
+      oldPhrase: sheet.phrase,
+      confirm: async (presented) => {
+        shown = presented
+        return true
+      },
     })
     const ended = renewing.catch((error: unknown) => error)
     await stored
@@ -201,7 +204,12 @@ describe('the new phrase of a recovery', () => {
     const identity = await recover(store)
     const thief = await open(lostStore, lostIdentity)
     thief.client.start()
-    const planted = await thief.actions.renewRecovery(async () => true)
+    let planted: RecoverySheet | undefined
+    const confirm = async (presented: RecoverySheet): Promise<boolean> => {
+      planted = presented
+      return true
+    }
+    expect(await thief.actions.renewRecovery({ oldPhrase: sheet.phrase, confirm })).toBe('final')
     expect(await verdictOf(planted!)).toBe('valid')
     const first = await open(store, identity)
     first.client.start()

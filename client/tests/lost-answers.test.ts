@@ -33,7 +33,8 @@ beforeEach(async () => {
 const CHANGES: Record<string, (by: TestDevice) => Promise<boolean>> = {
   'a revocation': ({ client }) => client.revokeDevices({ deviceIds: [third.identity.deviceId], reason: 'lost' }),
   'a role': ({ client }) => client.changeRole({ deviceId: third.identity.deviceId, role: 'manager' }),
-  'a recovery phrase': ({ client }) => client.replaceRecovery(recovery),
+  'a recovery phrase': async ({ client }) =>
+    (await client.replaceRecovery({ keys: recovery, heirProof: undefined })) !== 'made_before',
 }
 
 /** The session ends at the next entry, which is stored or lost with it. Resolves when that has happened. */
@@ -42,7 +43,7 @@ function cutAtNextEntry(isStored: boolean): Promise<void> {
     server.intercept = (message, peer) => {
       if (message.type !== 'append_device_log') return false
       server.intercept = () => false
-      if (isStored) server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      if (isStored) server.append(message.entry, message.boxes, message.links)
       peer.close(1006, '')
       resolve()
       return true
@@ -98,7 +99,7 @@ describe.each(['unavailable', 'rate_limited'] as const)('a change that the serve
     server.intercept = (message, peer) => {
       if (message.type !== 'append_device_log') return false
       server.intercept = () => false
-      if (isStored) server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      if (isStored) server.append(message.entry, message.boxes, message.links)
       peer.send({ type: 'error', code, request_id: message.request_id, retry_after_ms: 1000 })
       isAnswered = true
       return true
@@ -128,7 +129,7 @@ describe('an entry that is stored late', () => {
     let late: (() => void) | undefined
     server.intercept = (message, peer) => {
       if (message.type !== 'append_device_log' || late !== undefined) return false
-      late = () => server.append(message.entry, message.boxes, message.prev_box ?? undefined)
+      late = () => server.append(message.entry, message.boxes, message.links)
       peer.close(1006, '')
       return true
     }

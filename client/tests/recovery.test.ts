@@ -3,6 +3,7 @@
 import { activeDevices, devicesOf, findDevice } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { proveHeir } from '../src/account/change-recovery.ts'
 import { createAccount } from '../src/account/create-account.ts'
 import { type Identity, loadIdentity } from '../src/account/identity.ts'
 import { loadRecoveryStage, type RecoverableAccount, recoverAccount } from '../src/account/recover-account.ts'
@@ -74,7 +75,9 @@ describe('a recovery', () => {
     expect(await client.revokeDevices({ deviceIds: [shown[0]!.devices[0]!.deviceId], reason: 'lost' })).toBe(true)
     expect(server.state!.epoch.n).toBe(3)
     const renewed = await toRecoveryKeys(crypto, `${'abandon '.repeat(11)}about`)
-    expect(await client.replaceRecovery(renewed)).toBe(true)
+    const old = await toRecoveryKeys(crypto, sheet.phrase)
+    const heirProof = await proveHeir(old, identity.userId, renewed)
+    expect(await client.replaceRecovery({ keys: renewed, heirProof })).toBe('final')
     expect(judgePhrase(server.state!, renewed)).toBe('valid')
     expect(judgePhrase(server.state!, await toRecoveryKeys(crypto, sheet.phrase))).toBe('replaced')
     expect(activeDevices(server.state!)).toHaveLength(2)
@@ -186,7 +189,10 @@ describe('a phrase', () => {
     const foreign = `${'abandon '.repeat(11)}about`
     expect(await codeOf(recover(createMemoryStore(), foreign))).toBe('phrase_unknown')
     const { seq } = server.state!
-    expect(await lost.replaceRecovery(await toRecoveryKeys(crypto, foreign))).toBe(true)
+    const keys = await toRecoveryKeys(crypto, foreign)
+    const old = await toRecoveryKeys(crypto, sheet.phrase)
+    const heirProof = await proveHeir(old, server.state!.userId, keys)
+    expect(await lost.replaceRecovery({ keys, heirProof })).toBe('final')
     // The real server refuses it in the handshake; one that let it in would show the log that says so.
     expect(await codeOf(recover(createMemoryStore()))).not.toBe('done')
     expect(server.state!.seq).toBe(seq + 1)

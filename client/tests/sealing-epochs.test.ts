@@ -89,7 +89,7 @@ describe('key epochs', () => {
     }
   })
 
-  test('FLT-6: a box is the same for the same secret and place, and no other', async () => {
+  test('DEV-16: a box is the same for the same secret and place, and no other', async () => {
     const { state, manager, recovery } = account
     const place = { userId: state.userId, epochN: 3, deviceId: manager.deviceId, logHead: state.head }
     const seal = (change: object, secret = filled(32, 7)) =>
@@ -106,7 +106,7 @@ describe('key epochs', () => {
     expect(new Set(encapsulated).size).toBe(4)
   })
 
-  test('FLT-6: a device whose key takes no box has the same useless one from everybody', async () => {
+  test('DEV-16: a device whose key takes no box has the same useless one from everybody', async () => {
     const { state, manager } = account
     const place = { userId: state.userId, epochN: 3, deviceId: manager.deviceId, logHead: state.head }
     for (const bad of [

@@ -18,10 +18,10 @@ import {
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { hex as bytesOf } from '../../protocol/tests/support/vectors.ts'
 import { encodeContent, parseContent } from '../src/sealing/content.ts'
 import { sealContentBytes } from '../src/sealing/content-cipher.ts'
 import { openEvent, sealEvent } from '../src/sealing/event-seal.ts'
-import { bytesOf } from './support/vectors.ts'
 
 const filled = (length: number, byte: number): Uint8Array => new Uint8Array(length).fill(byte)
 const userId = toUserId(filled(32, 1))!

@@ -15,6 +15,7 @@ interface NewOptions {
 
 const OUTCOMES: Readonly<Record<RecoveryOutcome, string>> = {
   final: 'The new phrase is good, and no other.',
+  made_before: 'The new phrase was stored before.',
   pending: [
     'The new phrase was asked for. The old one stays good for seven days, and every device shows the request meanwhile; any of',
     'your managers can cancel it (`valise recovery cancel`). This device then puts the new phrase in its place by itself: start',
@@ -101,6 +102,6 @@ async function renew(
     )
     return EXIT.failure
   }
-  output.result(OUTCOMES[outcome], { type: outcome === 'final' ? 'recovery_renewed' : 'recovery_pending' })
+  output.result(OUTCOMES[outcome], { type: outcome === 'pending' ? 'recovery_pending' : 'recovery_renewed' })
   return EXIT.success
 }

@@ -1,4 +1,4 @@
-// Finds false boxes and links (PROTOCOL D, FLT-6). A box is what the epoch's secret makes it, so every device that has the
+// Finds false boxes and links (PROTOCOL D, DEV-16). A box is what the epoch's secret makes it, so every device that has the
 // secret computes each box that a new entry commits to, the recovery device's first, and each link whose older secret it
 // has. One that differs is the fault of the entry's signer: a live manager suspends that device and starts an epoch.
 // Nothing waits for this. At most 52 boxes an entry; HPKE yields to the event loop between them.

@@ -28,8 +28,8 @@ export interface NewRecovery {
   readonly heirProof: Uint8Array | undefined
 }
 
-/** `pending`: the old phrase stays good for seven days, and every device shows what was asked for. */
-export type RecoveryOutcome = 'final' | 'pending'
+/** `pending`: the old phrase stays good for seven days, and every device shows it. `made_before`: another attempt made it. */
+export type RecoveryOutcome = 'final' | 'pending' | 'made_before'
 
 /**
  * Made while the old phrase is typed. With it any manager can install the new phrase at any later head of the log, so
@@ -46,7 +46,7 @@ export async function replaceRecovery(
   ask: Ask,
   { keys, heirProof }: NewRecovery,
 ): Promise<RecoveryOutcome> {
-  await appendEntry(parts, ask, async (log) => {
+  const isMade = await appendEntry(parts, ask, async (log) => {
     if (findDevice(log, keys.deviceId) !== undefined) return undefined
     const isFinal = heirProof !== undefined || findRecovery(log) === undefined
     if (!isFinal && isPendingFor(log.pendingRecovery, keys)) return undefined
@@ -59,6 +59,7 @@ export async function replaceRecovery(
     const heir = heirProof === undefined || findRecovery(log) === undefined ? {} : { heirProof }
     return drafted(await buildRecovery(log, author, { record, epoch: epoch.start, proof, ...heir }), epoch)
   })
+  if (!isMade) return 'made_before'
   return isPendingFor(parts.book.require().pendingRecovery, keys) ? 'pending' : 'final'
 }
 

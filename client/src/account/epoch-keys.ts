@@ -52,10 +52,9 @@ export interface EpochKeysParts {
 
 const invalid = (epoch: number, reason: string): AlarmError => new AlarmError('epoch_key_invalid', { epoch, reason })
 
-/** The server's fault: it shows no box, or another than the log commits to. A committed box that is bad is its signer's. */
-const toWithheld = (alarm: EpochAlarm | undefined): EpochAlarm | 'withheld' | undefined => {
-  if (alarm === undefined) return 'withheld'
-  return alarm === 'box_hash_mismatch' ? alarm : undefined
+/** A box that the log does not commit to is the server's doing; a committed one that is bad is its signer's. */
+function refuseOther(n: number, alarm: EpochAlarm | undefined): void {
+  if (alarm === 'box_hash_mismatch') throw invalid(n, alarm)
 }
 
 /** Names of streams whose ids are remembered. */
@@ -90,13 +89,14 @@ export async function openEpochKeys({ store, sealer, crypto, keys, userId }: Epo
   ): Promise<Uint8Array | undefined> => {
     const epoch = findEpoch(log, n)
     if (epoch === undefined) throw invalid(n, 'unknown_epoch')
-    let withheld: EpochAlarm | 'withheld' | undefined
+    let isWithheld = false
     if (epoch.boxes.some(({ deviceId }) => equalBytes(deviceId, keys.deviceId))) {
       const box = envelopes.boxes.get(n)
       const device = { deviceId: keys.deviceId, ...keys.secrets }
       const result = box && (await openEpoch(crypto, userId, epoch, device, box))
       if (result?.ok) return result.secret
-      withheld = toWithheld(result?.alarm)
+      refuseOther(n, result?.alarm)
+      isWithheld = box === undefined
     }
     for (let newer = log.epoch.n; newer > n; newer--) {
       const from = findEpoch(log, newer)
@@ -105,9 +105,10 @@ export async function openEpochKeys({ store, sealer, crypto, keys, userId }: Epo
       const box = envelopes.links.get(newer)?.get(n)
       const result = box && openLinkedEpoch(crypto, userId, from, epoch, secret, box)
       if (result?.ok) return result.secret
-      withheld ??= toWithheld(result?.alarm)
+      refuseOther(n, result?.alarm)
+      isWithheld ||= box === undefined
     }
-    if (withheld !== undefined) throw invalid(n, withheld)
+    if (isWithheld) throw invalid(n, 'withheld')
     return undefined
   }
 

@@ -1,6 +1,6 @@
 // A box: the secret of one key epoch, sealed to one device (PROTOCOL D). It is bound to user, epoch, device and the
 // place in the device log where it is committed to, so that no box can be served in place of another. Its randomness is
-// derived from the secret it seals, so every device that has the secret computes the same box (FLT-6).
+// derived from the secret it seals, so every device that has the secret computes the same box (DEV-16).
 
 import {
   type Crypto,

@@ -20,7 +20,6 @@ import {
   toHex,
 } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
-import type { ReceivedEnvelopes } from '../../src/account/epoch-keys.ts'
 import type { Transport, TransportHandlers } from '../../src/transport.ts'
 import { acceptPeer, type Peer, SERVER_TIME_MS } from './test-peer.ts'
 
@@ -57,7 +56,10 @@ export interface TestServer {
     links?: readonly SealedLink[],
   ): void
   /** What it keeps for a device. */
-  envelopes(deviceId: DeviceId): ReceivedEnvelopes
+  envelopes(deviceId: DeviceId): {
+    boxes: Map<number, Uint8Array>
+    links: Map<number, Map<number, Uint8Array>>
+  }
   connections: number
   /** What a device has published, stored without a look at it. */
   keep(wire: Uint8Array): ServerEvent
