@@ -19,6 +19,8 @@ import {
   type PublishReceipt,
   type PublishRefusal,
 } from './publish/publisher.ts'
+import { createLateEvents, type LateEvents } from './receive/late-events.ts'
+import type { PrunedRange } from './receive/pruned-ranges.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
 import { openServerTime, type ServerTime } from './server-time.ts'
@@ -32,6 +34,7 @@ export interface DeviceParts {
   readonly epochKeys: EpochKeys
   readonly localLog: LocalLog
   readonly voidEvents: VoidEvents
+  readonly lateEvents: LateEvents
   readonly outbox: Outbox
   readonly chain: OwnChain
   readonly publisher: Publisher
@@ -59,6 +62,7 @@ export interface OpenDeviceParts {
   onSettled(): void
   onRetry(): void
   onOverdue(): void
+  onPruned(range: PrunedRange): void
   /** A listener threw. */
   onFailure(error: unknown): void
   /** Why nothing more will come: an error, null for a quiet end, undefined while it may. */
@@ -72,6 +76,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const epochKeys = await openEpochKeys({ store, sealer, crypto, keys, userId })
   const localLog = await openLocalLog(store, deviceId)
   const voidEvents = await openVoidEvents({ store, book, log: localLog, onFailure: parts.onFailure })
+  const lateEvents = createLateEvents({ store, log: localLog, onFailure: parts.onFailure })
   const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits })
   const chain = await openOwnChain({ store, crypto, identity })
   const serverTime = await openServerTime({ store, clock })
@@ -118,6 +123,9 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     book,
     epochKeys,
     checkpoints,
+    lateEvents,
+    unreceipted: () => chain.unreceipted.length,
+    onPruned: parts.onPruned,
     readDeviceLog: refresh,
   })
   const reader = createEventReader({
@@ -136,6 +144,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     epochKeys,
     localLog,
     voidEvents,
+    lateEvents,
     outbox,
     chain,
     publisher,

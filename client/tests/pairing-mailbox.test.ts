@@ -80,7 +80,7 @@ describe('opening', () => {
 })
 
 describe('joining', () => {
-  const joined = answerOf(200, { mailbox_id: 'ab'.repeat(16), lifetime_ms: 5 })
+  const joined = answerOf(200, { mailbox_id: 'ab'.repeat(16), lifetime_ms: 5000 })
 
   test('PAIR-5: by number or by id, and is told the id', async () => {
     for (const [target, place] of [
@@ -88,7 +88,7 @@ describe('joining', () => {
       [ID, 'ab'.repeat(16)],
     ] as const) {
       const { parts, asked } = createScene(joined)
-      expect(await joinPairingMailbox(parts, target)).toEqual({ mailboxId: ID, lifetimeMs: 5 })
+      expect(await joinPairingMailbox(parts, target)).toEqual({ mailboxId: ID, lifetimeMs: 5000 })
       expect(asked[0]).toMatchObject({ method: 'POST', url: `http://s/v1/pairings/${place}/join` })
     }
   })
@@ -110,7 +110,7 @@ describe('joining', () => {
     ['that is none', 'zz'.repeat(16)],
     ['that is a number', 12],
   ])('PAIR-5: an id %s is no id', async (_name, id) => {
-    const answer = answerOf(200, { mailbox_id: id, lifetime_ms: 5 })
+    const answer = answerOf(200, { mailbox_id: id, lifetime_ms: 5000 })
     expect(await codeOf(joinPairingMailbox(createScene(answer).parts, 412))).toContain('pairing_refused: ')
   })
 

@@ -19,6 +19,7 @@ import {
   toHex,
   verifyChainSignature,
 } from '@valise/protocol'
+import { countHoles, type Hole } from '../store/holes.ts'
 import type { LogEvent } from '../store/local-log.ts'
 import type { DeviceHead, Progress, StreamHead } from '../store/records.ts'
 import { type CheckFailure, checkContinues, checkCut, checkDevice, checkStream, Finding, fail } from './check-rules.ts'
@@ -48,7 +49,10 @@ export interface CheckedEvent extends LogEvent {
 
 export interface CheckedBatch {
   readonly events: readonly CheckedEvent[]
+  /** The cursor never passes the last event that is held: that the log is complete beyond it is a claim. */
   readonly progress: Progress
+  /** Places up to `through` that nothing is held of. */
+  readonly missing: number
   readonly deviceHeads: ReadonlyMap<string, { readonly deviceId: DeviceId; readonly head: DeviceHead }>
   readonly streamHeads: ReadonlyMap<string, { readonly streamId: Uint8Array; readonly head: StreamHead }>
 }
@@ -149,12 +153,16 @@ function createWalk(known: KnownLog) {
   const own = [...known.ownAhead()]
   let at = progress.cursor
   let { lastHole } = progress
+  const holes: Hole[] = [...progress.holes]
 
   const step = (next: { userSeq: number; streamSeq: number; streamId: Uint8Array | undefined }): void => {
     const { userSeq, streamSeq, streamId } = next
     const where = { user_seq: userSeq }
     if (userSeq <= at) throw fail('order_broken', { ...where, after: at })
-    if (userSeq > at + 1) lastHole = userSeq - 1
+    if (userSeq > at + 1) {
+      lastHole = userSeq - 1
+      holes.push({ from: at + 1, to: lastHole })
+    }
     if (streamId === undefined) lastHole = userSeq
     else {
       const hex = toHex(streamId)
@@ -177,12 +185,9 @@ function createWalk(known: KnownLog) {
     },
     finish: (through: number) => {
       passOwn((userSeq) => userSeq <= through)
-      if (through > at) {
-        lastHole = through
-        at = through
-      }
       passOwn((userSeq) => userSeq === at + 1)
-      return { progress: { ...progress, cursor: at, lastHole }, streamHeads }
+      const missing = countHoles(holes) + Math.max(0, through - at)
+      return { progress: { ...progress, cursor: at, lastHole, holes }, missing, streamHeads }
     },
   }
 }

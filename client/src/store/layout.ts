@@ -32,6 +32,8 @@ export const storeKeys = {
   deviceEvent: (deviceId: Uint8Array, deviceSeq: number) => `by-device/${toHex(deviceId)}/${counter(deviceSeq)}`,
   /** An event that the application may have seen before its device's revocation made it void. */
   voided: (userSeq: number) => `voided/${counter(userSeq)}`,
+  /** An event that came after later ones had been applied: where the cursor stood then. */
+  late: (userSeq: number) => `late/${counter(userSeq)}`,
   /** Events, this one the first, that the server no longer kept when this device came for them: the last one. */
   pruned: (from: number) => `pruned/${counter(from)}`,
   /** What is left on a device that was revoked: who it was. */

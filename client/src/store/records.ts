@@ -2,6 +2,7 @@
 
 import { createByteReader, createByteWriter, type DeviceId, toDeviceId } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
+import type { Hole } from './holes.ts'
 
 /** One event of the user's log as this device keeps it; `wire` is gone once it expired. */
 export interface EventRecord {
@@ -102,20 +103,25 @@ export interface Progress {
   readonly logEpoch: Uint8Array | undefined
   /** The highest user_seq up to the cursor that this device holds nothing readable of. */
   readonly lastHole: number
+  /** The places up to the cursor that this device holds nothing of, in order. */
+  readonly holes: readonly Hole[]
   /** The log was restored and its user accepted it: both agree up to `through`. */
   readonly restored: { readonly through: number; readonly acceptedAtMs: number } | undefined
 }
 
-export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, restored: undefined }
+export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, holes: [], restored: undefined }
 
-export const encodeProgress = ({ cursor, logEpoch, lastHole, restored }: Progress): Uint8Array =>
-  createByteWriter()
+export function encodeProgress({ cursor, logEpoch, lastHole, holes, restored }: Progress): Uint8Array {
+  const writer = createByteWriter()
     .u64(cursor)
     .prefixed(logEpoch ?? new Uint8Array(0))
     .u64(lastHole)
     .u64(restored?.through ?? 0)
     .u64(restored?.acceptedAtMs ?? 0)
-    .finish()
+    .u64(holes.length)
+  for (const { from, to } of holes) writer.u64(from).u64(to)
+  return writer.finish()
+}
 
 export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const reader = createByteReader(bytes)
@@ -124,6 +130,9 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const lastHole = reader.u64()
   const through = reader.u64()
   const acceptedAtMs = reader.u64()
+  const holes: Hole[] = []
+  const holeCount = Math.min(reader.u64(), bytes.length)
+  for (let i = 0; i < holeCount; i++) holes.push({ from: reader.u64(), to: reader.u64() })
   if (!reader.finish() || (logEpoch.length !== 0 && logEpoch.length !== 16)) {
     throw new AlarmError('store_damaged', { record: key })
   }
@@ -131,6 +140,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
     cursor,
     logEpoch: logEpoch.length === 0 ? undefined : logEpoch,
     lastHole,
+    holes,
     restored: acceptedAtMs === 0 ? undefined : { through, acceptedAtMs },
   }
 }
