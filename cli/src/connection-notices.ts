@@ -9,15 +9,21 @@ export interface ConnectionNotices {
   close(): void
 }
 
+/** A connection that comes and goes is told of so often. */
+const TELL_EVERY_MS = 60_000
+
 /** `advice` says what the person at the terminal may do meanwhile. */
 export function tellConnection(client: Client, output: Output, advice: () => string): ConnectionNotices {
   let isAway = false
+  let toldAtMs = Number.NEGATIVE_INFINITY
   const close = client.onState((state) => {
     switch (state.type) {
       case 'offline':
         // A session that is made anew at once is nothing to wait for: new keys, or word that must be proved.
         if (state.retryAtMs === undefined || state.retryAtMs <= Date.now() || isAway) return
+        if (Math.abs(Date.now() - toldAtMs) < TELL_EVERY_MS) return
         isAway = true
+        toldAtMs = Date.now()
         output.notice('server_away', `The server is away (${state.text}); trying again until it answers. ${advice()}`)
         return
       case 'live':

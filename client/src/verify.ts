@@ -15,6 +15,7 @@ import { type CheckedEvent, checkEvents } from './receive/check-events.ts'
 import { parseContent } from './sealing/content.ts'
 import { epochCommit } from './sealing/epoch.ts'
 import { openEvent } from './sealing/event-seal.ts'
+import { countHoles } from './store/holes.ts'
 import type { HeldEvent, LogEvent } from './store/local-log.ts'
 import { type DeviceHead, NO_PROGRESS, type Progress, type StreamHead } from './store/records.ts'
 
@@ -114,6 +115,9 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     if (page.length < PAGE) break
   }
   verifyUnsent(crypto, device, heads.device.get(ownHex), report, counts)
+  const missing = countHoles(localLog.progress.holes)
+  const explained = device.chain.unreceipted.length
+  if (missing > explained) report('events_missing', { missing, explained })
   return {
     isSound: problems.length === 0,
     deviceLogEntries: log.seq + 1,

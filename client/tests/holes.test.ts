@@ -159,6 +159,8 @@ describe('a hole that an own event could fill', () => {
     await gaveUp(second)
     await settle(second)
     expect(stopCode(second.client)).toBe('events_missing')
+    const { problems } = await verifyDevice(crypto, second.client.device)
+    expect(problems.map(({ code }) => code)).toEqual(['events_missing'])
     server.distort = honest
     await second.client.close()
     const { through, otherEvents } = await acceptLog({
