@@ -50,7 +50,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const resyncListeners = createListeners<Resync>(failing)
   const presence = createPresenceView(failing, (deviceId) => {
     const known = findDevice(device.book.state, deviceId)
-    return known !== undefined && isActive(known) && known.record.role !== 'recovery'
+    return known !== undefined && isActive(known)
   })
   const stateListeners = createListeners<ClientState>(failing)
   /** Fires when anything changes that somebody may wait for. */

@@ -40,7 +40,7 @@ function createScene(...answers: Answer[]) {
     for (let at = 1; at <= count; at++) {
       await until(() => clock.waiting > 0, 'a pause')
       while (asked.length === at) {
-        clock.advance(500)
+        clock.advance(50)
         await new Promise((resolve) => setImmediate(resolve))
       }
       times.push(clock.now() - startMs)
