@@ -253,6 +253,7 @@ describe('the device that is cut off', () => {
   test('P6: a server that only says so erases nothing', async () => {
     await start(first)
     await publish(first, 'a')
+    await until(() => first.client.cursor() === 1, 'the place of the event')
     const before = await keysIn(first)
     server.cut(4403)
     await until(() => first.client.state().type !== 'live', 'the close')

@@ -49,8 +49,9 @@ export async function readEpochKeys(ask: Ask, book: LogBook, epochKeys: EpochKey
     if (answer.type !== 'envelopes') throw new AlarmError('malformed_message', { answer: answer.type })
     for (const { epoch, box } of answer.boxes) if (epoch <= log.epoch.n) boxes.set(epoch, box)
     for (const { epoch, box } of answer.links) if (epoch <= log.epoch.n) prevBoxes.set(epoch, box)
-    if (answer.is_last) return epochKeys.receive(log, { boxes, prevBoxes })
-    const last = Math.max(...answer.boxes.map(({ epoch }) => epoch), ...answer.links.map(({ epoch }) => epoch))
+    const last = [...answer.boxes, ...answer.links].reduce((newest, { epoch }) => Math.max(newest, epoch), 0)
+    // Later epochs are not in the log that was read: however many pages follow, they are of no use.
+    if (answer.is_last || last >= log.epoch.n) return epochKeys.receive(log, { boxes, prevBoxes })
     if (!(last > after)) throw new AlarmError('malformed_message', { answer: 'envelopes' })
     after = last
   }
