@@ -264,7 +264,7 @@ describe('an event of a newer form', () => {
     return [1, 1, 1, wire]
   }
 
-  test('ORD-7: is no fault of anybody: this program must be updated', () => {
+  test('EVT-1: is no fault of anybody: this program must be updated', () => {
     expect(codeOf(check([changed(0, 2)]))).toBe('update_needed')
     for (const flags of [2, 16, 128]) expect(codeOf(check([changed(169, flags)]))).toBe('update_needed')
     expect(codeOf(check([expire(at(0)).with(6, 32) as LeafItem]))).toBe('update_needed')
@@ -307,7 +307,7 @@ describe('the device log behind the events', () => {
     expect(codeOf(checkEvents({ ...parts, known }, { events: back.items, through: 2 }))).toBe('alarm log_seq_invalid')
   })
 
-  test('DEV-1: an event that names another device log than this device has at the same entry', async () => {
+  test('EVT-4: an event that names another device log than this device has at the same entry', async () => {
     const split = await createPublishedLog('other')
     await split.publish('manager', 'a', { logHead: new Uint8Array(32).fill(9) })
     const parts = { crypto, known: knowing(split.state), ownDeviceId: undefined }

@@ -204,10 +204,16 @@ describe('an own checkpoint that the server refuses', () => {
     expect(await waitForStop(client)).toBe('truth_refused')
   })
 
-  test('CHK-4: and that is older than the log, gives way to an empty event', async () => {
+  test.each([
+    ['the log', NOW_MS + 1, 0],
+    ['the day its user accepted that the log lost events', 0, NOW_MS + 1],
+  ])('CHK-4: and that is older than %s, gives way to an empty event', async (_, logEpochAtMs, acceptedAtMs) => {
     const server = createTestServer()
-    server.logEpochAtMs = NOW_MS + 1
+    server.logEpochAtMs = logEpochAtMs
     const { client } = await createFirstDevice(server, { checkpointEvery: 1 })
+    const { localLog } = client.device
+    const progress = { ...localLog.progress, acceptedAtMs }
+    await localLog.commit({ events: [], progress, deviceHeads: [], streamHeads: [], also: [] })
     refuseCheckpoints(server)
     client.start()
     await publishAll(client, ['a'])

@@ -21,7 +21,7 @@ import { describe, expect, test } from 'vitest'
 import { encodeContent, parseContent } from '../src/sealing/content.ts'
 import { sealContentBytes } from '../src/sealing/content-cipher.ts'
 import { openEvent, sealEvent } from '../src/sealing/event-seal.ts'
-import { bytesOf } from './support/vectors.ts'
+import { hex as bytesOf } from '../../protocol/tests/support/vectors.ts'
 
 const filled = (length: number, byte: number): Uint8Array => new Uint8Array(length).fill(byte)
 const userId = toUserId(filled(32, 1))!
@@ -140,13 +140,13 @@ describe('sealed events', () => {
 describe('content', () => {
   const content = { type: 'note', atMs: 1_700_000_000_000, body: Uint8Array.of(1, 2, 3) }
 
-  test('ORD-1: content is one encoding of CBOR', () => {
+  test('EVT-3: content is one encoding of CBOR', () => {
     const hex = '01 a3 626174 1b0000018bcfe56800 64626f6479 43010203 6474797065 646e6f7465'.replaceAll(' ', '')
     expect(Buffer.from(encodeContent(content)).toString('hex')).toBe(hex)
     expect(parseContent(encodeContent(content))).toEqual({ type: 'content', content })
   })
 
-  test('ORD-1: any content comes back', () => {
+  test('EVT-3: any content comes back', () => {
     const contents = fc.record({
       type: fc.string({ minLength: 1, maxLength: 64, unit: 'binary' }).filter((type) => type.length <= 64),
       atMs: fc.nat({ max: Number.MAX_SAFE_INTEGER }),
@@ -159,7 +159,7 @@ describe('content', () => {
     )
   })
 
-  test.each(CONTENT_VECTORS)('ORD-1: $title is $result', ({ hex, result, content: expected }) => {
+  test.each(CONTENT_VECTORS)('EVT-3: $title is $result', ({ hex, result, content: expected }) => {
     const bytes = bytesOf(hex)
     const parsed = parseContent(bytes)
     expect(parsed.type).toBe(result)
@@ -169,7 +169,7 @@ describe('content', () => {
     expect(encodeContent(fields)).toEqual(bytes)
   })
 
-  test('ORD-1: a type that has no UTF-8, or none or too many characters, is not sealed', () => {
+  test('EVT-3: a type that has no UTF-8, or none or too many characters, is not sealed', () => {
     for (const type of ['\ud800', '', 'x'.repeat(65)]) {
       expect(() => encodeContent({ ...content, type })).toThrow(RangeError)
     }
@@ -178,7 +178,7 @@ describe('content', () => {
     }
   })
 
-  test('ORD-1: no bytes make the parser throw', () => {
+  test('EVT-3: no bytes make the parser throw', () => {
     const encoded = encodeContent(content)
     const nearMiss = fc
       .tuple(fc.nat({ max: encoded.length }), fc.uint8Array({ maxLength: 6 }))

@@ -49,6 +49,7 @@ describe('the bounds of what a server names', () => {
       device_log_head: new Uint8Array(32),
       key_epoch: 1,
       log_epoch: new Uint8Array(16),
+      log_epoch_at: 0,
       last_device_seq: 0,
       head: 0,
     } as const

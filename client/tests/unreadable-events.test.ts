@@ -105,7 +105,7 @@ test('ORD-5: an event whose last signature does not hold stops the client', asyn
 })
 
 describe('an event of a newer program', () => {
-  test('ORD-7: in a form that this one does not know stops the client, and blames nobody', async () => {
+  test('EVT-1: in a form that this one does not know stops the client, and blames nobody', async () => {
     const pair = await createPair()
     await start(pair.first)
     await store(pair, pair.first, {})
@@ -118,7 +118,7 @@ describe('an event of a newer program', () => {
     expect(pair.second.client.cursor()).toBe(0)
   })
 
-  test('ORD-7: with content that this one does not know keeps its place, and ends the readers that come to it', async () => {
+  test('EVT-1: with content that this one does not know keeps its place, and ends the readers that come to it', async () => {
     const pair = await createPair()
     const { server, first, second } = pair
     await start(first)
@@ -139,7 +139,7 @@ describe('an event of a newer program', () => {
 test.each([
   ['a content type', () => ({ streamName: 'notes', type: 'valise/device' }), 'bad_content'],
   ['a stream', () => ({ streamName: 'valise/devices', type: 'text' }), 'bad_stream_name'],
-])('ORD-8: %s of the client is refused from an application', async (_, publication, code) => {
+])('EVT-2: %s of the client is refused from an application', async (_, publication, code) => {
   const { first } = await createPair()
   const { streamName, type } = publication()
   await expect(first.client.publish(streamName, { type, body: new Uint8Array(0) })).rejects.toMatchObject({ code })

@@ -121,16 +121,27 @@ export interface Progress {
   readonly holes: readonly Hole[]
   /** When that history began, Unix milliseconds by the server's database; as it was first told, for it never changes. */
   readonly logEpochAtMs: number
+  /** When this device's user last accepted a log that had lost events, Unix milliseconds; 0 = never. */
+  readonly acceptedAtMs: number
 }
 
-export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, holes: [], logEpochAtMs: 0 }
+export const NO_PROGRESS: Progress = {
+  cursor: 0,
+  logEpoch: undefined,
+  lastHole: 0,
+  holes: [],
+  logEpochAtMs: 0,
+  acceptedAtMs: 0,
+}
 
-export function encodeProgress({ cursor, logEpoch, lastHole, holes, logEpochAtMs }: Progress): Uint8Array {
+export function encodeProgress(progress: Progress): Uint8Array {
+  const { cursor, logEpoch, lastHole, holes, logEpochAtMs, acceptedAtMs } = progress
   const writer = createByteWriter()
     .u64(cursor)
     .prefixed(logEpoch ?? new Uint8Array(0))
     .u64(lastHole)
     .u64(logEpochAtMs)
+    .u64(acceptedAtMs)
     .u64(holes.length)
   for (const { from, to } of holes) writer.u64(from).u64(to)
   return writer.finish()
@@ -142,6 +153,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const logEpoch = reader.prefixed(16)
   const lastHole = reader.u64()
   const logEpochAtMs = reader.u64()
+  const acceptedAtMs = reader.u64()
   const holes: Hole[] = []
   const holeCount = Math.min(reader.u64(), bytes.length)
   for (let i = 0; i < holeCount; i++) holes.push({ from: reader.u64(), to: reader.u64() })
@@ -154,6 +166,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
     lastHole,
     holes,
     logEpochAtMs,
+    acceptedAtMs,
   }
 }
 
