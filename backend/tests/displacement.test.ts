@@ -157,17 +157,27 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await publishSlowly(second, 10)).toEqual({ stored: 10, refusal: undefined })
   })
 
-  test('RET-7: a device added today counts with the one that added it, and so does one that this one adds', async () => {
+  test('RET-7: a device added today has no tenth of its own beside the one that added it, nor has one that this one adds', async () => {
     const { owner, thief, genesis } = await fillQuota()
+    expect(await publishSlowly(thief, 2)).toMatchObject({ stored: 2 })
     const { young, entry } = await addYoung(genesis, thief)
     const { young: younger } = await addYoung(genesis, young, entry)
     expect(await publishSlowly(young, 4)).toMatchObject({ stored: 4 })
-    expect(await publishSlowly(younger, 4)).toMatchObject({ stored: 4 })
-    expect(await publishSlowly(thief, 300)).toEqual({ stored: 2, refusal: certain })
+    expect(await publishSlowly(younger, 300)).toMatchObject({ stored: 4, refusal: certain })
+    expect(await publishSlowly(young, 300)).toEqual({ stored: 0, refusal: certain })
     expect(await publishSlowly(younger, 300)).toEqual({ stored: 0, refusal: certain })
     expect(await heldOf(owner)).toBe(90)
     await run(`update devices set added_at = now() - interval '25 hours' where device_id = $1`, [young.deviceId])
     expect(await publishSlowly(young, 300)).toEqual({ stored: 10, refusal: certain })
+  })
+
+  test('RET-7: a new device cannot push out the one that let it in, nor silence it', async () => {
+    const { owner, genesis } = await fillQuota()
+    const { young } = await addYoung(genesis, owner)
+    expect(await publishSlowly(young, 300)).toEqual({ stored: 10, refusal: certain })
+    expect(await heldOf(owner)).toBe(90)
+    expect(await publishSlowly(owner, 90)).toEqual({ stored: 90, refusal: undefined })
+    expect(await publishSlowly(owner, 300)).toEqual({ stored: 300, refusal: undefined })
   })
 
   test('RET-7: a day later there is another tenth', async () => {
@@ -239,7 +249,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
 
   test.runIf(kind === 'postgres')('RET-7, P8: over two nodes at once it is one tenth', async () => {
     const { owner, thief, genesis } = await fillQuota()
-    const { young } = await addYoung(genesis, thief)
+    const { young, entry } = await addYoung(genesis, thief)
     const other = await openPostgres({ ...createCapturedParts().parts, url: opened.url, poolSize: 2 })
     try {
       const flood = async (device: TestDevice, db = opened.db) => {
@@ -250,7 +260,8 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
         }
         return stored
       }
-      const [one, two] = await Promise.all([flood(thief), flood(young, other)])
+      const { young: twin } = await addYoung(genesis, thief, entry)
+      const [one, two] = await Promise.all([flood(twin), flood(young, other)])
       expect(one + two).toBe(10)
       expect(await heldOf(owner)).toBe(90)
     } finally {
