@@ -27,15 +27,17 @@ export function makeBatch(devices: readonly Device[], batchSize: number, turn: n
     if (device === undefined) throw new Error('no device')
     const count = Math.floor(batchSize / runCount) + (i < batchSize % runCount ? 1 : 0)
     const run = { ...device, firstSeq: device.nextSeq, chainPrev: device.chain }
-    const random = randomBytes(count * (16 + 32 + 32))
+    const random = randomBytes(count * (16 + 32))
     const events = Array.from({ length: count }, (_, j) => ({
       streamId: device.streamId,
-      eventId: random.subarray(80 * j, 80 * j + 16),
+      eventId: random.subarray(48 * j, 48 * j + 16),
+      epoch: 1,
       logSeq: 0,
+      logHead: ZERO_HASH,
       ttlS: 0,
-      leaf: random.subarray(80 * j + 16, 80 * j + 48),
-      chain: random.subarray(80 * j + 48, 80 * j + 80),
+      chain: random.subarray(48 * j + 16, 48 * j + 48),
       wire,
+      checkpoint: undefined,
     }))
     device.nextSeq += count
     device.chain = events.at(-1)?.chain ?? device.chain

@@ -26,7 +26,7 @@ const DROPPED_CHECKS = `
     add check (octet_length(last_chain) = 32), add check ((revoked_at is null) = (revoked_log_seq is null)),
     add check (role in (1, 2, 3));
   alter table streams add check (octet_length(stream_id) = 16);
-  alter table events add check (octet_length(event_id) = 16), add check (octet_length(leaf) = 32)`
+  alter table events add check (octet_length(event_id) = 16), add check (octet_length(chain) = 32)`
 
 interface Lane {
   readonly way: string

@@ -39,7 +39,7 @@ const parts = { log: createLog({ level: 'warn' }), metrics: createMetrics().data
 
 // One transaction with the counters below: a server sees all of it at once.
 const INSERT_EVENTS = `
-  insert into events (user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, leaf, wire)
+  insert into events (user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, chain, wire)
   select $1, n, $2, n, $3, n, substr(sha256($1 || int8send(n)), 1, 16), now(), sha256(int8send(n)), $4
   from generate_series(1, $5::bigint) as n`
 

@@ -39,7 +39,7 @@ const otherUsers: LoadCase = {
 const owner: LoadCase = { ...otherUsers, name: 'prune-owner', users: 1, sealedPerSecond: 3000 }
 
 const INSERT_OLD_EVENTS = `
-  insert into events (user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, leaf, wire)
+  insert into events (user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, chain, wire)
   select $1, n, $2, n, $3, n, substr(sha256($1 || int8send(n)), 1, 16), now() - interval '3 days', sha256(int8send(n)), $4
   from generate_series(1, $5::bigint) as n`
 const COUNT_OLD_EVENTS = `

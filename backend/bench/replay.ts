@@ -71,9 +71,11 @@ async function fillLogs(url: string, users: readonly BenchUser[]): Promise<void>
         const events = Array.from({ length: Math.min(FILL_BATCH, eventsEach - stored) }, () => ({
           streamId,
           eventId: randomBytes(16),
+          epoch: deviceLog.epoch.n,
           logSeq: deviceLog.seq,
+          logHead: deviceLog.head,
           ttlS: 0,
-          leaf: randomBytes(32),
+          checkpoint: undefined,
           chain: randomBytes(32),
           wire,
         }))

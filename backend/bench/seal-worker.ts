@@ -17,6 +17,7 @@ export interface SealRequest {
   /** chain_0 of the device. */
   readonly firstChain: Uint8Array
   readonly logSeq: number
+  readonly logHead: Uint8Array
   readonly count: number
   /** Application bytes in each event. */
   readonly bodyBytes: number
@@ -59,8 +60,11 @@ async function seal(request: SealRequest): Promise<SealAnswer> {
       eventId: createEventId(atMs, crypto.randomBytes(10)),
       epoch: 1,
       logSeq: request.logSeq,
+      logHead: request.logHead,
       ttlS: 0,
       isTombstone: false,
+      isKept: false,
+      checkpoint: undefined,
     }
     const sealed = await sealEvent(crypto, signer, request.contentKey, header, content)
     chainPrev = sealed.chain

@@ -41,6 +41,7 @@ export function createSealing(): Sealing {
         contentKey: user.contentKey,
         firstChain: user.firstChain,
         logSeq: user.log.seq,
+        logHead: user.log.head,
         count,
         bodyBytes,
       }

@@ -17,10 +17,10 @@ import type { Config } from './config.ts'
 import { readMigrationState, runMigrations } from './db/migrate.ts'
 import { openPglite } from './db/pglite.ts'
 import { type Database, isRefusedData, openPostgres } from './db/postgres.ts'
-import { readDeviceLog } from './db/queries/device-log.ts'
+import { readDeviceLog, readLogHashes } from './db/queries/device-log.ts'
 import { deviceKeyText, findDeviceForSession, findDevicesForSessions, saveCursor } from './db/queries/devices.ts'
 import { readEnvelopes } from './db/queries/envelopes.ts'
-import { appendRuns, findStoredEvent, readEventsAfter, readHeads } from './db/queries/events.ts'
+import { appendRuns, findStoredEvent, readChains, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredInvitations } from './db/queries/invitations.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
 import { deleteOldUses } from './db/queries/pairing-limits.ts'
@@ -33,7 +33,7 @@ import {
   findEndedSessions,
   noteDeviceSeen,
 } from './db/queries/sessions.ts'
-import { findUser, readLogSeqs } from './db/queries/users.ts'
+import { findUser } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
 import { createPairings } from './devices/pairing.ts'
 import { createRegistration } from './devices/registration.ts'
@@ -59,6 +59,8 @@ import { createPublicHttp } from './http/public.ts'
 import { createReadiness } from './http/readiness.ts'
 import { readStatusPage } from './http/status-page.ts'
 import { openIdentity } from './identity.ts'
+import { createCheckpointGuard } from './log/checkpoint-guard.ts'
+import { createDisplacementWatch } from './log/displacement-watch.ts'
 import { createHubs } from './log/hub.ts'
 import { createIntake } from './log/intake.ts'
 import { openLogEpoch } from './log/log-epoch.ts'
@@ -180,9 +182,15 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const stopListening = bus.onGap(() => void sweep())
     const retention = openRetention({ db, rules: config.retention, metrics: metrics.retention, onFailure, ...clock })
     closers.push(retention.close)
+    const appendLimits = { maxStreams: config.limits.max_streams, maxUserBytes: config.retention.maxUserBytes }
+    const checkpointGuard = createCheckpointGuard({
+      appendRuns: (runs) => appendRuns(db, runs, appendLimits),
+      readChains: (places) => readChains(db, places),
+      logEpochBeganAtMs: () => logEpoch.current.beganAtMs,
+    })
     const logSeqGuard = createLogSeqGuard({
-      appendRuns: (runs) => appendRuns(db, runs, { maxStreams: config.limits.max_streams }),
-      readLogSeqs: (userIds) => readLogSeqs(db, userIds),
+      appendRuns: checkpointGuard.appendRuns,
+      readLogHashes: (positions) => readLogHashes(db, positions),
       maxUsers: MAX_REMEMBERED_HEADS,
     })
     const intake = createIntake({
@@ -207,6 +215,15 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       maxBatchesInFlight: MAX_BATCHES_IN_FLIGHT,
     })
 
+    const displacementWatch = createDisplacementWatch({
+      maxUserBytes: config.retention.maxUserBytes ?? 0,
+      log,
+      count: metrics.retention.countDisplacementLimit,
+      noteAudit: (detail) => audit.note('displacement.limit', detail),
+      announce: hubs.announce,
+      onFailure,
+      now: clock.monotonicMs,
+    })
     const rateLimits = createRateLimits({
       rules: config.rateLimits,
       countLimited: gatewayMetrics.countRateLimited,
@@ -243,12 +260,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       beginSession: async (userId, deviceId) => {
         const key = { userId, deviceId }
         const begun = (await beginTogether(key)) ?? (await beginSession(db, userId, deviceId))
-        if (begun !== undefined) logSeqGuard.note(userId, begun.device.user.logSeq)
+        if (begun !== undefined) logSeqGuard.note(userId, begun.device.user.logSeq, begun.device.user.logHead)
         return begun
       },
       confirmSessions: (begun) => confirmSessions(db, begun),
       findDevice: (deviceId, userId) => findDeviceForSession(db, deviceId, userId),
       findEnded: (sessions) => findEndedSessions(db, sessions),
+      onDisplacementLimit: displacementWatch.note,
       findStored: ({ userId, deviceId }, deviceSeq) => findStoredEvent(db, { userId, deviceId, deviceSeq }),
       readPage: ({ userId, deviceId }, afterUserSeq, maxEvents) =>
         readEventsAfter(db, userId, afterUserSeq, { maxEvents, maxBytes: PAGE_BYTES, excludeDeviceId: deviceId }),

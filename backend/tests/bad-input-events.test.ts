@@ -1,7 +1,16 @@
 // Events that the server can tell are wrong without a key (PROTOCOL E): each is refused by its code, stops none of its
 // neighbours, and the device's next right event is stored as if nothing had been (ORD-1, ORD-6).
 
-import { applyEntry, chainStart, createEventId, ERRORS, MAX_TTL_S, toHex } from '@valise/protocol'
+import {
+  applyEntry,
+  type ChainPosition,
+  chainStart,
+  createEventId,
+  ERRORS,
+  entryHash,
+  MAX_TTL_S,
+  toHex,
+} from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { DeviceKeys } from '../../client/src/sealing/device-keys.ts'
@@ -19,6 +28,7 @@ import {
 } from './bad-input/entries.ts'
 import { flipByte, indexes, within } from './bad-input/handshake-steps.ts'
 import { createAccount, type PublishedEvent, type TestAccount, type TestDevice } from './support/account.ts'
+import { runSql } from './support/database.ts'
 import { openSession, type RawSession } from './support/raw-device.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 
@@ -32,7 +42,7 @@ const patch = (wire: Uint8Array, at: number, bytes: readonly number[]): Uint8Arr
   return patched
 }
 /** Where fields of the header begin (PROTOCOL E). */
-const AT = { version: 0, deviceSeq: 49, eventId: 105, epoch: 121, logSeq: 125, ttlS: 133, flags: 137, length: 162 }
+const AT = { version: 0, deviceSeq: 49, eventId: 105, epoch: 121, logSeq: 125, ttlS: 165, flags: 169, length: 194 }
 const deviceSeqOf = (wire: Uint8Array): number => Number(Buffer.from(wire).readBigUInt64BE(AT.deviceSeq))
 const u32 = (value: number): number[] => [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff)
 
@@ -84,6 +94,27 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
   /** The number of the device's next event, plus `ahead`. */
   const numberAhead = async (ahead: number): Promise<number> => (await device.sealAside('notes')).deviceSeq + ahead
 
+  /** The genesis entry of the account. */
+  const atGenesis = async () => {
+    const answer = await receiver.ask({ type: 'fetch_device_log', request_id: 0, after_seq: null })
+    const entry = answer.type === 'device_log' ? answer.entries[0] : undefined
+    if (entry === undefined) throw new Error('the device log was not sent')
+    return { logSeq: 0, logHead: entryHash(nodeCrypto, entry) }
+  }
+
+  /** The device's newest event. */
+  const ownPosition = async (): Promise<ChainPosition> => {
+    const last = device.sealed.at(-1)
+    if (last === undefined) throw new Error('the device has sealed nothing')
+    return { deviceId: device.deviceId, deviceSeq: last.deviceSeq, chain: last.chain }
+  }
+
+  const sorted = (positions: readonly ChainPosition[]): ChainPosition[] =>
+    [...positions].sort((a, b) => Buffer.compare(a.deviceId, b.deviceId))
+
+  const sealCheckpoint = async (positions: readonly ChainPosition[]): Promise<Uint8Array> =>
+    (await device.sealAside('notes', { header: { checkpoint: sorted(positions) } })).wire
+
   interface Wrong {
     readonly seal: () => Promise<Uint8Array>
     readonly code: string
@@ -123,6 +154,46 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       seal: async () => (await device.sealAside('notes', { header: { logSeq: Number.MAX_SAFE_INTEGER } })).wire,
       code: 'log_seq_ahead',
     },
+    'another key epoch than the one in force': {
+      seal: async () => (await device.sealAside('notes', { header: { epoch: account.log.epoch.n + 1 } })).wire,
+      code: 'epoch_invalid',
+    },
+    'an older entry than the event before': {
+      seal: async () => (await device.sealAside('notes', { header: await atGenesis() })).wire,
+      code: 'log_seq_falls',
+    },
+    'another hash of the newest entry': {
+      seal: async () => (await device.sealAside('notes', { header: { logHead: nodeCrypto.randomBytes(32) } })).wire,
+      code: 'log_head_false',
+    },
+    'another hash of an older entry': {
+      seal: async () => (await device.sealAside('notes', { header: { logSeq: 0 } })).wire,
+      code: 'log_head_false',
+    },
+    'a checkpoint with a false chain of its own device': {
+      seal: async () => sealCheckpoint([{ ...(await ownPosition()), chain: nodeCrypto.randomBytes(32) }]),
+      code: 'checkpoint_false',
+    },
+    'a checkpoint that names itself': {
+      seal: async () => sealCheckpoint([{ ...(await ownPosition()), deviceSeq: await numberAhead(0) }]),
+      code: 'checkpoint_false',
+    },
+    'a checkpoint that is ahead of another device': {
+      seal: async () => sealCheckpoint([{ deviceId: sibling.deviceId, deviceSeq: 9, chain: new Uint8Array(32) }]),
+      code: 'checkpoint_false',
+    },
+    'a checkpoint with a device of another user': {
+      seal: async () => sealCheckpoint([{ deviceId: stranger.deviceId, deviceSeq: 1, chain: new Uint8Array(32) }]),
+      code: 'checkpoint_false',
+    },
+    'a true position beside a false one': {
+      seal: async () =>
+        sealCheckpoint([
+          await ownPosition(),
+          { deviceId: sibling.deviceId, deviceSeq: 1, chain: nodeCrypto.randomBytes(32) },
+        ]),
+      code: 'checkpoint_false',
+    },
     'more than max_payload': {
       seal: async () => (await device.sealAside('notes', { data: new Uint8Array(2 * MAX_PAYLOAD) })).wire,
       code: 'payload_too_large',
@@ -151,7 +222,10 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
         'a byte too long': (wire: Uint8Array) => Buffer.concat([wire, Buffer.of(0)]),
         'a length that is not its own': (wire: Uint8Array) => patch(wire, AT.length, u32(0xffff_ffff)),
         'another version': (wire: Uint8Array) => patch(wire, AT.version, [2]),
-        'an unknown flag': (wire: Uint8Array) => patch(wire, AT.flags, [2]),
+        'an unknown flag': (wire: Uint8Array) => patch(wire, AT.flags, [16]),
+        'the flag that is reserved': (wire: Uint8Array) => patch(wire, AT.flags, [2]),
+        'a checkpoint that is not kept': (wire: Uint8Array) => patch(wire, AT.flags, [4]),
+        'a kept event with a lifetime': (wire: Uint8Array) => patch(patch(wire, AT.flags, [8]), AT.ttlS, u32(60)),
         'the number 0': (wire: Uint8Array) => patch(wire, AT.deviceSeq, [0, 0, 0, 0, 0, 0, 0, 0]),
         'a number above 2^53': (wire: Uint8Array) => patch(wire, AT.deviceSeq, [0, 32, 0, 0, 0, 0, 0, 0]),
         'a log_seq above 2^53': (wire: Uint8Array) => patch(wire, AT.logSeq, [255]),
@@ -256,7 +330,9 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
 
     test('DEV-1: an entry above the head in the middle of a run → log_seq_ahead, and a gap behind it', async () => {
       const first = await device.seal('notes')
-      const ahead = await device.sealAside('notes', { header: { logSeq: account.log.seq + 1 } })
+      const addition = await sealAdd(account, authorOf(device), await createKeys('member'))
+      const header = { logSeq: account.log.seq + 1, logHead: entryHash(nodeCrypto, addition.entry) }
+      const ahead = await device.sealAside('notes', { header })
       const behind = await device.sealAside('notes', { header: { deviceSeq: 3, chainPrev: ahead.chain } })
       await publish(session, first.wire, ahead.wire, behind.wire)
       expect(session.refusals).toEqual([
@@ -264,11 +340,86 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
         { type: 'refused', device_seq: 3, code: 'device_seq_gap', expected: 2 },
       ])
       // The very event that was ahead is in order from the moment on at which its entry stands.
-      await appendEntry(account, receiver, await sealAdd(account, authorOf(device), await createKeys('member')))
+      await appendEntry(account, receiver, addition)
       await publish(session, ahead.wire)
       expect(deviceSeqs(session)).toEqual([1, 2])
       await expectReceived([first, ahead])
     })
+
+    test('ORD-6: a device’s first event names no entry before the one that added it', async () => {
+      const early = await sibling.sealAside('notes', { header: await atGenesis() })
+      await publish(receiver, early.wire)
+      expect(receiver.refusals).toEqual([{ type: 'refused', device_seq: 1, code: 'log_seq_falls' }])
+      const right = await sibling.seal('notes')
+      await publish(receiver, right.wire)
+      expect(deviceSeqs(receiver)).toEqual([1])
+    })
+
+    test('ORD-6: a log_seq that falls within a run cuts it, and the devices beside it are not touched', async () => {
+      const first = await device.seal('notes')
+      const falls = await device.sealAside('notes', { header: await atGenesis() })
+      const behind = await device.sealAside('notes', { header: { deviceSeq: 3, chainPrev: falls.chain } })
+      const others = await sibling.sealMany('notes', 5)
+      session.publish([first.wire, falls.wire, behind.wire])
+      await publish(receiver, ...others.map(({ wire }) => wire))
+      await session.until('the answers', () => session.receipts.length + session.refusals.length === 3)
+      expect(session.refusals).toEqual([
+        { type: 'refused', device_seq: 2, code: 'log_seq_falls' },
+        { type: 'refused', device_seq: 3, code: 'device_seq_gap', expected: 2 },
+      ])
+      expect(deviceSeqs(receiver)).toEqual([1, 2, 3, 4, 5])
+    })
+
+    test('ORD-6: a true checkpoint is stored, also of events in the same message', async () => {
+      const other = await sibling.seal('notes')
+      await publish(receiver, other.wire)
+      const [first, second] = await device.sealMany('notes', 2)
+      const positions = [
+        { deviceId: device.deviceId, deviceSeq: second!.deviceSeq, chain: second!.chain },
+        { deviceId: sibling.deviceId, deviceSeq: 1, chain: other.chain },
+      ]
+      const checkpoint = await device.seal('notes', { header: { checkpoint: sorted(positions) } })
+      await publish(session, first!.wire, second!.wire, checkpoint.wire)
+      expect(deviceSeqs(session)).toEqual([1, 2, 3])
+      await expectReceived([first!, second!, checkpoint])
+    })
+
+    test('RET-5: a position ahead of the log is taken from before the log epoch, and from then on refused', async () => {
+      const began = session.established.log_epoch_at
+      expect(began).toBeLessThanOrEqual(Date.now())
+      const checkpoint = [{ deviceId: sibling.deviceId, deviceSeq: 7, chain: new Uint8Array(32) }]
+      const eventId = (atMs: number) => createEventId(atMs, nodeCrypto.randomBytes(10))
+      const newer = await device.sealAside('notes', { header: { checkpoint, eventId: eventId(began) } })
+      await publish(session, newer.wire)
+      expect(session.refusals).toEqual([{ type: 'refused', device_seq: 1, code: 'checkpoint_false' }])
+      const older = await device.seal('notes', { header: { checkpoint, eventId: eventId(began - 1) } })
+      await publish(session, older.wire)
+      await expectReceived([older])
+    })
+
+    test.runIf(database === 'postgres')(
+      'ORD-1, ORD-6: a suspended device stores nothing more, and has the receipts of what it stored',
+      async () => {
+        const first = await device.seal('notes')
+        await publish(session, first.wire)
+        const hex = Buffer.from(device.deviceId).toString('hex')
+        await runSql(
+          server.databaseUrl!,
+          `update devices set suspended_at = now() where device_id = decode('${hex}', 'hex')`,
+        )
+        const second = await device.seal('notes')
+        await publish(session, first.wire, second.wire)
+        expect(session.receipts.map(([deviceSeq, , , , isDuplicate]) => [deviceSeq, isDuplicate])).toEqual([
+          [1, false],
+          [1, true],
+        ])
+        expect(session.refusals).toEqual([{ type: 'refused', device_seq: 2, code: 'device_suspended' }])
+        expect(session.closeFrame).toBeUndefined()
+        const other = await sibling.seal('notes')
+        await publish(receiver, other.wire)
+        expect(deviceSeqs(receiver)).toEqual([1])
+      },
+    )
 
     test('DEV-5: a recovery device publishes nothing, not even a tombstone; the account goes on', async () => {
       const [manager, recovery] = [await createKeys('manager'), await createKeys('recovery')]
@@ -296,8 +447,11 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
             eventId: createEventId(Date.now(), nodeCrypto.randomBytes(10)),
             epoch: 1,
             logSeq: 0,
+            logHead: head,
             ttlS: 0,
             isTombstone,
+            isKept: false,
+            checkpoint: undefined,
           },
           new Uint8Array(isTombstone ? 0 : 5),
         )
@@ -341,7 +495,13 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       await publish(session, ...indexes(wire.length).map((at) => flipByte(wire, at)))
       expect(session.refusals.length).toBe(wire.length)
       const codes = new Set(session.refusals.map(({ code }) => code))
-      expect([...codes].sort()).toEqual(['device_seq_gap', 'foreign_event', 'invalid_event', 'log_seq_ahead'])
+      expect([...codes].sort()).toEqual([
+        'device_seq_gap',
+        'foreign_event',
+        'invalid_event',
+        'log_head_false',
+        'log_seq_ahead',
+      ])
       const right = await device.seal('notes')
       await publish(session, right.wire)
       await expectReceived([right])

@@ -100,7 +100,6 @@ for (const [name, implementation] of [
         storedAtMs: 1_700_000_000_000,
         deviceId: bytes(16, 3),
         deviceSeq: 4,
-        leaf: bytes(32, 5),
         wire: Uint8Array.from({ length: 256 }, (_, i) => i),
       }
       const sent: Announcement[] = [
@@ -109,7 +108,7 @@ for (const [name, implementation] of [
           userId,
           from: 7,
           to: 9,
-          items: [item, { ...item, userSeq: 9, wire: undefined }],
+          items: [item, { ...item, userSeq: 9 }],
           arrivedAtMs: 8,
         },
         { type: 'events', userId, from: 10, to: 12, items: undefined, arrivedAtMs: 8 },
@@ -163,7 +162,6 @@ for (const [name, implementation] of [
         storedAtMs: 1,
         deviceId: bytes(16, 3),
         deviceSeq: 1,
-        leaf: bytes(32, 5),
         wire: new Uint8Array(300_000),
       }
       await here.bus.publish({ type: 'events', userId, from: 1, to: 1, items: [item], arrivedAtMs: 8 })

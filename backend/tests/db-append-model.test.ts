@@ -23,16 +23,21 @@ const EVERY_STATUS = [
   'chain_mismatch',
   'conflict',
   'duplicate',
+  'epoch_invalid',
   'gap',
+  'log_seq_falls',
   'revoked',
   'stale_epoch',
   'stored',
   'stream_limit',
+  'suspended',
 ]
 
 interface ModelDevice {
   readonly device: TestDevice
   isRevoked: boolean
+  isSuspended: boolean
+  lastLogSeq: number
   events: AppendEvent[]
   readonly firstChain: Uint8Array
 }
@@ -41,9 +46,10 @@ interface ModelUser {
   readonly devices: ModelDevice[]
   newest: DeviceLogChange
   epochLogSeq: number
+  keyEpoch: number
   userSeq: number
   readonly streams: Map<string, number>
-  readonly log: { leaf: string; userSeq: number; streamSeq: number }[]
+  readonly log: { wire: string; userSeq: number; streamSeq: number }[]
 }
 
 type Expected = { status: string; userSeq?: number; streamSeq?: number; expected?: number }
@@ -70,10 +76,11 @@ function expectRun(user: ModelUser, owner: ModelDevice, run: AppendRun): Expecte
     const seq = run.firstSeq + i
     if (seq <= stored) {
       const first = owner.events[seq - 1]!
-      if (toHex(first.leaf) !== toHex(event.leaf)) return { status: 'conflict' }
-      const entry = user.log.find(({ leaf }) => leaf === toHex(first.leaf))!
+      if (toHex(first.chain) !== toHex(event.chain)) return { status: 'conflict' }
+      const entry = user.log.find(({ wire }) => wire === toHex(first.wire))!
       return { status: 'duplicate', userSeq: entry.userSeq, streamSeq: entry.streamSeq }
     }
+    if (owner.isSuspended) return { status: 'suspended' }
     if (refusal !== undefined) return refusal
     if (seq > owner.events.length + 1) {
       refusal = { status: 'gap', expected: owner.events.length + 1 }
@@ -86,6 +93,8 @@ function expectRun(user: ModelUser, owner: ModelDevice, run: AppendRun): Expecte
     }
     refusal = { status: 'gap', expected: seq }
     if (event.logSeq < user.epochLogSeq) return { status: 'stale_epoch' }
+    if (event.epoch !== user.keyEpoch) return { status: 'epoch_invalid' }
+    if (event.logSeq < owner.lastLogSeq) return { status: 'log_seq_falls' }
     const key = toHex(event.streamId)
     if (!user.streams.has(key) && user.streams.size === MAX_STREAMS) return { status: 'stream_limit' }
     refusal = undefined
@@ -93,7 +102,8 @@ function expectRun(user: ModelUser, owner: ModelDevice, run: AppendRun): Expecte
     user.streams.set(key, streamSeq)
     user.userSeq++
     owner.events.push(event)
-    user.log.push({ leaf: toHex(event.leaf), userSeq: user.userSeq, streamSeq })
+    owner.lastLogSeq = event.logSeq
+    user.log.push({ wire: toHex(event.wire), userSeq: user.userSeq, streamSeq })
     return { status: 'stored', userSeq: user.userSeq, streamSeq }
   })
 }
@@ -106,7 +116,8 @@ function makeRun(random: Random, user: ModelUser, owner: ModelDevice): AppendRun
   const fresh = Array.from({ length: random.below(4) + (back === 0 ? 1 : 0) }, () => ({
     ...makeEvents(1)[0]!,
     streamId: new Uint8Array(16).fill(random.below(5)),
-    logSeq: random.chance(0.1) ? user.epochLogSeq - 1 : user.epochLogSeq,
+    epoch: user.keyEpoch + (random.chance(0.05) ? 1 : 0),
+    logSeq: random.chance(0.1) ? user.epochLogSeq - 1 : user.epochLogSeq + random.below(2),
   }))
   let events = [...known, ...fresh]
   if (known.length > 0 && random.chance(0.2))
@@ -131,9 +142,17 @@ describe.each(DATABASE_KINDS)('append against its model on %s', (kind) => {
   const addModelUser = async (): Promise<ModelUser> => {
     const { devices, genesis } = await addUser(opened.db, 3)
     return {
-      devices: devices.map((device) => ({ device, isRevoked: false, events: [], firstChain: device.chain })),
+      devices: devices.map((device) => ({
+        device,
+        isRevoked: false,
+        isSuspended: false,
+        lastLogSeq: 0,
+        events: [],
+        firstChain: device.chain,
+      })),
       newest: genesis,
       epochLogSeq: 0,
+      keyEpoch: 1,
       userSeq: 0,
       streams: new Map(),
       log: [],
@@ -150,7 +169,16 @@ describe.each(DATABASE_KINDS)('append against its model on %s', (kind) => {
     await opened.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, entry))
     user.newest = entry
     user.epochLogSeq = entry.seq
+    user.keyEpoch = entry.seq + 1
     if (isRevocation) victim.isRevoked = true
+    if (!victim.isRevoked && random.chance(0.4)) await suspend(victim)
+  }
+
+  const suspend = async (victim: ModelDevice): Promise<void> => {
+    const { userId, deviceId } = victim.device
+    const text = 'update devices set suspended_at = now() where user_id = $1 and device_id = $2'
+    await opened.db.query({ name: '', text }, [userId, deviceId])
+    victim.isSuspended = true
   }
 
   /** The database, and the functions of the log that were asked. */
@@ -195,9 +223,9 @@ describe.each(DATABASE_KINDS)('append against its model on %s', (kind) => {
           maxEvents: 10_000,
           maxBytes: 1e8,
         })
-        expect(page.items.map(({ leaf, userSeq, streamSeq }) => ({ leaf: toHex(leaf), userSeq, streamSeq }))).toEqual(
-          user.log,
-        )
+        expect(
+          page.items.map(({ wire, userSeq, streamSeq }) => ({ wire: wire && toHex(wire), userSeq, streamSeq })),
+        ).toEqual(user.log)
       }
     },
   )

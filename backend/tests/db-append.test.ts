@@ -46,7 +46,7 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     ])
     const { items, through } = await readAll(device.userId)
     expect(through).toBe(5)
-    expect(items.map(({ wire, leaf }) => ({ wire, leaf }))).toEqual(events.map(({ wire, leaf }) => ({ wire, leaf })))
+    expect(items.map(({ wire }) => wire)).toEqual(events.map(({ wire }) => wire))
     expect(
       items.map(({ userSeq, streamSeq, deviceSeq, storedAtMs }) => ({ userSeq, streamSeq, deviceSeq, storedAtMs })),
     ).toEqual(
@@ -140,14 +140,18 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     await append(continueRun(device, makeEvents(1)))
     const rotation = makeEntry(genesis, { epoch: { n: 2, prevBox: null } })
     await opened.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, rotation))
-    const mixed = [...makeEvents(1, { logSeq: 1 }), ...makeEvents(1, { logSeq: 0 }), ...makeEvents(1, { logSeq: 1 })]
+    const mixed = [
+      ...makeEvents(1, { epoch: 2, logSeq: 1 }),
+      ...makeEvents(1, { logSeq: 0 }),
+      ...makeEvents(1, { epoch: 2, logSeq: 1 }),
+    ]
     const run = continueRun(device, mixed)
     expect(await append(run)).toMatchObject([
       { status: 'stored', deviceSeq: 2 },
       { status: 'stale_epoch' },
       { status: 'gap', expected: 3 },
     ])
-    const resealed = makeEvents(2, { logSeq: 1 })
+    const resealed = makeEvents(2, { epoch: 2, logSeq: 1 })
     expect(statuses(await append({ ...run, firstSeq: 3, chainPrev: mixed[0]!.chain, events: resealed }))).toEqual([
       'stored',
       'stored',
@@ -161,8 +165,8 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     const revocation = makeEntry(genesis, { revoked: [goes.deviceId], epoch: { n: 2, prevBox: null } })
     await opened.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, revocation))
     const verdicts = await append(
-      continueRun(goes, makeEvents(2, { logSeq: 1 })),
-      continueRun(stays, makeEvents(1, { logSeq: 1 })),
+      continueRun(goes, makeEvents(2, { epoch: 2, logSeq: 1 })),
+      continueRun(stays, makeEvents(1, { epoch: 2, logSeq: 1 })),
     )
     expect(statuses(verdicts)).toEqual(['revoked', 'revoked', 'stored'])
     expect(verdicts[2]).toMatchObject({ userSeq: 2 })
@@ -248,7 +252,7 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     const device = await addDevice(opened.db)
     const run = continueRun(device, makeEvents(1))
     await expect(append({ ...run, deviceId: new Uint8Array(15) })).rejects.toThrow(RangeError)
-    await expect(append({ ...run, events: makeEvents(1, { leaf: new Uint8Array(31) }) })).rejects.toThrow(RangeError)
+    await expect(append({ ...run, events: makeEvents(1, { chain: new Uint8Array(31) }) })).rejects.toThrow(RangeError)
     await expect(append(run, run)).rejects.toThrow(RangeError)
     await expect(append({ ...run, events: [] })).rejects.toThrow(RangeError)
     expect(await append()).toEqual([])
@@ -266,8 +270,8 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     expect(new Set(statuses(await append(...runs)))).toEqual(new Set(['stored']))
     const { items } = await readAll(devices[0]!.userId)
     expect(items.map((item) => item.userSeq)).toEqual(Array.from({ length: 384 }, (_, i) => i + 1))
-    expect(items.map((item) => item.leaf)).toEqual(
-      runs.slice(0, 48).flatMap((run) => run.events.map((event) => event.leaf)),
+    expect(items.map((item) => item.wire)).toEqual(
+      runs.slice(0, 48).flatMap((run) => run.events.map((event) => event.wire)),
     )
   })
 })

@@ -126,7 +126,7 @@ describe('several connections on one PostgreSQL', () => {
     await appendRuns(first.db, [continueRun(goes, makeEvents(1))])
     const revocation = makeEntry(genesis, { revoked: [goes.deviceId], epoch: { n: 2, prevBox: null } })
     const held = await holdOpen(first.db, (tx) => appendDeviceLogEntry(tx, revocation))
-    const late = appendRuns(second, [continueRun(goes, makeEvents(1, { logSeq: 1 }))])
+    const late = appendRuns(second, [continueRun(goes, makeEvents(1, { epoch: 2, logSeq: 1 }))])
     await waitFor('the append to wait', countWaiting, (waiting) => waiting > 0)
     await held.commit()
     expect(await late).toEqual([{ status: 'revoked' }])

@@ -12,7 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runMigrations } from '../src/db/migrate.ts'
 import { openPglite } from '../src/db/pglite.ts'
 import { appendRuns, readEventsAfter } from '../src/db/queries/events.ts'
-import { readLogEpoch } from '../src/db/queries/server-state.ts'
+import { type LogEpochRow, readLogEpoch } from '../src/db/queries/server-state.ts'
 import { createWalSync } from '../src/db/wal-sync.ts'
 import { provideEmptyCluster } from './support/empty-cluster.ts'
 import { addDevice, continueRun, createCapturedParts, makeEvents } from './support/open-database.ts'
@@ -54,7 +54,7 @@ describe('the embedded database in a folder', () => {
   test('P3: what was acknowledged is there after kill -9, gapless, and the log goes on', async () => {
     await provideEmptyCluster(join(folder, 'killed'))
     const dataDir = join(folder, 'killed', 'database')
-    let epoch: Uint8Array | undefined
+    let epoch: LogEpochRow | undefined
     for (const batches of [1, 25]) {
       const lines = await appendAndKill(dataDir, batches)
       const userId = fromHex(lines[0]?.userId ?? '')!
@@ -63,9 +63,9 @@ describe('the embedded database in a folder', () => {
 
       const db = await open(dataDir)
       const { items, through } = await readEventsAfter(db, userId, 0, { maxEvents: 100_000, maxBytes: 1e9 })
-      const leafByUserSeq = new Map(items.map((item) => [item.userSeq, toHex(item.leaf)]))
-      expect([...leafByUserSeq.keys()]).toEqual(Array.from({ length: through }, (_, i) => i + 1))
-      for (const [userSeq, leaf] of acknowledged) expect(leafByUserSeq.get(userSeq)).toBe(leaf)
+      const wireByUserSeq = new Map(items.map((item) => [item.userSeq, item.wire && toHex(item.wire)]))
+      expect([...wireByUserSeq.keys()]).toEqual(Array.from({ length: through }, (_, i) => i + 1))
+      for (const [userSeq, wire] of acknowledged) expect(wireByUserSeq.get(userSeq)).toBe(wire)
       epoch ??= await readLogEpoch(db)
       expect(await readLogEpoch(db)).toEqual(epoch)
       const device = await addDevice(db)

@@ -68,6 +68,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       'audit_log',
       'device_log',
       'devices',
+      'displacements',
       'events',
       'key_envelopes',
       'key_epochs',

@@ -23,7 +23,7 @@ async function createMember(options: { isBroken?: boolean } = {}) {
   }
   const delivery = createDelivery({
     deviceId: new Uint8Array(16),
-    readPage: async (after) => ({ items: [], through: after, prunedThrough: 0 }),
+    readPage: async (after) => ({ items: [], through: after, prunedThrough: 0, atMs: 0, head: after }),
     isEmptied: async () => false,
     allowance: () => 100,
     send: () => {},
@@ -65,9 +65,11 @@ function storedBatch(userSeq: number): StoredBatch {
   const event: SubmittedEvent = {
     streamId: new Uint8Array(16),
     eventId: new Uint8Array(16),
+    epoch: 1,
     logSeq: 0,
+    logHead: new Uint8Array(32),
     ttlS: 0,
-    leaf: new Uint8Array(32),
+    checkpoint: undefined,
     chain: new Uint8Array(32),
     wire: new Uint8Array(8),
     deviceSeq: userSeq,
@@ -223,8 +225,8 @@ describe('hubs', () => {
     const node = createNode(createLocalExchange(), () => atMs)
     const { member, given } = await createMember()
     await node.hubs.attach(userId, member, { deviceHash: 'device' })
-    const wire = new Uint8Array(162)
-    wire[136] = 60
+    const wire = new Uint8Array(194)
+    wire[168] = 60
     const withLifetime = (userSeq: number): StoredBatch => {
       const batch = storedBatch(userSeq)
       return { ...batch, events: batch.events.map((stored) => ({ ...stored, event: { ...stored.event, wire } })) }

@@ -1,12 +1,13 @@
 // The log epoch as a node tells it, compared with the database's.
 
 import { expect, test } from 'vitest'
+import type { LogEpochRow } from '../src/db/queries/server-state.ts'
 import { openLogEpoch } from '../src/log/log-epoch.ts'
 import { id } from './support/open-database.ts'
 
 /** A log epoch whose reads a test answers, each with what it likes. */
 async function openAnswered() {
-  const asked: ((epoch: Uint8Array | Error) => void)[] = []
+  const asked: ((epoch: LogEpochRow | Error) => void)[] = []
   const heard = { changes: 0, failures: 0 }
   const opening = openLogEpoch({
     read: () =>
@@ -16,7 +17,7 @@ async function openAnswered() {
     onChange: () => heard.changes++,
     onFailure: () => heard.failures++,
   })
-  const first = id()
+  const first = { id: id(), beganAtMs: 1 }
   asked.shift()?.(first)
   return { logEpoch: await opening, first, asked, heard }
 }
@@ -33,7 +34,7 @@ test('RET-5: another epoch is told once, and one that cannot be read leaves the 
   }
   expect(logEpoch.current).toEqual(first)
   expect(heard).toEqual({ changes: 0, failures: 1 })
-  const second = id()
+  const second = { id: id(), beganAtMs: 2 }
   for (const answer of [second, second]) {
     const checking = logEpoch.check()
     await nextTurn()
@@ -46,7 +47,7 @@ test('RET-5: another epoch is told once, and one that cannot be read leaves the 
 
 test('RET-5: of two checks at once the older answer does not bring the old epoch back', async () => {
   const { logEpoch, first, asked, heard } = await openAnswered()
-  const second = id()
+  const second = { id: id(), beganAtMs: 2 }
   const checks = [logEpoch.check(), logEpoch.check()]
   await nextTurn()
   // Were both asked by now, the later could be answered first.

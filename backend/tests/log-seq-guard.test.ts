@@ -8,12 +8,15 @@ import { hash, id, makeEvents } from './support/open-database.ts'
 
 const user = (name: string): Uint8Array => new Uint8Array(Buffer.alloc(32, name))
 
-const runOf = (userId: Uint8Array, firstSeq: number, logSeqs: readonly number[]): AppendRun => ({
+/** The hash of an entry of every log here. */
+const hashOf = (logSeq: number): Uint8Array => new Uint8Array(32).fill(logSeq)
+
+const runOf = (userId: Uint8Array, firstSeq: number, logSeqs: readonly number[], head = hashOf): AppendRun => ({
   userId,
   deviceId: id(),
   firstSeq,
   chainPrev: hash(),
-  events: makeEvents(logSeqs.length).map((event, index) => ({ ...event, logSeq: logSeqs[index]! })),
+  events: logSeqs.flatMap((logSeq) => makeEvents(1, { logSeq, logHead: head(logSeq) })),
 })
 
 /** An append that stores all it is given, over logs with the heads given. */
@@ -22,9 +25,17 @@ function openGuard(heads: Map<string, number>, maxUsers = 10) {
   const appended: number[][] = []
   const guard = createLogSeqGuard({
     maxUsers,
-    readLogSeqs: async (userIds) => {
-      asked.push(userIds.map(toHex))
-      return new Map(userIds.map(toHex).flatMap((key) => (heads.has(key) ? [[key, heads.get(key)!]] : [])))
+    readLogHashes: async (positions) => {
+      asked.push(positions.map(({ userId, logSeq }) => `${toHex(userId)} ${logSeq}`))
+      const found = new Map<string, Map<number, Uint8Array>>()
+      for (const { userId, logSeq } of positions) {
+        const head = heads.get(toHex(userId))
+        if (head === undefined) continue
+        const hashes = found.get(toHex(userId)) ?? new Map<number, Uint8Array>()
+        if (logSeq <= head) hashes.set(logSeq, hashOf(logSeq))
+        found.set(toHex(userId), hashes)
+      }
+      return found
     },
     appendRuns: async (runs) => {
       appended.push(runs.map(({ events }) => events.length))
@@ -59,31 +70,59 @@ test('ORD-6: a run is cut at the first event above the head, the runs beside it 
   expect(appended).toEqual([[2, 2, 1]])
 })
 
+test('ORD-6: a run is cut at the first event that names another hash of an entry, remembered or not', async () => {
+  const { guard, append, appended } = openGuard(new Map([[toHex(user('one')), 3]]))
+  guard.note(user('one'), 3, hashOf(3))
+  const lie = (logSeq: number) => hashOf(logSeq + 100)
+  expect(await append(runOf(user('one'), 1, [3], lie), runOf(user('one'), 1, [3, 3]))).toEqual([
+    'log_head_false',
+    'stored',
+    'stored',
+  ])
+  expect(await append(runOf(user('one'), 1, [2, 2], lie))).toEqual(['log_head_false', 'gap 1'])
+  expect(appended).toEqual([[2], []])
+})
+
 test('DEV-1: an entry appended on another node is found by looking again, once', async () => {
   const heads = new Map([[toHex(user('one')), 3]])
   const { guard, append, asked } = openGuard(heads)
-  guard.note(user('one'), 3)
+  guard.note(user('one'), 3, hashOf(3))
   expect(await append(runOf(user('one'), 1, [3]))).toEqual(['stored'])
   expect(asked).toEqual([])
   heads.set(toHex(user('one')), 4)
-  expect(await append(runOf(user('one'), 2, [4]))).toEqual(['stored'])
-  expect(await append(runOf(user('one'), 3, [4]))).toEqual(['stored'])
-  expect(asked).toEqual([[toHex(user('one'))]])
+  expect(await append(runOf(user('one'), 1, [4]))).toEqual(['stored'])
+  expect(await append(runOf(user('one'), 1, [3, 4]))).toEqual(['stored', 'stored'])
+  expect(asked).toEqual([[`${toHex(user('one'))} 4`]])
 })
 
-test('DEV-1: an old word of a head never takes back a newer one', async () => {
-  const { guard, append, asked } = openGuard(new Map())
-  guard.note(user('one'), 5)
-  guard.note(user('one'), 2)
-  expect(await append(runOf(user('one'), 1, [5]))).toEqual(['stored'])
-  expect(asked).toEqual([])
+test('DEV-1: an entry that is not there yet is looked for again', async () => {
+  const heads = new Map([[toHex(user('one')), 3]])
+  const { append } = openGuard(heads)
+  expect(await append(runOf(user('one'), 1, [4]))).toEqual(['log_seq_ahead'])
+  heads.set(toHex(user('one')), 4)
+  expect(await append(runOf(user('one'), 1, [4]))).toEqual(['stored'])
 })
 
-test('P5: so many heads are remembered; the user who is forgotten is looked up again', async () => {
-  const heads = new Map(['one', 'two', 'three'].map((name) => [toHex(user(name)), 1]))
+test('RET-5: nothing is remembered once a backup was put back', async () => {
+  const heads = new Map([[toHex(user('one')), 3]])
+  const { guard, append } = openGuard(heads)
+  expect(await append(runOf(user('one'), 1, [3]))).toEqual(['stored'])
+  heads.set(toHex(user('one')), 2)
+  guard.forgetAll()
+  expect(await append(runOf(user('one'), 1, [3]))).toEqual(['log_seq_ahead'])
+})
+
+test('P5: so many users are remembered, and of each the newest entries; the rest is looked up again', async () => {
+  const heads = new Map(['one', 'two', 'three'].map((name) => [toHex(user(name)), 100]))
   const { append, asked } = openGuard(heads, 2)
   for (const name of ['one', 'two', 'three', 'three', 'one']) await append(runOf(user(name), 1, [1]))
-  expect(asked.flat()).toEqual(['one', 'two', 'three', 'one'].map((name) => toHex(user(name))))
+  expect(asked.flat()).toEqual(['one', 'two', 'three', 'one'].map((name) => `${toHex(user(name))} 1`))
+  asked.length = 0
+  const all = Array.from({ length: 20 }, (_, i) => i + 2)
+  expect(new Set(await append(runOf(user('one'), 1, all)))).toEqual(new Set(['stored']))
+  await append(runOf(user('one'), 1, [21, 20, 14]))
+  await append(runOf(user('one'), 1, [2]))
+  expect(asked.map((positions) => positions.length)).toEqual([20, 1])
 })
 
 test('ORD-6: of a user who is not there the append has the word', async () => {

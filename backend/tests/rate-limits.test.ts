@@ -2,7 +2,7 @@
 // a client which only goes on gets everything stored.
 
 import { connect } from 'node:net'
-import { DEFAULT_LIMITS } from '@valise/protocol'
+import { DEFAULT_LIMITS, toDeviceId } from '@valise/protocol'
 import { afterEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../client/src/clock.ts'
 import type { RawConfig } from '../src/config.ts'
@@ -74,6 +74,27 @@ describe('events', () => {
     expect(await limited('user')).toBe(b!.refusals.length)
     c!.publish(wiresOf(await stranger.sealMany('a', 8)))
     await haveReceipts(c!, 8)
+  })
+
+  test('LIM-1: a long checkpoint counts as an event, and as one more for every eight positions', async () => {
+    await start({ VALISE_DEVICE_EVENTS_PER_S: '1', VALISE_DEVICE_EVENTS_BURST: '50' })
+    const device = (await createAccount(server)).devices[0]!
+    const session = await follow(server, device)
+    const positions = Array.from({ length: 512 }, (_, i) => {
+      const deviceId = toDeviceId(Buffer.concat([Buffer.alloc(14), Buffer.from([i >> 8, i & 255])]))
+      if (deviceId === undefined) throw new Error('16 bytes are no device id')
+      return { deviceId, deviceSeq: 1, chain: new Uint8Array(32) }
+    })
+    const checkpoint = await device.sealAside('a', { header: { checkpoint: positions } })
+    session.publish([checkpoint.wire])
+    await haveAnswers(session, 1)
+    expect(session.refusals).toMatchObject([{ code: 'checkpoint_false' }])
+    session.publish(wiresOf(await device.sealMany('a', 1)))
+    await haveAnswers(session, 2)
+    // 50 - 1 - 64: one event passes 16 seconds later.
+    expect(session.refusals[1]).toMatchObject({ code: 'rate_limited' })
+    expect(session.refusals[1]?.retry_after_ms).toBeGreaterThan(10_000)
+    expect(session.refusals[1]?.retry_after_ms).toBeLessThanOrEqual(16_000)
   })
 
   test('LIM-1: a new session of a device finds the limit where the last one left it', async () => {

@@ -20,7 +20,6 @@ describe('redis bus, bounds', () => {
       storedAtMs: 1,
       deviceId: new Uint8Array(16),
       deviceSeq: 1,
-      leaf: new Uint8Array(32),
       wire: new Uint8Array(4000),
     }
     const before = process.memoryUsage().arrayBuffers
@@ -50,7 +49,6 @@ describe('redis bus, bounds', () => {
       storedAtMs: 1,
       deviceId: new Uint8Array(16),
       deviceSeq: 1,
-      leaf: new Uint8Array(32),
       wire: new Uint8Array(60_000),
     }
     const published: Promise<void>[] = []

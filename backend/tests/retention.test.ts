@@ -11,6 +11,7 @@ import {
   addUser,
   continueRun,
   DATABASE_KINDS,
+  leafOfItem,
   makeEvents,
   type OpenedDatabase,
   openDatabase,
@@ -18,7 +19,7 @@ import {
 } from './support/open-database.ts'
 import { createSeededRandom } from './support/seeded-random.ts'
 
-const BYTES = 100
+const BYTES = 300
 const DAY_MS = 86_400_000
 
 describe.each(DATABASE_KINDS)('retention on %s', (kind) => {
@@ -32,7 +33,7 @@ describe.each(DATABASE_KINDS)('retention on %s', (kind) => {
     opened.db.query<Row>({ name: '', text }, values)
 
   const append = (device: TestDevice, count: number, ttlS = 0) =>
-    appendRuns(opened.db, [continueRun(device, makeEvents(count, { wire: Buffer.alloc(BYTES, 7), ttlS }))])
+    appendRuns(opened.db, [continueRun(device, makeEvents(count, { ttlS }))])
 
   const storageOf = async ({ userId }: TestDevice) => {
     const [row] = await run<{ counted: number; bytes: number; pruned: number }>(
@@ -42,13 +43,13 @@ describe.each(DATABASE_KINDS)('retention on %s', (kind) => {
     return row
   }
 
-  /** The user_seqs whose bytes are there, and the leaves of all. */
+  /** The user_seqs whose bytes are there, and the leaves of all, by their inner hashes. */
   const held = async ({ userId }: TestDevice) => {
     const page = await readEventsAfter(opened.db, userId, 0, { maxEvents: 1000, maxBytes: 1e6 })
     return {
       seqs: page.items.map((item) => item.userSeq),
       withBytes: page.items.filter((item) => item.wire !== undefined).map((item) => item.userSeq),
-      leaves: page.items.map((item) => toHex(item.leaf)),
+      leaves: page.items.map((item) => toHex(leafOfItem(item).inner)),
       prunedThrough: page.prunedThrough,
     }
   }
@@ -112,7 +113,7 @@ describe.each(DATABASE_KINDS)('retention on %s', (kind) => {
       const device = await addDevice(opened.db)
       await run(
         `insert into events
-           (user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, leaf, wire)
+           (user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, chain, wire)
          select $1, n, $2, n, substr($1::bytea, 1, 16), n, substr(sha256(int8send(n)), 1, 16), now(), sha256(int8send(n)), $3
          from generate_series(1, $4::bigint) as n`,
         [device.userId, device.deviceId, Buffer.alloc(BYTES, 7), count],

@@ -21,6 +21,7 @@ export const AUDIT_KINDS = [
   'handshakes.refuse',
   'rotations.force',
   'limits.reach',
+  'displacement.limit',
   'audit.prune',
 ] as const
 export type AuditKind = (typeof AUDIT_KINDS)[number]

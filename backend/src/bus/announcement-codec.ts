@@ -2,7 +2,7 @@
 // is named by the channel. Parsing is strict and never throws: one wrong byte of structure and the whole is refused.
 
 import { createByteReader, fromHex, toHex } from '@valise/protocol'
-import type { LogItem } from '../db/queries/events.ts'
+import type { WholeItem } from '../db/queries/events.ts'
 import type { TraceContext } from '../telemetry/tracing.ts'
 import type { Announcement } from './bus.ts'
 
@@ -14,7 +14,7 @@ const GAP_ID_BYTES = 16
 /** What travels: an announcement, or word that this origin could not send some (`gapId` tells one such word apart). */
 export type BusMessage = Announcement | { readonly type: 'missed'; readonly gapId: Uint8Array }
 
-const VERSION = 3
+const VERSION = 4
 const HEADER_BYTES = 2 + NODE_ID_BYTES
 const KIND = {
   events: 1,
@@ -24,10 +24,11 @@ const KIND = {
   session_superseded: 5,
   missed: 6,
   presence: 7,
+  storage_notice: 8,
 } as const satisfies Record<BusMessage['type'], number>
 
-/** userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, length of wire. */
-const ITEM_FIXED_BYTES = 8 + 8 + 8 + 16 + 8 + 32 + 4
+/** userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, length of wire. */
+const ITEM_FIXED_BYTES = 8 + 8 + 8 + 16 + 8 + 4
 /** from, to, arrivedAtMs, what follows. */
 const EVENTS_FIXED_BYTES = 8 + 8 + 8 + 1
 
@@ -37,9 +38,9 @@ const TRACE_ID_BYTES = 16
 const SPAN_ID_BYTES = 8
 const TRACE_BYTES = TRACE_ID_BYTES + SPAN_ID_BYTES
 
-const itemBytes = (item: LogItem): number => ITEM_FIXED_BYTES + (item.wire?.length ?? 0)
+const itemBytes = (item: WholeItem): number => ITEM_FIXED_BYTES + item.wire.length
 
-function fitting(items: readonly LogItem[] | undefined): readonly LogItem[] | undefined {
+function fitting(items: readonly WholeItem[] | undefined): readonly WholeItem[] | undefined {
   let bytes = 0
   for (const item of items ?? []) bytes += itemBytes(item)
   return bytes > MAX_ANNOUNCED_ITEM_BYTES ? undefined : items
@@ -90,10 +91,8 @@ function encodeEvents(message: Extract<BusMessage, { type: 'events' }>, origin: 
     putU64(cursor, item.storedAtMs)
     putBytes(cursor, item.deviceId, 16)
     putU64(cursor, item.deviceSeq)
-    putBytes(cursor, item.leaf, 32)
-    // A sealed event is never empty, so an empty one stands for one that has expired.
-    cursor.at = cursor.buffer.writeUInt32BE(item.wire?.length ?? 0, cursor.at)
-    if (item.wire !== undefined) putBytes(cursor, item.wire, item.wire.length)
+    cursor.at = cursor.buffer.writeUInt32BE(item.wire.length, cursor.at)
+    putBytes(cursor, item.wire, item.wire.length)
   }
   return cursor.buffer
 }
@@ -129,6 +128,12 @@ export function encodeBusMessage(message: BusMessage, origin: Uint8Array): Buffe
       putU64(cursor, message.atMs)
       return cursor.buffer
     }
+    case 'storage_notice': {
+      const cursor = start(message.type, origin, 16 + 8)
+      putBytes(cursor, message.deviceId, 16)
+      putU64(cursor, message.bytes)
+      return cursor.buffer
+    }
     case 'missed': {
       const cursor = start(message.type, origin, GAP_ID_BYTES)
       putBytes(cursor, message.gapId, GAP_ID_BYTES)
@@ -139,15 +144,14 @@ export function encodeBusMessage(message: BusMessage, origin: Uint8Array): Buffe
 
 type Reader = ReturnType<typeof createByteReader>
 
-function readItem(reader: Reader): LogItem {
+function readItem(reader: Reader): WholeItem {
   const userSeq = reader.u64()
   const streamSeq = reader.u64()
   const storedAtMs = reader.u64()
   const deviceId = reader.bytes(16)
   const deviceSeq = reader.u64()
-  const leaf = reader.bytes(32)
   const wire = reader.prefixed(MAX_ANNOUNCED_ITEM_BYTES)
-  return { userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, leaf, wire: wire.length === 0 ? undefined : wire }
+  return { userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, wire }
 }
 
 const readTrace = (reader: Reader): TraceContext => ({
@@ -164,11 +168,13 @@ function readEvents(reader: Reader, userId: Uint8Array, end: number): BusMessage
   const trace = (follows & FOLLOWS.trace) === 0 ? undefined : readTrace(reader)
   const grown = { type: 'events', userId, from, to, arrivedAtMs, trace } as const
   if ((follows & FOLLOWS.items) === 0) return { ...grown, items: undefined }
-  const items: LogItem[] = []
+  const items: WholeItem[] = []
   let before = from - 1
   while (reader.offset() < end) {
     const item = readItem(reader)
-    if (reader.hasFailed() || item.userSeq <= before || item.userSeq > to) return undefined
+    // A sealed event is never empty.
+    const isWrong = item.userSeq <= before || item.userSeq > to || item.wire.length === 0
+    if (reader.hasFailed() || isWrong) return undefined
     before = item.userSeq
     items.push(item)
   }
@@ -197,6 +203,8 @@ function readBody(reader: Reader, kind: number, userId: Uint8Array, end: number)
       return { type: 'session_superseded', userId, deviceId: reader.bytes(16), sessionNumber: reader.u64() }
     case KIND.presence:
       return readPresence(reader, userId)
+    case KIND.storage_notice:
+      return { type: 'storage_notice', userId, deviceId: reader.bytes(16), bytes: reader.u64() }
     case KIND.missed:
       return { type: 'missed', gapId: reader.bytes(GAP_ID_BYTES) }
     default:

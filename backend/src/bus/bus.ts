@@ -1,7 +1,7 @@
 // The port through which nodes tell each other what happened to a user. It is a hint, never the truth: an announcement
 // may be lost, doubled, late or reordered, and the log repairs it (DESIGN 5.6, 7). Announcements are never stored.
 
-import type { LogItem } from '../db/queries/events.ts'
+import type { WholeItem } from '../db/queries/events.ts'
 import type { TraceContext } from '../telemetry/tracing.ts'
 
 /** The log of a user grew by `from … to`; without `items` (too large, or left out) whoever needs them reads the log. */
@@ -11,7 +11,7 @@ export interface EventsAnnouncement {
   readonly from: number
   readonly to: number
   /** In `userSeq` order, within `from … to`. */
-  readonly items: readonly LogItem[] | undefined
+  readonly items: readonly WholeItem[] | undefined
   /** Unix milliseconds, by the clock of the node they were published on; only ever measured with. */
   readonly arrivedAtMs: number
   /** Of the span that announces it, when it is traced. */
@@ -42,6 +42,13 @@ export type Announcement =
       readonly sessionNumber: number
     }
   | PresenceAnnouncement
+  /** A device has pushed out so many bytes of the others as it may in 24 hours (RET-7). */
+  | {
+      readonly type: 'storage_notice'
+      readonly userId: Uint8Array
+      readonly deviceId: Uint8Array
+      readonly bytes: number
+    }
 
 /** Synchronous. What it throws is counted and logged and stops neither other handlers nor later announcements. */
 export type AnnouncementHandler = (announcement: Announcement) => void

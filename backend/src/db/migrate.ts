@@ -12,6 +12,9 @@ import { userStorage } from './migrations/0007-user-storage.ts'
 import { pairing } from './migrations/0008-pairing.ts'
 import { confirmedSessions } from './migrations/0009-confirmed-sessions.ts'
 import { appendFaster } from './migrations/0010-append-faster.ts'
+import { eventChains } from './migrations/0011-event-chains.ts'
+import { displacement } from './migrations/0012-displacement.ts'
+import { appendChecks } from './migrations/0013-append-checks.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -26,6 +29,9 @@ const MIGRATIONS: readonly Migration[] = [
   pairing,
   confirmedSessions,
   appendFaster,
+  eventChains,
+  displacement,
+  appendChecks,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -37,10 +37,22 @@ create table devices (
   last_seen_at timestamp with time zone,
   session_number bigint not null default 0,
   begun_session_number bigint not null default 0,
+  last_log_seq bigint not null default 0,
+  suspended_at timestamp with time zone,
+  added_by bytea,
   constraint devices_pkey PRIMARY KEY (user_id, device_id),
   constraint devices_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
 ) with (fillfactor=50);
 CREATE INDEX devices_device_id_idx ON public.devices USING btree (device_id);
+
+create table displacements (
+  user_id bytea not null,
+  owner_id bytea not null,
+  device_id bytea not null,
+  hour_at timestamp with time zone not null,
+  bytes bigint not null,
+  constraint displacements_pkey PRIMARY KEY (user_id, owner_id, device_id, hour_at)
+);
 
 create table events (
   user_id bytea not null,
@@ -52,8 +64,11 @@ create table events (
   event_id bytea not null,
   stored_at timestamp with time zone not null,
   expires_at timestamp with time zone,
-  leaf bytea not null,
   wire bytea storage external,
+  chain bytea not null,
+  inner_hash bytea,
+  ttl_s bigint,
+  flags smallint,
   constraint events_pkey PRIMARY KEY (user_id, user_seq),
   constraint events_device_seq_key UNIQUE (user_id, device_id, device_seq),
   constraint events_stream_seq_key UNIQUE (user_id, stream_id, stream_seq)
@@ -153,6 +168,7 @@ create table schema_migrations (
 create table server_state (
   is_only_row boolean not null default true,
   log_epoch bytea not null,
+  log_epoch_at timestamp with time zone not null default now(),
   constraint server_state_pkey PRIMARY KEY (is_only_row),
   constraint server_state_log_epoch_length CHECK ((octet_length(log_epoch) = 16)),
   constraint server_state_one_row CHECK (is_only_row)
@@ -171,6 +187,8 @@ create table user_storage (
   stored_bytes bigint not null default 0,
   pruned_through bigint not null default 0,
   oldest_stored_at timestamp with time zone,
+  freed_bytes bigint not null default 0,
+  pruned_bytes bigint not null default 0,
   constraint user_storage_pkey PRIMARY KEY (user_id),
   constraint user_storage_not_negative CHECK ((stored_bytes >= 0)),
   constraint user_storage_pruned_is_counted CHECK ((pruned_through <= counted_through)),
@@ -189,10 +207,139 @@ create table users (
   epoch_log_seq bigint not null,
   created_at timestamp with time zone not null default now(),
   deleted_at timestamp with time zone,
+  published_bytes bigint not null default 0,
+  seen_freed_bytes bigint not null default 0,
+  pushed_out_bytes bigint not null default 0,
   constraint users_pkey PRIMARY KEY (user_id)
 ) with (fillfactor=50);
 
-CREATE OR REPLACE FUNCTION public.append_events(p_users bytea, p_user_stream_counts integer[], p_streams bytea, p_stream_users integer[], p_run_users integer[], p_run_devices bytea, p_run_first_seqs bigint[], p_run_chain_prevs bytea, p_run_ends integer[], p_event_streams integer[], p_event_ids bytea, p_log_seqs bigint[], p_ttls_s bigint[], p_leaves bytea, p_chains bytea, p_wires bytea, p_wire_ends integer[], p_max_streams bigint, OUT run_states integer[], OUT run_last_seqs bigint[], OUT run_firsts integer[], OUT run_lasts integer[], OUT run_causes integer[], OUT stored_at_ms bigint, OUT user_seqs bigint[], OUT stream_seqs bigint[], OUT known_events integer[], OUT known_is_same boolean[], OUT known_user_seqs bigint[], OUT known_stream_seqs bigint[], OUT known_stored_at_ms bigint[])
+CREATE OR REPLACE FUNCTION public.admit_bytes(p_user_id bytea, p_device_id bytea, p_sizes bigint[], p_quota bigint, p_is_whole boolean, OUT admitted integer, OUT retry_after_ms bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_limit bigint := p_quota / 10;
+  v_published bigint;
+  v_pushed bigint;
+  v_freed bigint;
+  v_pruned bigint;
+  v_pruned_through bigint;
+  v_owner bytea;
+  v_used bigint;
+  v_charge bigint := 0;
+  v_is_alone boolean;
+  v_size bigint;
+  v_target bigint;
+  v_pushes bigint;
+begin
+  admitted := 0;
+  retry_after_ms := 0;
+
+  select u.published_bytes, u.pushed_out_bytes
+  into v_published, v_pushed
+  from users as u
+  where u.user_id = p_user_id;
+
+  select s.freed_bytes, s.pruned_bytes, s.pruned_through
+  into v_freed, v_pruned, v_pruned_through
+  from user_storage as s
+  where s.user_id = p_user_id;
+
+  foreach v_size in array p_sizes loop
+    -- Once this event is stored, the quota has pushed out so much, or will have to.
+    v_target := greatest(v_pruned, v_published + v_size - v_freed + v_pruned - p_quota);
+    v_pushes := greatest(least(v_size, v_target - v_pushed), 0);
+    if v_pushes > 0 and v_owner is null then
+      v_owner := displacement_owner(p_user_id, p_device_id);
+      select coalesce(sum(x.bytes), 0)
+      into v_used
+      from displacements as x
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and (p_device_id <> v_owner or x.device_id = p_device_id)
+        and x.hour_at > now() - interval '25 hours';
+    end if;
+
+    -- One event may always push out something, or a large one could never be stored under a small quota.
+    if v_pushes > 0 and v_used + v_charge > 0 and v_used + v_charge + v_pushes > v_limit then
+      if v_is_alone is null then
+        v_is_alone := not exists (
+          select
+          from devices as d
+          cross join lateral (
+            select e.user_seq
+            from events as e
+            where e.user_id = d.user_id and e.device_id = d.device_id
+            order by e.device_seq desc
+            limit 1
+          ) as newest
+          where d.user_id = p_user_id and d.device_id <> p_device_id and newest.user_seq > v_pruned_through
+        );
+      end if;
+      exit when not v_is_alone;
+    else
+      v_charge := v_charge + v_pushes;
+    end if;
+
+    v_published := v_published + v_size;
+    v_pushed := least(v_target, v_pushed + v_pushes);
+    admitted := admitted + 1;
+  end loop;
+
+  if admitted < cardinality(p_sizes) and v_published - v_freed <= p_quota then
+    select ceil(date_part('epoch', leaving.hour_at + interval '25 hours' - now()) * 1000)::bigint
+    into retry_after_ms
+    from (
+      select x.hour_at, sum(x.bytes) over (order by x.hour_at) as bytes
+      from displacements as x
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and (p_device_id <> v_owner or x.device_id = p_device_id)
+        and x.hour_at > now() - interval '25 hours'
+    ) as leaving
+    where leaving.bytes >= v_used + v_charge + v_pushes - v_limit
+    order by leaving.hour_at
+    limit 1;
+    retry_after_ms := coalesce(retry_after_ms, 86400000);
+  end if;
+
+  if admitted = 0 or (p_is_whole and admitted < cardinality(p_sizes)) then
+    return;
+  end if;
+
+  update users as u
+  set
+    published_bytes = v_published,
+    pushed_out_bytes = v_pushed,
+    seen_freed_bytes =
+      v_freed - (greatest(v_pruned, v_published - v_freed + v_pruned - p_quota) - v_pushed)
+  where u.user_id = p_user_id;
+
+  if v_charge > 0 then
+    update displacements as x
+    set bytes = x.bytes + v_charge
+    where
+      x.user_id = p_user_id
+      and x.owner_id = v_owner
+      and x.device_id = p_device_id
+      and x.hour_at = date_trunc('hour', now());
+    if not found then
+      delete from displacements as x
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and x.device_id = p_device_id
+        and x.hour_at <= now() - interval '25 hours';
+      insert into displacements (user_id, owner_id, device_id, hour_at, bytes)
+      values (p_user_id, v_owner, p_device_id, date_trunc('hour', now()), v_charge);
+    end if;
+  end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.append_events(p_users bytea, p_user_stream_counts integer[], p_streams bytea, p_stream_users integer[], p_run_users integer[], p_run_devices bytea, p_run_first_seqs bigint[], p_run_chain_prevs bytea, p_run_ends integer[], p_event_streams integer[], p_event_ids bytea, p_epochs bigint[], p_log_seqs bigint[], p_ttls_s bigint[], p_chains bytea, p_wires bytea, p_wire_ends integer[], p_max_streams bigint, p_quota bigint, OUT run_states integer[], OUT run_last_seqs bigint[], OUT run_firsts integer[], OUT run_lasts integer[], OUT run_causes integer[], OUT run_retries_ms bigint[], OUT stored_at_ms bigint, OUT user_seqs bigint[], OUT stream_seqs bigint[], OUT known_events integer[], OUT known_is_same boolean[], OUT known_user_seqs bigint[], OUT known_stream_seqs bigint[], OUT known_stored_at_ms bigint[])
  RETURNS record
  LANGUAGE plpgsql
  SET plan_cache_mode TO 'force_generic_plan'
@@ -208,6 +355,10 @@ declare
   v_stored_at timestamptz;
   v_has_known boolean;
   v_may_exceed boolean;
+  v_may_push_out boolean;
+  v_run record;
+  v_admitted integer;
+  v_retry_ms bigint;
 begin
   perform u.user_id
   from generate_series(1, cardinality(p_user_stream_counts)) as i
@@ -234,14 +385,25 @@ begin
     array_agg(
       case
         when judged.state > 0 then judged.first_event - 1
-        when judged.stale_event is null then judged.run_end
-        else judged.stale_event - 1
+        when judged.wrong_event is null then judged.run_end
+        else judged.wrong_event - 1
       end
     ),
-    array_agg(case when judged.stale_event is null then 0 else 1 end),
+    array_agg(
+      case
+        when judged.wrong_event is null then 0
+        when p_log_seqs[judged.wrong_event] < judged.epoch_log_seq then 1
+        when p_epochs[judged.wrong_event] <> judged.key_epoch then 3
+        else 4
+      end
+    ),
+    array_agg(0::bigint),
     bool_or(judged.has_known),
-    bool_or(judged.may_exceed)
-  into run_states, run_last_seqs, v_user_lasts, run_firsts, run_lasts, run_causes, v_has_known, v_may_exceed
+    bool_or(judged.may_exceed),
+    bool_or(judged.may_push_out)
+  into
+    run_states, run_last_seqs, v_user_lasts, run_firsts, run_lasts, run_causes, run_retries_ms, v_has_known, v_may_exceed,
+    v_may_push_out
   from (
     select
       known.*,
@@ -249,9 +411,12 @@ begin
         when known.state = 0 then (
           select min(e)
           from generate_series(known.first_event, known.run_end) as e
-          where p_log_seqs[e] < known.epoch_log_seq
+          where
+            p_log_seqs[e] < known.epoch_log_seq
+            or p_epochs[e] <> known.key_epoch
+            or p_log_seqs[e] < case when e = known.first_event then known.last_log_seq else p_log_seqs[e - 1] end
         )
-      end as stale_event
+      end as wrong_event
     from (
       select
         run.r,
@@ -260,11 +425,15 @@ begin
         run.last_device_seq,
         coalesce(run.last_user_seq, 0) as last_user_seq,
         run.epoch_log_seq,
+        run.key_epoch,
+        run.last_log_seq,
+        run.may_push_out,
         run.stream_count + p_user_stream_counts[run.user_index] > p_max_streams as may_exceed,
         run.is_alive and run.first_seq <= run.last_device_seq as has_known,
         case
           when run.is_deleted then 4
           when not run.is_alive then 3
+          when run.is_suspended then 5
           when run.first_seq > run.last_device_seq + 1 then 1
           when run.first_event > run.run_end then 0
           when run.last_chain <> case
@@ -281,9 +450,14 @@ begin
           given.run_end,
           u.last_user_seq,
           u.epoch_log_seq,
+          u.key_epoch,
           u.stream_count,
+          -- However few of the bytes are this user's.
+          u.published_bytes - u.seen_freed_bytes + p_wire_ends[cardinality(p_wire_ends)] > p_quota as may_push_out,
           u.user_id is null or u.deleted_at is not null as is_deleted,
           d.device_id is not null and d.revoked_at is null as is_alive,
+          d.suspended_at is not null as is_suspended,
+          d.last_log_seq,
           coalesce(d.last_device_seq, 0) as last_device_seq,
           d.last_chain,
           -- Past what the log has of the run; one past its end when that is all of it.
@@ -309,7 +483,7 @@ begin
   if v_has_known then
     select
       array_agg(asked.e),
-      array_agg(stored.leaf is not null and stored.leaf = substring(p_leaves, asked.e * 32 - 31, 32)),
+      array_agg(stored.chain is not null and stored.chain = substring(p_chains, asked.e * 32 - 31, 32)),
       array_agg(coalesce(stored.user_seq, 0)),
       array_agg(coalesce(stored.stream_seq, 0)),
       array_agg(coalesce((date_part('epoch', stored.stored_at) * 1000)::bigint, 0))
@@ -323,7 +497,7 @@ begin
       from unnest(p_run_users, p_run_first_seqs, run_firsts, run_states) with ordinality
         as run (user_index, first_seq, first_event, state, r)
       cross join generate_series(coalesce(p_run_ends[run.r - 1], 0) + 1, run.first_event - 1) as e
-      where run.state < 3
+      where run.state not in (3, 4)
       offset 0
     ) as asked
     left join events as stored
@@ -385,6 +559,39 @@ begin
     from cut;
   end if;
 
+  -- In the order in which a prune locks what was charged.
+  if v_may_push_out then
+    for v_run in
+      select
+        run.r::integer as r,
+        substring(p_users, run.user_index * 32 - 31, 32) as user_id,
+        substring(p_run_devices, run.r::integer * 16 - 15, 16) as device_id,
+        run.first_event,
+        array(
+          select p_wire_ends[e] - coalesce(p_wire_ends[e - 1], 0)
+          from generate_series(run.first_event, run.last_event) as e
+        )::bigint[] as sizes
+      from unnest(p_run_users, run_firsts, run_lasts) with ordinality as run (user_index, first_event, last_event, r)
+      where run.last_event >= run.first_event
+      order by
+        run.user_index,
+        displacement_owner(
+          substring(p_users, run.user_index * 32 - 31, 32),
+          substring(p_run_devices, run.r::integer * 16 - 15, 16)
+        ),
+        device_id
+    loop
+      select a.admitted, a.retry_after_ms
+      into v_admitted, v_retry_ms
+      from admit_bytes(v_run.user_id, v_run.device_id, v_run.sizes, p_quota, false) as a;
+      if v_admitted < cardinality(v_run.sizes) then
+        run_lasts[v_run.r] := v_run.first_event + v_admitted - 1;
+        run_causes[v_run.r] := 5;
+        run_retries_ms[v_run.r] := v_retry_ms;
+      end if;
+    end loop;
+  end if;
+
   with
   accepted as materialized (
     select
@@ -401,7 +608,7 @@ begin
   ),
   appended as (
     insert into events (
-      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, leaf, wire
+      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, chain, wire
     )
     select
       substring(p_users, a.user_index * 32 - 31, 32),
@@ -413,12 +620,17 @@ begin
       substring(p_event_ids, a.e * 16 - 15, 16),
       v_stored_at,
       case when p_ttls_s[a.e] > 0 then v_stored_at + make_interval(secs => p_ttls_s[a.e]) end,
-      substring(p_leaves, a.e * 32 - 31, 32),
+      substring(p_chains, a.e * 32 - 31, 32),
       substring(p_wires, coalesce(p_wire_ends[a.e - 1], 0) + 1, p_wire_ends[a.e] - coalesce(p_wire_ends[a.e - 1], 0))
     from accepted as a
   ),
   stream_moves as materialized (
-    select a.stream_index, a.user_index, count(*) as event_count, max(a.stream_seq) as last_stream_seq
+    select
+      a.stream_index,
+      a.user_index,
+      count(*) as event_count,
+      max(a.stream_seq) as last_stream_seq,
+      sum(p_wire_ends[a.e] - coalesce(p_wire_ends[a.e - 1], 0)) as bytes
     from accepted as a
     group by a.stream_index, a.user_index
   ),
@@ -436,7 +648,8 @@ begin
     update devices as d
     set
       last_device_seq = run.first_seq + run.last_event - (coalesce(p_run_ends[run.r - 1], 0) + 1),
-      last_chain = substring(p_chains, run.last_event * 32 - 31, 32)
+      last_chain = substring(p_chains, run.last_event * 32 - 31, 32),
+      last_log_seq = p_log_seqs[run.last_event]
     from unnest(p_run_users, p_run_first_seqs, run_firsts, run_lasts) with ordinality
       as run (user_index, first_seq, first_event, last_event, r)
     where
@@ -448,11 +661,14 @@ begin
     update users as u
     set
       last_user_seq = u.last_user_seq + moved.event_count,
-      stream_count = u.stream_count + moved.new_streams
+      stream_count = u.stream_count + moved.new_streams,
+      -- Where a user may be at the quota, they are counted before.
+      published_bytes = u.published_bytes + case when v_may_push_out then 0 else moved.bytes end
     from (
       select
         m.user_index,
         sum(m.event_count)::bigint as event_count,
+        sum(m.bytes)::bigint as bytes,
         count(*) filter (where v_stream_lasts[m.stream_index] = 0) as new_streams
       from stream_moves as m
       group by m.user_index
@@ -465,7 +681,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION public.append_run(p_user_id bytea, p_device_id bytea, p_first_seq bigint, p_count integer, p_chain_prev bytea, p_chain bytea, p_stream_id bytea, p_log_seq bigint, p_event_ids bytea, p_ttls_s bigint[], p_leaves bytea, p_wires bytea, p_wire_ends integer[], p_max_streams bigint, OUT first_user_seq bigint, OUT first_stream_seq bigint, OUT stored_at_ms bigint)
+CREATE OR REPLACE FUNCTION public.append_run(p_user_id bytea, p_device_id bytea, p_first_seq bigint, p_count integer, p_chain_prev bytea, p_stream_id bytea, p_epoch bigint, p_first_log_seq bigint, p_last_log_seq bigint, p_event_ids bytea, p_ttls_s bigint[], p_chains bytea, p_wires bytea, p_wire_ends integer[], p_max_streams bigint, p_quota bigint, OUT first_user_seq bigint, OUT first_stream_seq bigint, OUT stored_at_ms bigint)
  RETURNS record
  LANGUAGE plpgsql
  SET plan_cache_mode TO 'force_generic_plan'
@@ -478,11 +694,18 @@ declare
   v_stream_count bigint;
   v_last_stream_seq bigint;
   v_stored_at timestamptz;
+  v_room bigint;
+  v_bytes bigint := p_wire_ends[p_count];
+  v_admitted integer;
 begin
-  select u.last_user_seq, u.stream_count
-  into v_last_user_seq, v_stream_count
+  select u.last_user_seq, u.stream_count, p_quota - u.published_bytes + u.seen_freed_bytes
+  into v_last_user_seq, v_stream_count, v_room
   from users as u
-  where u.user_id = p_user_id and u.deleted_at is null and u.epoch_log_seq <= p_log_seq
+  where
+    u.user_id = p_user_id
+    and u.deleted_at is null
+    and u.key_epoch = p_epoch
+    and u.epoch_log_seq <= p_first_log_seq
   for no key update of u;
   if not found then
     return;
@@ -498,13 +721,48 @@ begin
     end if;
   end if;
 
+  -- At the quota; what the next statement would find wrong must be found before anything is counted.
+  if v_bytes > v_room then
+    perform
+    from devices as d
+    where
+      d.user_id = p_user_id
+      and d.device_id = p_device_id
+      and d.revoked_at is null
+      and d.suspended_at is null
+      and d.last_device_seq = p_first_seq - 1
+      and d.last_log_seq <= p_first_log_seq
+      and d.last_chain = p_chain_prev;
+    if not found then
+      return;
+    end if;
+    select a.admitted
+    into v_admitted
+    from admit_bytes(
+      p_user_id,
+      p_device_id,
+      array(select p_wire_ends[e] - coalesce(p_wire_ends[e - 1], 0) from generate_series(1, p_count) as e)::bigint[],
+      p_quota,
+      true
+    ) as a;
+    if v_admitted < p_count then
+      return;
+    end if;
+    v_bytes := 0;
+  end if;
+
   update devices as d
-  set last_device_seq = p_first_seq + p_count - 1, last_chain = p_chain
+  set
+    last_device_seq = p_first_seq + p_count - 1,
+    last_chain = substring(p_chains, p_count * 32 - 31),
+    last_log_seq = p_last_log_seq
   where
     d.user_id = p_user_id
     and d.device_id = p_device_id
     and d.revoked_at is null
+    and d.suspended_at is null
     and d.last_device_seq = p_first_seq - 1
+    and d.last_log_seq <= p_first_log_seq
     and d.last_chain = p_chain_prev;
   if not found then
     return;
@@ -526,7 +784,7 @@ begin
   -- One event needs no set of rows: a tenth of the cost of the whole function.
   if p_count = 1 then
     insert into events (
-      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, leaf, wire
+      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, chain, wire
     )
     values (
       p_user_id,
@@ -538,12 +796,12 @@ begin
       p_event_ids,
       v_stored_at,
       case when p_ttls_s[1] > 0 then v_stored_at + make_interval(secs => p_ttls_s[1]) end,
-      p_leaves,
+      p_chains,
       p_wires
     );
   else
     insert into events (
-      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, leaf, wire
+      user_id, user_seq, device_id, device_seq, stream_id, stream_seq, event_id, stored_at, expires_at, chain, wire
     )
     select
       p_user_id,
@@ -555,19 +813,79 @@ begin
       substring(p_event_ids, e * 16 - 15, 16),
       v_stored_at,
       case when p_ttls_s[e] > 0 then v_stored_at + make_interval(secs => p_ttls_s[e]) end,
-      substring(p_leaves, e * 32 - 31, 32),
+      substring(p_chains, e * 32 - 31, 32),
       substring(p_wires, coalesce(p_wire_ends[e - 1], 0) + 1, p_wire_ends[e] - coalesce(p_wire_ends[e - 1], 0))
     from generate_series(1, p_count) as e;
   end if;
 
   update users as u
-  set last_user_seq = v_last_user_seq + p_count, stream_count = v_stream_count
+  set
+    last_user_seq = v_last_user_seq + p_count,
+    stream_count = v_stream_count,
+    published_bytes = u.published_bytes + v_bytes
   where u.user_id = p_user_id;
 
   first_user_seq := v_last_user_seq + 1;
   first_stream_seq := v_last_stream_seq - p_count + 1;
   stored_at_ms := (date_part('epoch', v_stored_at) * 1000)::bigint;
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.displacement_owner(p_user_id bytea, p_device_id bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  v_owner bytea := p_device_id;
+  v_added_by bytea;
+begin
+  loop
+    select d.added_by
+    into v_added_by
+    from devices as d
+    where
+      d.user_id = p_user_id
+      and d.device_id = v_owner
+      and d.added_by is not null
+      and d.added_at > now() - interval '24 hours';
+    exit when not found;
+    v_owner := v_added_by;
+  end loop;
+  return v_owner;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.event_flags(p_wire bytea)
+ RETURNS smallint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+  select get_byte(p_wire, 169)::smallint
+$function$;
+
+CREATE OR REPLACE FUNCTION public.event_inner_hash(p_wire bytea)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+  select sha256(
+    '\x76616c697365206576656e742d696e6e657200'::bytea
+    || sha256('\x76616c697365206576656e742d626f647900'::bytea || substring(p_wire, 1, octet_length(p_wire) - 64))
+    || substring(p_wire, octet_length(p_wire) - 63)
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION public.event_ttl_s(p_wire bytea)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+  select
+    (get_byte(p_wire, 165)::bigint << 24)
+    | (get_byte(p_wire, 166) << 16)
+    | (get_byte(p_wire, 167) << 8)
+    | get_byte(p_wire, 168)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_audit_change()

@@ -160,7 +160,7 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       }
       if (state.seq >= maxEntriesFor(operation, signer)) return { type: 'refused', rule: 'too_many_entries' }
       if (!holdsEnvelopes(state, message.boxes, message.prev_box)) return { type: 'envelope_mismatch' }
-      const change = describeChange({ crypto, before, after: state, ...message })
+      const change = describeChange({ crypto, before, after: state, signerId: signer.deviceId, ...message })
       const outcome = await db.transaction(transactionOf(state), (tx) => appendDeviceLogEntry(tx, change))
       if (outcome === 'head_moved') return { type: 'log_head_moved' }
       if (outcome === 'key_taken') return { type: 'refused', rule: 'key_reused' }

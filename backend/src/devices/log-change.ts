@@ -5,6 +5,7 @@ import {
   activeDevices,
   type Crypto,
   chainStart,
+  type DeviceId,
   type DeviceLogState,
   type DeviceState,
   encodeRole,
@@ -23,6 +24,8 @@ export interface EntryEffect {
   readonly entry: Uint8Array
   readonly boxes: readonly SealedBox[]
   readonly prev_box: Uint8Array | null
+  /** The device that signed the entry; undefined for genesis. */
+  readonly signerId?: DeviceId | undefined
 }
 
 const activeBefore = (before: DeviceLogState | undefined): readonly DeviceState[] =>
@@ -35,7 +38,15 @@ export function revokedBetween(before: DeviceLogState | undefined, after: Device
   })
 }
 
-export function describeChange({ crypto, before, after, entry, boxes, prev_box }: EntryEffect): DeviceLogChange {
+export function describeChange({
+  crypto,
+  before,
+  after,
+  entry,
+  boxes,
+  prev_box,
+  signerId,
+}: EntryEffect): DeviceLogChange {
   const roleBefore = new Map(activeBefore(before).map(({ deviceId, record }) => [toHex(deviceId), record.role]))
   const added = activeDevices(after).filter(({ deviceId }) => !roleBefore.has(toHex(deviceId)))
   const moved = activeDevices(after).filter(({ deviceId, record }) => {
@@ -54,6 +65,7 @@ export function describeChange({ crypto, before, after, entry, boxes, prev_box }
       edPub: record.edPub,
       role: encodeRole(record.role),
       chain: chainStart(crypto, after.userId, deviceId),
+      addedBy: signerId,
     })),
     revoked: revokedBetween(before, after).map((device) => device.deviceId),
     roles: moved.map(({ deviceId, record }) => ({ deviceId, role: encodeRole(record.role) })),

@@ -1,10 +1,19 @@
 // The working session of a device: it supersedes an older one everywhere (SES-3), joins the user's hub before it looks
 // at the log once more, so that neither an event nor a revocation falls between, and leaves all of it when it ends.
 
-import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
+import {
+  type ClientMessage,
+  type ClosingErrorCode,
+  type Crypto,
+  isSameId,
+  type Limits,
+  toDeviceId,
+  toHex,
+} from '@valise/protocol'
 import type { PresenceAnnouncement } from '../bus/bus.ts'
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
 import type { StoredPlace } from '../db/queries/events.ts'
+import type { LogEpochRow } from '../db/queries/server-state.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
@@ -40,13 +49,14 @@ export interface DeviceSessionParts {
   /** Of these, those that must end. */
   findEnded(sessions: readonly NumberedSession[]): Promise<readonly SessionEnding[]>
   findStored(session: Session, deviceSeq: number): Promise<StoredPlace | undefined>
+  onDisplacementLimit(session: Session): void
   /** Leaves out the device's own events. */
   readPage(session: Session, afterUserSeq: number, maxEvents: number): Promise<Page>
   readonly metrics: Pick<Metrics, 'log' | 'delivery'>
   readonly tracing: Tracing | undefined
   readonly log: Log
   readonly limits: Limits
-  logEpoch(): Uint8Array
+  logEpoch(): LogEpochRow
   readonly retryAfterMs: number
   /** Unix milliseconds. */
   now(): number
@@ -115,9 +125,9 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         return isDeleted
       },
       allowance: connection.allowance,
-      send: (items, through) => {
+      send: (items, through, page) => {
         connection.countDelivered(items.length)
-        connection.sendEncoded(encodeEvents(items, through))
+        connection.sendEncoded(encodeEvents(items, through, page))
       },
       sendEncoded: (batch) => {
         connection.countDelivered(batch.items.length)
@@ -144,6 +154,11 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
           return connection.close('account_deleted')
         case 'session_superseded':
           return parts.registry.supersedeOlder(toHex(announcement.deviceId), announcement.sessionNumber)
+        case 'storage_notice': {
+          const aboutId = toDeviceId(announcement.deviceId)
+          if (aboutId === undefined || isSameId(aboutId, deviceId)) return
+          return connection.send({ type: 'storage_notice', device_id: aboutId, bytes: announcement.bytes })
+        }
         case 'presence':
           if (presence === undefined) return void earlyPresence.push(announcement)
           return presence.hear(announcement)
@@ -200,6 +215,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       mayPublish: device.role !== RECOVERY_ROLE,
       retryAfterMs: parts.retryAfterMs,
       findStored: (deviceSeq) => parts.findStored(session, deviceSeq),
+      onDisplacementLimit: () => parts.onDisplacementLimit(session),
       onFailure,
       now: parts.now,
       monotonicMs: parts.monotonicMs,
@@ -212,7 +228,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       accounts: parts.accounts,
       pairings: parts.pairings,
       store: parts.store,
-      logEpoch: parts.logEpoch,
+      logEpoch: () => parts.logEpoch().id,
       head: device.user.lastUserSeq,
       retryAfterMs: parts.retryAfterMs,
       announce: hubs.announce,

@@ -3,17 +3,18 @@
 
 import {
   type Crypto,
+  chainAfter,
   type ErrorCode,
   equalBytes,
-  leafHash,
+  leafOf,
+  type ParsedEvent,
   type Publish,
-  parseEvent,
   type Receipt,
   type Refused,
 } from '@valise/protocol'
 import type { StoredPlace } from '../db/queries/events.ts'
 import { type SubmittedEvent, splitRuns } from '../log/batch.ts'
-import { checkEvent } from '../log/check-event.ts'
+import { checkEvent, type ReadEvent, readEvent } from '../log/check-event.ts'
 import type { Intake, IntakeVerdict } from '../log/intake.ts'
 import type { EventLogMetrics } from '../telemetry/metrics.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
@@ -26,7 +27,7 @@ export interface PublishingParts {
   readonly session: Session
   readonly connection: Pick<Connection, 'send' | 'close' | 'isClosed'>
   readonly intake: Pick<Intake, 'submit'>
-  readonly rateLimits: Pick<RateLimits, 'admitEvents' | 'eventsRetryAfterMs'>
+  readonly rateLimits: Pick<RateLimits, 'admitEvents' | 'chargeEvents' | 'eventsRetryAfterMs'>
   readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused' | 'countUnavailable'>
   readonly tracing: Tracing | undefined
   readonly maxPayload: number
@@ -35,6 +36,8 @@ export interface PublishingParts {
   readonly retryAfterMs: number
   /** Where an event of the session's device stands. */
   findStored(deviceSeq: number): Promise<StoredPlace | undefined>
+  /** The device may push nothing more out of the user's quota today. */
+  onDisplacementLimit(): void
   onFailure(error: unknown): void
   /** Unix milliseconds. */
   now(): number
@@ -54,7 +57,13 @@ const CODE_OF_STATUS = {
   gap: 'device_seq_gap',
   chain_mismatch: 'chain_mismatch',
   stale_epoch: 'stale_epoch',
+  epoch_invalid: 'epoch_invalid',
   log_seq_ahead: 'log_seq_ahead',
+  log_seq_falls: 'log_seq_falls',
+  log_head_false: 'log_head_false',
+  checkpoint_false: 'checkpoint_false',
+  suspended: 'device_suspended',
+  displacement: 'displacement_limit',
   revoked: 'device_revoked',
   deleted: 'account_deleted',
   stream_limit: 'stream_limit_reached',
@@ -93,12 +102,14 @@ export function createPublishing(parts: PublishingParts): Publishing {
       else metrics.countStored(1)
       return queueReceipt([verdict.deviceSeq, verdict.streamSeq, verdict.userSeq, verdict.storedAtMs, isDuplicate])
     }
-    const code = CODE_OF_STATUS[verdict.status]
-    refuse({
-      device_seq: event.deviceSeq,
-      code,
-      ...(verdict.status === 'gap' ? { expected: verdict.expected } : {}),
-    })
+    if (verdict.status === 'displacement' && verdict.isCertain) parts.onDisplacementLimit()
+    refuse({ device_seq: event.deviceSeq, code: CODE_OF_STATUS[verdict.status], ...detailsOf(verdict) })
+  }
+
+  const detailsOf = (verdict: IntakeVerdict): Pick<Refused, 'expected' | 'retry_after_ms'> => {
+    if (verdict.status === 'gap') return { expected: verdict.expected }
+    if (verdict.status !== 'displacement') return {}
+    return { retry_after_ms: verdict.isCertain ? verdict.retryAfterMs : parts.retryAfterMs }
   }
 
   const submitRun = async (events: readonly SubmittedEvent[], arrivedAtMs: number): Promise<void> => {
@@ -120,15 +131,14 @@ export function createPublishing(parts: PublishingParts): Publishing {
   }
 
   /** Its lifetime ended before it came, or before it came again: then it has its receipt, whatever became of its bytes. */
-  const answerExpired = async (deviceSeq: number, wire: Uint8Array): Promise<void> => {
-    const event = parseEvent(wire)
+  const answerExpired = async (deviceSeq: number, event: ParsedEvent | undefined): Promise<void> => {
     try {
       const stored = await parts.findStored(deviceSeq)
       if (connection.isClosed()) return
       if (
         stored !== undefined &&
         event !== undefined &&
-        equalBytes(stored.leaf, leafHash(parts.crypto, event.leafInput))
+        equalBytes(stored.chain, chainAfter(parts.crypto, event.chainPrev, leafOf(parts.crypto, event)))
       ) {
         metrics.countDuplicates(1)
         return queueReceipt([deviceSeq, stored.streamSeq, stored.userSeq, stored.storedAtMs, true])
@@ -146,16 +156,21 @@ export function createPublishing(parts: PublishingParts): Publishing {
   }
 
   /** Answers what is over the limit; the events that may pass. */
-  const admit = (events: readonly Uint8Array[]): readonly Uint8Array[] => {
+  const admit = (events: readonly ReadEvent[]): readonly ReadEvent[] => {
     const isHeld = heldFromSeq !== undefined && deviceSeqOf(events[0]) > heldFromSeq
     const { count, retryAfterMs } = isHeld
       ? { count: 0, retryAfterMs: rateLimits.eventsRetryAfterMs(session, events.length) }
       : rateLimits.admitEvents(session, events.length)
     if (!isHeld) heldFromSeq = deviceSeqOf(events[count]) || undefined
-    for (const wire of events.slice(count)) {
-      refuse({ device_seq: deviceSeqOf(wire), code: 'rate_limited', retry_after_ms: retryAfterMs })
+    for (const event of events.slice(count)) {
+      refuse({ device_seq: deviceSeqOf(event), code: 'rate_limited', retry_after_ms: retryAfterMs })
     }
-    return events.slice(0, count)
+    const admitted = events.slice(0, count)
+    rateLimits.chargeEvents(
+      session,
+      admitted.reduce((sum, { parsed }) => sum + lookUpCost(parsed), 0),
+    )
+    return admitted
   }
 
   return {
@@ -164,10 +179,10 @@ export function createPublishing(parts: PublishingParts): Publishing {
       const { maxPayload, mayPublish } = parts
       const rules = { userId: session.userId, deviceId: session.deviceId, maxPayload, mayPublish }
       const accepted: SubmittedEvent[] = []
-      for (const wire of admit(events)) {
-        const checked = checkEvent(parts.crypto, rules, wire, parts.now())
+      for (const event of admit(events.map(readEvent))) {
+        const checked = checkEvent(parts.crypto, rules, event, parts.now())
         if (checked.ok) accepted.push(checked.event)
-        else if (checked.code === 'event_expired') track(answerExpired(checked.deviceSeq, wire))
+        else if (checked.code === 'event_expired') track(answerExpired(checked.deviceSeq, event.parsed))
         else refuse({ device_seq: checked.deviceSeq, code: checked.code })
       }
       for (const run of splitRuns(accepted)) track(submitRun(run, arrivedAtMs))
@@ -182,5 +197,11 @@ const countStored = (verdicts: readonly IntakeVerdict[]): number =>
   verdicts.filter(({ status }) => status === 'stored').length
 
 /** 0 when the bytes do not parse. */
-const deviceSeqOf = (wire: Uint8Array | undefined): number =>
-  wire === undefined ? 0 : (parseEvent(wire)?.deviceSeq ?? 0)
+const deviceSeqOf = (event: ReadEvent | undefined): number => event?.parsed?.deviceSeq ?? 0
+
+/** Looking up so many positions of a checkpoint costs the database about what storing an event costs. */
+const POSITIONS_AN_EVENT = 8
+
+/** In events, beyond the event itself. */
+const lookUpCost = (event: ParsedEvent | undefined): number =>
+  Math.floor((event?.checkpoint?.length ?? 0) / POSITIONS_AN_EVENT)

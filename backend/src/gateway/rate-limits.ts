@@ -32,6 +32,8 @@ export interface Admission {
 export interface RateLimits {
   /** Takes what there is for `count` events of the session's device. */
   admitEvents(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): Admission
+  /** Takes for `count` events more than were admitted, also what is not there yet: those after them wait for it. */
+  chargeEvents(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): void
   /** When `count` events of the device would pass; takes nothing. */
   eventsRetryAfterMs(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): number
   /** Undefined: it may begin; else the milliseconds until the address may try again. */
@@ -68,8 +70,8 @@ export function createRateLimits({ rules, countLimited, now }: RateLimitParts): 
   return {
     admitEvents: ({ deviceKey, userKey }, count) => {
       const nowMs = now()
-      const ofDevice = devices?.available(deviceKey, nowMs) ?? count
-      const ofUser = users?.available(userKey, nowMs) ?? count
+      const ofDevice = Math.max(devices?.available(deviceKey, nowMs) ?? count, 0)
+      const ofUser = Math.max(users?.available(userKey, nowMs) ?? count, 0)
       const admitted = Math.min(count, ofDevice, ofUser)
       if (admitted > 0) {
         devices?.take(deviceKey, admitted, nowMs)
@@ -79,6 +81,11 @@ export function createRateLimits({ rules, countLimited, now }: RateLimitParts): 
       if (limited === 0) return { count, retryAfterMs: 0 }
       countLimited(ofDevice <= ofUser ? 'device' : 'user', limited)
       return { count: admitted, retryAfterMs: retryAfterMs(deviceKey, userKey, limited) }
+    },
+    chargeEvents: ({ deviceKey, userKey }, count) => {
+      if (count === 0) return
+      devices?.take(deviceKey, count, now())
+      users?.take(userKey, count, now())
     },
     eventsRetryAfterMs: ({ deviceKey, userKey }, count) => retryAfterMs(deviceKey, userKey, count),
     refuseHandshake: (address) => refuseOne(addresses, 'address', address),

@@ -11,6 +11,7 @@ import {
   toUserId,
 } from '@valise/protocol'
 import type { DeviceLogRow } from '../db/queries/device-log.ts'
+import type { LogEpochRow } from '../db/queries/server-state.ts'
 import type { Registration } from '../devices/registration.ts'
 import type { Connection } from './connection.ts'
 import { type DeviceSession, type DeviceSessions, SessionRefused } from './device-session.ts'
@@ -24,7 +25,7 @@ export interface ConnectionServiceParts {
   readonly registration: Registration
   readonly deviceSessions: DeviceSessions
   readonly limits: Limits
-  logEpoch(): Uint8Array
+  logEpoch(): LogEpochRow
   readonly maxAgeMs: number
   readonly registrationTimeoutMs: number
   readonly retryAfterMs: number
@@ -58,7 +59,8 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       server_time: parts.now(),
       expires_at: session.establishedAtMs + parts.maxAgeMs,
       limits: parts.limits,
-      log_epoch: parts.logEpoch(),
+      log_epoch: parts.logEpoch().id,
+      log_epoch_at: parts.logEpoch().beganAtMs,
       ...facts,
     })
   }

@@ -8,9 +8,9 @@ export interface BucketRule {
 }
 
 export interface TokenBuckets {
-  /** Whole tokens that are there now. */
+  /** Whole tokens that are there now; negative while more is owed than there is. */
   available(key: string, nowMs: number): number
-  /** Takes tokens that are there: ask `available` first. */
+  /** Takes tokens; what is not there is owed. */
   take(key: string, count: number, nowMs: number): void
   /** Gives back what was taken. */
   putBack(key: string, count: number, nowMs: number): void

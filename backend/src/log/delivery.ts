@@ -3,18 +3,26 @@
 // A pure core but for the page reader it is given.
 
 import { equalBytes } from '@valise/protocol'
-import type { LogItem } from '../db/queries/events.ts'
+import type { LogItem, WholeItem } from '../db/queries/events.ts'
 
 /** Consecutive events of one user, `from` to `to`, as one transaction stored them. */
 export interface LiveBatch {
   readonly from: number
   readonly to: number
-  readonly items: readonly LogItem[]
+  readonly items: readonly WholeItem[]
   /** The whole batch as an encoded `events` message, made once for all connections that take it unfiltered. */
   encode(): Uint8Array
 }
 
-export interface Page {
+/** When a page was read, and where the log ended then, both of its snapshot. */
+export interface PageMoment {
+  /** Unix milliseconds, by the database's clock. */
+  readonly atMs: number
+  /** The user's newest user_seq. */
+  readonly head: number
+}
+
+export interface Page extends PageMoment {
   /** Events of other devices, in user_seq order. */
   readonly items: readonly LogItem[]
   /** The user_seq up to which the page is complete; the cursor itself when the log ends there. */
@@ -30,7 +38,8 @@ export interface DeliveryParts {
   isEmptied(): Promise<boolean>
   /** Events that may be sent now: 0 while the socket's buffer is full or the session keys are used up. */
   allowance(): number
-  send(items: readonly LogItem[], through: number): void
+  /** `page` when the items were read from the log. */
+  send(items: readonly LogItem[], through: number, page?: PageMoment): void
   sendEncoded(batch: LiveBatch): void
   sendCaughtUp(userSeq: number): void
   /** The log holds the bytes of `from` to `to` only; of what lies before, its leaves follow. */
@@ -74,10 +83,10 @@ export function createDelivery(parts: DeliveryParts): Delivery {
 
   const isForeign = (item: LogItem): boolean => !equalBytes(item.deviceId, parts.deviceId)
 
-  const deliver = (items: readonly LogItem[], through: number): void => {
+  const deliver = (items: readonly LogItem[], through: number, page?: PageMoment): void => {
     if (items.length === 0 && through - lastThrough < SILENT_ADVANCE) return
     lastThrough = through
-    parts.send(items, through)
+    parts.send(items, through, page)
   }
 
   const setState = (next: DeliveryState): void => {
@@ -124,7 +133,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
     const isCut = page.items.length > allowance
     const items = isCut ? page.items.slice(0, allowance) : page.items
     const through = isCut ? (items.at(-1)?.userSeq ?? cursor) : page.through
-    deliver(items, through)
+    deliver(items, through, page)
     const isAtEnd = page.through === cursor || through >= knownHead
     if (!isAtEnd) return setState({ type: 'catching_up', cursor: through, isReplay, isBehind: !isReplay })
     if (isReplay) parts.sendCaughtUp(through)

@@ -2,12 +2,12 @@
 // connections, listens to the user's channel on the bus, and compares heads with the log when word may have been lost.
 // It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6).
 
-import { encodeMessage, lifetimeOf, toHex } from '@valise/protocol'
+import { encodeMessage, type LeafItem, lifetimeOf, type StoredEvent, toHex } from '@valise/protocol'
 import type { Announcement, Bus, Subscription } from '../bus/bus.ts'
-import type { LogItem } from '../db/queries/events.ts'
+import type { LogItem, WholeItem } from '../db/queries/events.ts'
 import type { DeliveryMetrics } from '../telemetry/metrics.ts'
 import type { SpanPlace, Tracing } from '../telemetry/tracing.ts'
-import type { Delivery, LiveBatch } from './delivery.ts'
+import type { Delivery, LiveBatch, PageMoment } from './delivery.ts'
 import type { StoredBatch } from './intake.ts'
 
 /** Word for a user's connections that is not about events. */
@@ -50,31 +50,30 @@ interface Hub {
   readonly subscription: Promise<Subscription | undefined>
 }
 
-export const toLogItems = (batch: StoredBatch): LogItem[] =>
+export const toLogItems = (batch: StoredBatch): WholeItem[] =>
   batch.events.map(({ event, deviceId, userSeq, streamSeq, storedAtMs }) => ({
     userSeq,
     streamSeq,
     storedAtMs,
     deviceId,
     deviceSeq: event.deviceSeq,
-    leaf: event.leaf,
     wire: event.wire,
   }))
 
-/** The `events` message for a connection. */
-export function encodeEvents(items: readonly LogItem[], through: number): Uint8Array {
-  return encodeMessage({
-    type: 'events',
-    events: items.map((item) =>
-      item.wire === undefined
-        ? [item.userSeq, item.streamSeq, item.storedAtMs, item.deviceId, item.deviceSeq, item.leaf]
-        : [item.userSeq, item.streamSeq, item.storedAtMs, item.wire],
-    ),
-    through,
-  })
+function toWireItem(item: LogItem): StoredEvent | LeafItem {
+  const { userSeq, streamSeq, storedAtMs } = item
+  if (item.wire !== undefined) return [userSeq, streamSeq, storedAtMs, item.wire]
+  const { ttlS, flags, inner } = item.leaf
+  return [userSeq, streamSeq, storedAtMs, item.deviceId, item.deviceSeq, ttlS, flags, inner]
 }
 
-function createLiveBatch(from: number, to: number, items: readonly LogItem[]): LiveBatch {
+/** The `events` message for a connection; `page` when they were read from the log. */
+export function encodeEvents(items: readonly LogItem[], through: number, page?: PageMoment): Uint8Array {
+  const moment = page === undefined ? {} : { at: page.atMs, head: page.head }
+  return encodeMessage({ type: 'events', events: items.map(toWireItem), through, ...moment })
+}
+
+function createLiveBatch(from: number, to: number, items: readonly WholeItem[]): LiveBatch {
   let encoded: Uint8Array | undefined
   return {
     from,
@@ -114,8 +113,8 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
     }
   }
 
-  const hasEnded = ({ storedAtMs, wire }: LogItem, atMs: number): boolean => {
-    const lifetimeS = wire === undefined ? 0 : lifetimeOf(wire)
+  const hasEnded = ({ storedAtMs, wire }: WholeItem, atMs: number): boolean => {
+    const lifetimeS = lifetimeOf(wire)
     return lifetimeS > 0 && storedAtMs + lifetimeS * 1000 <= atMs
   }
 

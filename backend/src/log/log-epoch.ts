@@ -2,16 +2,17 @@
 // changes it, and every node then ends the sessions that began before.
 
 import { equalBytes } from '@valise/protocol'
+import type { LogEpochRow } from '../db/queries/server-state.ts'
 
 export interface LogEpochParts {
-  read(): Promise<Uint8Array>
+  read(): Promise<LogEpochRow>
   /** The epoch is another than the one told so far. */
   onChange(): void
   onFailure(error: unknown): void
 }
 
 export interface LogEpoch {
-  readonly current: Uint8Array
+  readonly current: LogEpochRow
   /** Compares, one check after another: an older answer that comes later is not taken for a change. Never rejects. */
   check(): Promise<void>
 }
@@ -22,7 +23,7 @@ export async function openLogEpoch(parts: LogEpochParts): Promise<LogEpoch> {
   const compare = async (): Promise<void> => {
     try {
       const next = await parts.read()
-      if (equalBytes(next, current)) return
+      if (equalBytes(next.id, current.id)) return
       current = next
       parts.onChange()
     } catch (error) {

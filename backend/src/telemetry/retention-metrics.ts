@@ -9,6 +9,8 @@ const REASONS = ['age', 'quota'] as const
 export interface RetentionMetrics {
   countExpired(events: number): void
   countPruned(reason: (typeof REASONS)[number], events: number): void
+  /** A device reached the limit of what it may push out of its user's quota in 24 hours. */
+  countDisplacementLimit(): void
   /** One batch, from its begin to its commit. */
   observePrune(durationMs: number): void
 }
@@ -18,6 +20,10 @@ export function createRetentionMetrics({ counter, histogram }: MetricKinds): Ret
   const pruned = counter('valise_events_pruned_total', 'Events whose bytes went for their age or for the quota', {
     reason: REASONS,
   })
+  const displacement = counter(
+    'valise_displacement_limits_total',
+    "Devices that pushed out as much of their user's other devices as they may in a day, each at most once an hour",
+  )
   const duration = histogram(
     'valise_prune_duration_seconds',
     'Duration of one batch that expires or prunes',
@@ -26,6 +32,7 @@ export function createRetentionMetrics({ counter, histogram }: MetricKinds): Ret
   return {
     countExpired: (events) => expired.inc({}, events),
     countPruned: (reason, events) => pruned.inc({ reason }, events),
+    countDisplacementLimit: () => displacement.inc({}),
     observePrune: (durationMs) => duration.observe({}, toSeconds(durationMs)),
   }
 }

@@ -4,7 +4,7 @@
 import { toHex } from '@valise/protocol'
 import type { Bus } from '../../src/bus/bus.ts'
 import { openRedisBus } from '../../src/bus/redis-bus.ts'
-import type { LogItem } from '../../src/db/queries/events.ts'
+import type { WholeItem } from '../../src/db/queries/events.ts'
 import { createDelivery, type Page } from '../../src/log/delivery.ts'
 import { createHubs, type Hubs } from '../../src/log/hub.ts'
 import type { StoredBatch } from '../../src/log/intake.ts'
@@ -20,7 +20,7 @@ export const userOf = (index: number): Uint8Array => {
 const WRITER_ID = new Uint8Array(16).fill(1)
 const READER_ID = new Uint8Array(16).fill(2)
 const EMPTY_ID = new Uint8Array(16)
-const LEAF = new Uint8Array(32)
+const CHAIN = new Uint8Array(32)
 const WIRE = new Uint8Array(64)
 
 export interface MemoryLog {
@@ -33,13 +33,12 @@ export interface MemoryLog {
 
 export function createMemoryLog(): MemoryLog {
   const headByUser = new Map<string, number>()
-  const itemAt = (userSeq: number): LogItem => ({
+  const itemAt = (userSeq: number): WholeItem => ({
     userSeq,
     streamSeq: userSeq,
     storedAtMs: 1,
     deviceId: WRITER_ID,
     deviceSeq: userSeq,
-    leaf: LEAF,
     wire: WIRE,
   })
   const headOf = (userKey: string): number => headByUser.get(userKey) ?? 0
@@ -53,13 +52,15 @@ export function createMemoryLog(): MemoryLog {
       const event = {
         streamId: EMPTY_ID,
         eventId: EMPTY_ID,
+        epoch: 1,
         logSeq: 0,
+        logHead: CHAIN,
         ttlS: 0,
-        leaf: LEAF,
-        chain: LEAF,
+        checkpoint: undefined,
+        chain: CHAIN,
         wire: WIRE,
         deviceSeq: userSeq,
-        chainPrev: LEAF,
+        chainPrev: CHAIN,
       }
       const batch: StoredBatch = {
         userKey,
@@ -76,6 +77,8 @@ export function createMemoryLog(): MemoryLog {
         items: Array.from({ length: through - after }, (_, i) => itemAt(after + i + 1)),
         through,
         prunedThrough: 0,
+        atMs: 1,
+        head: headOf(toHex(userOf(user))),
       }
     },
     readHeads: (userIds) => new Map(userIds.map((userId) => [toHex(userId), headOf(toHex(userId))])),
@@ -129,7 +132,7 @@ export async function attachDevice(
 ): Promise<HubDevice> {
   let received = 0
   let fault: string | undefined
-  const receive = (items: readonly LogItem[]): void => {
+  const receive = (items: readonly WholeItem[]): void => {
     for (const { userSeq } of items) {
       if (userSeq !== received + 1) fault ??= `event ${userSeq} after ${received}`
       received = userSeq

@@ -153,10 +153,13 @@ function createTestDevice(account: TestAccount, keys: DeviceKeys): TestDevice {
       chainPrev: chain,
       streamId: streamIdOf(nodeCrypto, userId, account.epochSecret, streamName),
       eventId: createEventId(Date.now(), nodeCrypto.randomBytes(10)),
-      epoch: 1,
+      epoch: account.log.epoch.n,
       logSeq: account.log.seq,
+      logHead: account.log.head,
       ttlS: 0,
       isTombstone: data.length === 0,
+      isKept: options.header?.checkpoint !== undefined,
+      checkpoint: undefined,
       ...options.header,
     }
     const sealed = await sealEvent(nodeCrypto, keys.signer, contentKey, header, data)

@@ -16,6 +16,6 @@ say({ userId: Buffer.from(devices[0]!.userId).toString('hex') })
 for (let batch = 0; ; batch++) {
   const runs = devices.map((device) => continueRun(device, makeEvents(1 + (batch % 4))))
   const verdicts = await appendRuns(db, runs)
-  const leaves = runs.flatMap((run) => run.events.map((event) => Buffer.from(event.leaf).toString('hex')))
-  say({ stored: verdicts.map((verdict, i) => [verdict.status === 'stored' ? verdict.userSeq : 0, leaves[i]]) })
+  const wires = runs.flatMap((run) => run.events.map((event) => Buffer.from(event.wire).toString('hex')))
+  say({ stored: verdicts.map((verdict, i) => [verdict.status === 'stored' ? verdict.userSeq : 0, wires[i]]) })
 }

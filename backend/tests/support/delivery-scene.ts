@@ -1,18 +1,17 @@
 // One connection's way through the log, stepped by hand: pages are read when the test says so.
 
-import type { LogItem } from '../../src/db/queries/events.ts'
+import type { WholeItem } from '../../src/db/queries/events.ts'
 import { createDelivery, type LiveBatch, type Page } from '../../src/log/delivery.ts'
 
 export const OWN = new Uint8Array(16).fill(1)
 const OTHER = new Uint8Array(16).fill(2)
 
-export const item = (userSeq: number, deviceId = OTHER): LogItem => ({
+export const item = (userSeq: number, deviceId = OTHER): WholeItem => ({
   userSeq,
   streamSeq: userSeq,
   storedAtMs: 0,
   deviceId,
   deviceSeq: userSeq,
-  leaf: new Uint8Array(32),
   wire: new Uint8Array(1),
 })
 
@@ -67,7 +66,7 @@ export function createDeliveryScene(options: { head: number; pageSize?: number; 
       if (read === undefined) throw new Error('nothing is being read')
       const last = Math.min(bounds.head, read.after + Math.min(read.max, options.pageSize ?? 100))
       const items = range(read.after + 1, last).map((userSeq) => item(userSeq))
-      read.resolve({ items, through: last, prunedThrough: bounds.prunedThrough })
+      read.resolve({ items, through: last, prunedThrough: bounds.prunedThrough, atMs: 1, head: bounds.head })
       await settle()
     },
   }

@@ -14,9 +14,11 @@ export const event = (device: number, deviceSeq: number, bytes = 100): Submitted
   chain: chainOf(device, deviceSeq),
   streamId: new Uint8Array(16),
   eventId: new Uint8Array(16),
+  epoch: 1,
   logSeq: 0,
+  logHead: new Uint8Array(32),
   ttlS: 0,
-  leaf: new Uint8Array(32),
+  checkpoint: undefined,
   wire: new Uint8Array(bytes),
 })
 

@@ -5,11 +5,13 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type EventLeaf, leafOf, lifetimeOf } from '@valise/protocol'
+import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { runMigrations } from '../../src/db/migrate.ts'
 import { openPglite } from '../../src/db/pglite.ts'
 import { type Database, openPostgres } from '../../src/db/postgres.ts'
 import { type DeviceLogChange, insertGenesis } from '../../src/db/queries/device-log.ts'
-import type { AppendEvent, AppendRun } from '../../src/db/queries/events.ts'
+import type { AppendEvent, AppendRun, LogItem } from '../../src/db/queries/events.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts'
 import { createTestDatabase } from './database.ts'
@@ -132,15 +134,36 @@ export async function addDevice(db: Database): Promise<TestDevice> {
   return devices[0]!
 }
 
+/** Random bytes, but for what the database reads of an event's bytes. */
+export function makeWire({ ttlS = 0, flags = 0, bytes = 300 } = {}): Uint8Array {
+  const wire = randomBytes(bytes)
+  wire.writeUInt32BE(Math.min(ttlS, 0xffff_ffff), 165)
+  wire[169] = flags
+  return wire
+}
+
+/** The leaf of an event's bytes as the protocol has it. */
+export const leafOfWire = (wire: Uint8Array): EventLeaf =>
+  leafOf(nodeCrypto, {
+    ttlS: lifetimeOf(wire),
+    flags: wire[169] ?? 0,
+    signedBytes: wire.subarray(0, -64),
+    signature: wire.subarray(-64),
+  })
+
+export const leafOfItem = (item: LogItem): EventLeaf => (item.wire === undefined ? item.leaf : leafOfWire(item.wire))
+
 export function makeEvents(count: number, event: Partial<AppendEvent> = {}): AppendEvent[] {
   return Array.from({ length: count }, () => ({
     streamId: new Uint8Array(16).fill(1),
     eventId: id(),
+    epoch: 1,
     logSeq: 0,
+    logHead: new Uint8Array(32),
     ttlS: 0,
-    leaf: hash(),
     chain: hash(),
-    wire: randomBytes(64),
+    wire: makeWire({ ttlS: event.ttlS }),
+    checkpoint: undefined,
     ...event,
   }))
 }

@@ -12,6 +12,7 @@ import { parsePairingInvitation } from '../../../client/src/pairing/messages.ts'
 import type { PairingKeeper } from '../../../client/src/pairing/record.ts'
 import type { ExistingSide, NewSide } from '../../../client/src/pairing/run-pairing.ts'
 import { createDeviceKeys } from '../../../client/src/sealing/device-keys.ts'
+import { MAX_INVITED_DEVICES } from '../../../client/src/seen-view.ts'
 
 export interface Inviter {
   readonly client: Client
@@ -42,7 +43,7 @@ export async function pairOverServer(
       userId: identity.userId,
       serverFingerprint: server.fingerprint,
       inviter: identity.deviceId,
-      seen: client.device.checkpoints.view(),
+      seen: client.device.checkpoints.view(MAX_INVITED_DEVICES),
     }),
     decide: async () => check,
     add: async (device, signal) => {

@@ -9,7 +9,7 @@ export interface ReceivedEvent {
   /** Ids in hexadecimal. */
   readonly deviceId: string
   readonly deviceSeq: number
-  /** Undefined when its bytes expired. */
+  /** Undefined when its bytes are gone. */
   readonly wire: Uint8Array | undefined
   readonly eventId: string
   readonly streamId: string
@@ -18,7 +18,7 @@ export interface ReceivedEvent {
 export function readEvents(message: Events): ReceivedEvent[] {
   return message.events.map((item) => {
     const [userSeq, streamSeq, storedAtMs] = item
-    if (item.length === 6) {
+    if (item.length === 8) {
       const [, , , deviceId, deviceSeq] = item
       const place = { userSeq, streamSeq, storedAtMs, deviceId: toHex(deviceId), deviceSeq }
       return { ...place, wire: undefined, eventId: '', streamId: '' }

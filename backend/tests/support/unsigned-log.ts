@@ -3,15 +3,15 @@
 
 import {
   assembleEvent,
+  chainAfter,
   chainStart,
   createEventId,
   type DeviceId,
   EVENT_NONCE_BYTES,
   EVENT_TAG_BYTES,
   encodeEventHeader,
-  encodeLeafInput,
-  leafHash,
-  nextChain,
+  encodeSignedBytes,
+  leafOf,
   type StreamId,
   type UserId,
 } from '@valise/protocol'
@@ -23,6 +23,8 @@ import { createCapturedParts } from './open-database.ts'
 const BATCH = 500
 const CIPHERTEXT = new Uint8Array(128 + EVENT_TAG_BYTES)
 const SIGNATURE = new Uint8Array(64)
+/** Compared by no one who looks at nothing. */
+const ANY_HEAD = new Uint8Array(32)
 const NONCE = new Uint8Array(EVENT_NONCE_BYTES)
 
 export interface UnsignedLogParts {
@@ -40,12 +42,22 @@ export async function storeUnsignedLog(parts: UnsignedLogParts): Promise<void> {
   let chain = chainStart(nodeCrypto, userId, deviceId)
   const next = (deviceSeq: number): AppendEvent => {
     const eventId = createEventId(Date.now(), nodeCrypto.randomBytes(10))
-    const rest = { userId, deviceId, streamId, eventId, epoch: 1, logSeq: 0, ttlS: 0, isTombstone: false, nonce: NONCE }
-    const header = encodeEventHeader({ ...rest, deviceSeq, chainPrev: chain })
-    const leaf = leafHash(nodeCrypto, encodeLeafInput(header, CIPHERTEXT))
-    chain = nextChain(nodeCrypto, chain, leaf)
+    const sealed = { epoch: 1, logSeq: 0, logHead: ANY_HEAD, ttlS: 0, checkpoint: undefined }
+    const kind = { isTombstone: false, isKept: false, nonce: NONCE }
+    const header = encodeEventHeader({
+      userId,
+      deviceId,
+      streamId,
+      eventId,
+      ...sealed,
+      ...kind,
+      deviceSeq,
+      chainPrev: chain,
+    })
+    const signedBytes = encodeSignedBytes(header, CIPHERTEXT)
+    chain = chainAfter(nodeCrypto, chain, leafOf(nodeCrypto, { ttlS: 0, flags: 0, signedBytes, signature: SIGNATURE }))
     const wire = assembleEvent(header, CIPHERTEXT, SIGNATURE)
-    return { streamId, eventId, logSeq: 0, ttlS: 0, leaf, chain, wire }
+    return { streamId, eventId, ...sealed, chain, wire }
   }
   try {
     for (let stored = 0; stored < count; ) {

@@ -194,10 +194,10 @@ export function describeAudit(): void {
     })
 
     const changeTwice = async (wrap = asItIs) => {
-      const before = await readLogEpoch(scene.db)
+      const before = (await readLogEpoch(scene.db)).id
       const change = (tx: Queryable) => changeLogEpoch(wrap(tx))
       const { first, second, met } = await interleave(scene, { first: change, second: change })
-      const epochs = [before, first, second, await readLogEpoch(scene.db)].map((epoch) =>
+      const epochs = [before, first, second, (await readLogEpoch(scene.db)).id].map((epoch) =>
         'refused' in epoch ? epoch.refused : Buffer.from(epoch).toString('hex'),
       )
       return { met, different: new Set(epochs).size, isLast: epochs[2] === epochs[3] }

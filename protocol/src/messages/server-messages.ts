@@ -17,6 +17,7 @@ import { registered } from './registered.ts'
 import { resyncRequired } from './resync-required.ts'
 import { sessionEstablished } from './session-established.ts'
 import { sessionExpiring } from './session-expiring.ts'
+import { storageNotice } from './storage-notice.ts'
 import { unavailable } from './unavailable.ts'
 
 export const serverMessage = z.discriminatedUnion('type', [
@@ -36,6 +37,7 @@ export const serverMessage = z.discriminatedUnion('type', [
   sessionExpiring,
   draining,
   presence,
+  storageNotice,
   ping,
   pong,
 ])

@@ -1,19 +1,24 @@
 // What is appended and what is answered: runs of events become the columns that `append_events` takes (integers and
 // concatenated bytes), its row becomes one verdict an event. Pure; what the columns mean stands in the migration.
 
+import type { ChainPosition } from '@valise/protocol'
 import { formatIntegers } from '../values.ts'
 
 export interface AppendEvent {
   readonly streamId: Uint8Array
   readonly eventId: Uint8Array
-  /** The device-log seq it was sealed under. */
+  /** The key epoch it is sealed under. */
+  readonly epoch: number
+  /** The newest entry of the device log that its device had seen, and the hash of that entry. */
   readonly logSeq: number
+  readonly logHead: Uint8Array
   /** Seconds until its bytes are forgotten; 0: never. */
   readonly ttlS: number
-  readonly leaf: Uint8Array
-  /** The device's chain after it. */
+  /** The device's chain after it: equal for the same event at the same place, and for no other. */
   readonly chain: Uint8Array
   readonly wire: Uint8Array
+  /** The chains that a checkpoint names. */
+  readonly checkpoint: readonly ChainPosition[] | undefined
 }
 
 /** Consecutive events of one device, each continuing the chain of the one before. At least one. */
@@ -34,13 +39,21 @@ export type AppendVerdict =
       readonly storedAtMs: number
     }
   | { readonly status: 'gap'; readonly expected: number }
+  /** `isCertain`: the limit is reached. Else pruning is behind, and may yet give something back. */
+  | { readonly status: 'displacement'; readonly isCertain: true; readonly retryAfterMs: number }
+  | { readonly status: 'displacement'; readonly isCertain: false }
   | {
       readonly status:
         | 'conflict'
         | 'chain_mismatch'
         | 'stale_epoch'
+        | 'epoch_invalid'
         | 'log_seq_ahead'
+        | 'log_seq_falls'
+        | 'log_head_false'
+        | 'checkpoint_false'
         | 'revoked'
+        | 'suspended'
         | 'deleted'
         | 'stream_limit'
     }
@@ -51,6 +64,8 @@ export interface AppendResultRow {
   readonly run_firsts: number[]
   readonly run_lasts: number[]
   readonly run_causes: number[]
+  /** 0 unless the cause is displacement, and then while pruning is behind. */
+  readonly run_retries_ms: number[]
   readonly stored_at_ms: number
   /** Null when nothing was stored. */
   readonly user_seqs: number[] | null
@@ -63,10 +78,10 @@ export interface AppendResultRow {
   readonly known_stored_at_ms: number[] | null
 }
 
-const RUN_STATE = { open: 0, gap: 1, chainMismatch: 2, revoked: 3, deleted: 4 } as const
-const CAUSE_STALE_EPOCH = 1
+const RUN_STATE = { open: 0, gap: 1, chainMismatch: 2, revoked: 3, deleted: 4, suspended: 5 } as const
+const CAUSE = { staleEpoch: 1, streamLimit: 2, epochInvalid: 3, logSeqFalls: 4, displacement: 5 } as const
 
-/** The values of `append_events` but for its last, in order. Throws a RangeError on ids or hashes of a wrong length. */
+/** The values of `append_events` but for its limits, in order. Throws a RangeError on ids or hashes of a wrong length. */
 export function packRuns(runs: readonly AppendRun[]): unknown[] {
   const users = indexKeys(runs.map((run) => keyOf(run.userId, 32)))
   if (new Set(runs.map((run) => keyOf(run.userId, 32) + keyOf(run.deviceId, 16))).size < runs.length) {
@@ -110,12 +125,9 @@ export function packRuns(runs: readonly AppendRun[]): unknown[] {
       events.map((event) => event.eventId),
       16,
     ),
+    formatIntegers(events.map((event) => event.epoch)),
     formatIntegers(events.map((event) => event.logSeq)),
     formatIntegers(events.map((event) => event.ttlS)),
-    concatFixed(
-      events.map((event) => event.leaf),
-      32,
-    ),
     concatFixed(
       events.map((event) => event.chain),
       32,
@@ -195,12 +207,35 @@ function refusalOf(row: AppendResultRow, r: number, distance: number, deviceSeq:
       return { status: 'deleted' }
     case RUN_STATE.revoked:
       return { status: 'revoked' }
+    case RUN_STATE.suspended:
+      return { status: 'suspended' }
     case RUN_STATE.chainMismatch:
       return { status: 'chain_mismatch' }
     case RUN_STATE.gap:
       return { status: 'gap', expected: (row.run_last_seqs[r] ?? 0) + 1 }
     default:
       if (distance > 1) return { status: 'gap', expected: deviceSeq - distance + 1 }
-      return { status: row.run_causes[r] === CAUSE_STALE_EPOCH ? 'stale_epoch' : 'stream_limit' }
+      return causeOf(row, r)
+  }
+}
+
+function causeOf(row: AppendResultRow, r: number): AppendVerdict {
+  switch (row.run_causes[r]) {
+    case CAUSE.staleEpoch:
+      return { status: 'stale_epoch' }
+    case CAUSE.streamLimit:
+      return { status: 'stream_limit' }
+    case CAUSE.epochInvalid:
+      return { status: 'epoch_invalid' }
+    case CAUSE.logSeqFalls:
+      return { status: 'log_seq_falls' }
+    case CAUSE.displacement: {
+      const retryAfterMs = row.run_retries_ms[r] ?? 0
+      return retryAfterMs > 0
+        ? { status: 'displacement', isCertain: true, retryAfterMs }
+        : { status: 'displacement', isCertain: false }
+    }
+    default:
+      throw new Error('append_events stored less than a run and did not say why')
   }
 }

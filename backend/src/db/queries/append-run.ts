@@ -16,18 +16,22 @@ export interface AppendRunRow {
 export function soleRun(runs: readonly AppendRun[]): AppendRun | undefined {
   const [run] = runs
   if (run === undefined || runs.length > 1) return undefined
-  const streamId = run.events[0]?.streamId
-  if (streamId === undefined) return undefined
+  let before = run.events[0]
+  if (before === undefined) return undefined
+  const { streamId } = before
   for (const event of run.events) {
     if (event.streamId !== streamId && !equalBytes(event.streamId, streamId)) return undefined
+    if (event.epoch !== before.epoch || event.logSeq < before.logSeq) return undefined
+    before = event
   }
   return run
 }
 
-/** The values of `append_run` but for its last, in order. Throws a RangeError on ids or hashes of a wrong length. */
+/** The values of `append_run` but for its limits, in order. Throws a RangeError on ids or hashes of a wrong length. */
 export function packRun({ userId, deviceId, firstSeq, chainPrev, events }: AppendRun): unknown[] {
+  const [first] = events
   const last = events.at(-1)
-  if (last === undefined) throw new RangeError('a run has at least one event')
+  if (first === undefined || last === undefined) throw new RangeError('a run has at least one event')
   let wireEnd = 0
   return [
     concatFixed([userId], 32),
@@ -35,16 +39,17 @@ export function packRun({ userId, deviceId, firstSeq, chainPrev, events }: Appen
     firstSeq,
     events.length,
     concatFixed([chainPrev], 32),
-    concatFixed([last.chain], 32),
     concatFixed([last.streamId], 16),
-    events.reduce((lowest, { logSeq }) => Math.min(lowest, logSeq), last.logSeq),
+    last.epoch,
+    first.logSeq,
+    last.logSeq,
     concatFixed(
       events.map((event) => event.eventId),
       16,
     ),
     formatIntegers(events.map((event) => event.ttlS)),
     concatFixed(
-      events.map((event) => event.leaf),
+      events.map((event) => event.chain),
       32,
     ),
     Buffer.concat(events.map((event) => event.wire)),

@@ -2,10 +2,12 @@
 // locked first and the entry is appended only onto the head it was signed for, so of two entries at once one wins.
 // Which entries are valid is decided before, by the verifier that clients use too.
 
+import { toHex } from '@valise/protocol'
 import { SERVER_CHAIN } from '../../audit/audit-record.ts'
 import { notesOf } from '../../audit/device-log-notes.ts'
 import { hashForLog } from '../../telemetry/log.ts'
 import type { Queryable, Statement } from '../postgres.ts'
+import { formatByteaArray, formatIntegers } from '../values.ts'
 import { appendAudit } from './audit.ts'
 import { useInvitation } from './invitations.ts'
 import { deleteAccount } from './users.ts'
@@ -22,6 +24,8 @@ export interface NewDevice {
   readonly role: number
   /** chain_0 of the device. */
   readonly chain: Uint8Array
+  /** The device that signed it in; undefined for those of genesis. */
+  readonly addedBy?: Uint8Array | undefined
 }
 
 /** One verified entry with its effects. */
@@ -59,6 +63,44 @@ export const readDeviceLog = (
   afterSeq: number,
   limit: number,
 ): Promise<DeviceLogRow[]> => db.query<DeviceLogRow>(readPage, [userId, afterSeq, limit])
+
+/** An entry of a user's log. */
+export interface LogPosition {
+  readonly userId: Uint8Array
+  readonly logSeq: number
+}
+
+// hash("log-entry", entry), computed there: entries are long.
+const readHashes: Statement = {
+  name: 'read_log_hashes',
+  text: `
+    select
+      asked.user_id,
+      asked.log_seq,
+      sha256('\\x${Buffer.from('valise log-entry\0').toString('hex')}'::bytea || l.entry) as hash
+    from unnest($1::bytea[], $2::bigint[]) as asked (user_id, log_seq)
+    join users as u on u.user_id = asked.user_id and u.deleted_at is null
+    left join device_log as l on l.user_id = asked.user_id and l.log_seq = asked.log_seq`,
+}
+
+/** The hashes of those entries that exist, by user id in hexadecimal; unknown and deleted users are left out. */
+export async function readLogHashes(
+  db: Queryable,
+  positions: readonly LogPosition[],
+): Promise<Map<string, Map<number, Uint8Array>>> {
+  const rows = await db.query<{ user_id: Uint8Array; log_seq: number; hash: Uint8Array | null }>(readHashes, [
+    formatByteaArray(positions.map(({ userId }) => userId)),
+    formatIntegers(positions.map(({ logSeq }) => logSeq)),
+  ])
+  const hashesByUser = new Map<string, Map<number, Uint8Array>>()
+  for (const { user_id, log_seq, hash } of rows) {
+    const userKey = toHex(user_id)
+    const hashes = hashesByUser.get(userKey) ?? new Map<number, Uint8Array>()
+    if (hash !== null) hashes.set(log_seq, hash)
+    hashesByUser.set(userKey, hashes)
+  }
+  return hashesByUser
+}
 
 const insertUser: Statement = {
   name: 'insert_user',
@@ -179,8 +221,8 @@ const insertEntry: Statement = {
 const insertDevice: Statement = {
   name: 'insert_device',
   text: `
-    insert into devices (user_id, device_id, ed_pub, role, added_log_seq, last_chain)
-    values ($1, $2, $3, $4, $5, $6)`,
+    insert into devices (user_id, device_id, ed_pub, role, added_log_seq, last_log_seq, last_chain, added_by)
+    values ($1, $2, $3, $4, $5, $5, $6, $7)`,
 }
 
 // A revoked device's boxes go with it: it shall open nothing again, and nobody else can.
@@ -218,7 +260,8 @@ async function applyEffects(tx: Queryable, change: DeviceLogChange): Promise<voi
   const { userId, seq, epoch } = change
   await tx.query(insertEntry, [userId, seq, change.entry])
   for (const device of change.added) {
-    await tx.query(insertDevice, [userId, device.deviceId, device.edPub, device.role, seq, device.chain])
+    const { deviceId, edPub, role, chain, addedBy } = device
+    await tx.query(insertDevice, [userId, deviceId, edPub, role, seq, chain, addedBy ?? null])
   }
   // In the order of their keys, as whoever else locks several devices.
   const revoked = [...change.revoked].sort((a, b) => Buffer.compare(a, b))

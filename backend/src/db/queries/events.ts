@@ -1,9 +1,9 @@
 // The event log: append a batch, read a page after a cursor, read heads. A page travels as columns (one row of
 // arrays and concatenated bytes), because a row an event costs the driver several times as much.
 
-import { DEFAULT_LIMITS, toHex } from '@valise/protocol'
+import { DEFAULT_LIMITS, type EventLeaf, toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
-import { formatByteaArray } from '../values.ts'
+import { formatByteaArray, formatIntegers } from '../values.ts'
 import { type AppendResultRow, type AppendRun, type AppendVerdict, packRuns, readVerdicts } from './append-batch.ts'
 import { type AppendRunRow, packRun, readRunVerdicts, soleRun } from './append-run.ts'
 
@@ -14,9 +14,9 @@ const append: Statement = {
   operation: 'insert',
   text: `
     select
-      run_states, run_last_seqs, run_firsts, run_lasts, run_causes, stored_at_ms, user_seqs, stream_seqs,
+      run_states, run_last_seqs, run_firsts, run_lasts, run_causes, run_retries_ms, stored_at_ms, user_seqs, stream_seqs,
       known_events, known_is_same, known_user_seqs, known_stream_seqs, known_stored_at_ms
-    from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+    from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 }
 
 const appendOne: Statement = {
@@ -24,14 +24,18 @@ const appendOne: Statement = {
   operation: 'insert',
   text: `
     select first_user_seq, first_stream_seq, stored_at_ms
-    from append_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+    from append_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 }
 
 export interface AppendLimits {
   readonly maxStreams: number
+  /** Of sealed events, a user; undefined: no limit. */
+  readonly maxUserBytes?: number | undefined
 }
 
 const DEFAULT_APPEND_LIMITS: AppendLimits = { maxStreams: DEFAULT_LIMITS.max_streams }
+
+const packLimits = ({ maxStreams, maxUserBytes }: AppendLimits): unknown[] => [maxStreams, maxUserBytes ?? null]
 
 /**
  * Stores what continues each device's chain and answers one verdict an event, in the order of the runs (ORD-1 to ORD-4).
@@ -46,7 +50,7 @@ export async function appendRuns(
 ): Promise<AppendVerdict[]> {
   const run = soleRun(runs)
   if (run !== undefined) {
-    const [row] = await db.query<AppendRunRow>(appendOne, [...packRun(run), limits.maxStreams])
+    const [row] = await db.query<AppendRunRow>(appendOne, [...packRun(run), ...packLimits(limits)])
     const verdicts = readRunVerdicts(run, row)
     if (verdicts !== undefined) return verdicts
   }
@@ -60,21 +64,30 @@ export async function appendBatch(
   limits: AppendLimits = DEFAULT_APPEND_LIMITS,
 ): Promise<AppendVerdict[]> {
   if (runs.length === 0) return []
-  const [row] = await db.query<AppendResultRow>(append, [...packRuns(runs), limits.maxStreams])
+  const [row] = await db.query<AppendResultRow>(append, [...packRuns(runs), ...packLimits(limits)])
   if (row === undefined) throw new Error('append_events answered nothing')
   return readVerdicts(runs, row)
 }
 
-export interface LogItem {
+interface LogPlace {
   readonly userSeq: number
   readonly streamSeq: number
   readonly storedAtMs: number
   readonly deviceId: Uint8Array
   readonly deviceSeq: number
-  readonly leaf: Uint8Array
-  /** Undefined once the bytes are gone: the leaf alone closes the chain. */
-  readonly wire: Uint8Array | undefined
 }
+
+export interface WholeItem extends LogPlace {
+  readonly wire: Uint8Array
+}
+
+/** Its bytes are gone, or their lifetime is over: the leaf alone closes the chain. */
+interface BareItem extends LogPlace {
+  readonly wire: undefined
+  readonly leaf: EventLeaf
+}
+
+export type LogItem = WholeItem | BareItem
 
 export interface PageOptions {
   readonly maxEvents: number
@@ -93,8 +106,13 @@ export interface EventPage {
   readonly through: number
   /** Up to here retention or quota took the bytes of what no lifetime had ended; 0 when it took none. */
   readonly prunedThrough: number
+  /** When it was read, by the database's clock, Unix milliseconds: what lifetimes took of it had ended by then. */
+  readonly atMs: number
+  /** The user's newest user_seq then. */
+  readonly head: number
 }
 
+// The clock is read after the snapshot was made, so that no expiry seen in it is newer.
 const readPage: Statement = {
   name: 'read_events_after',
   text: `
@@ -106,8 +124,11 @@ const readPage: Statement = {
         e.stored_at,
         e.device_id,
         e.device_seq,
-        e.leaf,
         case when e.expires_at <= coalesce(to_timestamp($6 / 1000.0), now()) then null else e.wire end as wire,
+        e.wire as stored_wire,
+        e.inner_hash,
+        e.ttl_s,
+        e.flags,
         e.device_id is distinct from $5 as is_wanted
       from events as e
       where e.user_id = $1 and e.user_seq > $2
@@ -125,12 +146,18 @@ const readPage: Statement = {
     select
       max(p.user_seq) as through,
       (select s.pruned_through from user_storage as s where s.user_id = $1) as pruned_through,
+      (select u.last_user_seq from users as u where u.user_id = $1) as head,
+      coalesce($6::bigint, (date_part('epoch', clock_timestamp()) * 1000)::bigint) as at_ms,
       array_agg(p.user_seq) filter (where p.is_wanted) as user_seqs,
       array_agg(p.stream_seq) filter (where p.is_wanted) as stream_seqs,
       array_agg((date_part('epoch', p.stored_at) * 1000)::bigint) filter (where p.is_wanted) as stored_at_ms,
       string_agg(p.device_id, ''::bytea) filter (where p.is_wanted) as device_ids,
       array_agg(p.device_seq) filter (where p.is_wanted) as device_seqs,
-      string_agg(p.leaf, ''::bytea) filter (where p.is_wanted) as leaves,
+      string_agg(coalesce(p.inner_hash, event_inner_hash(p.stored_wire)), ''::bytea)
+        filter (where p.is_wanted and p.wire is null) as inner_hashes,
+      array_agg(coalesce(p.ttl_s, event_ttl_s(p.stored_wire))) filter (where p.is_wanted and p.wire is null) as ttls_s,
+      array_agg(coalesce(p.flags, event_flags(p.stored_wire))::integer)
+        filter (where p.is_wanted and p.wire is null) as flags,
       array_agg(coalesce(octet_length(p.wire), -1)) filter (where p.is_wanted) as wire_lengths,
       string_agg(p.wire, ''::bytea) filter (where p.is_wanted) as wires
     from page as p
@@ -145,7 +172,12 @@ interface PageRow {
   readonly stored_at_ms: number[] | null
   readonly device_ids: Uint8Array | null
   readonly device_seqs: number[] | null
-  readonly leaves: Uint8Array | null
+  /** Of the events without bytes, as the next two; null when there are none. */
+  readonly inner_hashes: Uint8Array | null
+  readonly ttls_s: number[] | null
+  readonly flags: number[] | null
+  readonly head: number | null
+  readonly at_ms: number
   readonly wire_lengths: number[] | null
   /** Null when the bytes of every event of the page are gone. */
   readonly wires: Uint8Array | null
@@ -160,43 +192,54 @@ export async function readEventsAfter(
 ): Promise<EventPage> {
   const values = [userId, afterUserSeq, maxEvents, maxBytes, excludeDeviceId ?? null, nowMs ?? null]
   const [row] = await db.query<PageRow>(readPage, values)
+  if (row === undefined) throw new Error('read_events_after answered nothing')
   return {
-    items: row === undefined ? [] : splitPage(row),
-    through: row?.through ?? afterUserSeq,
-    prunedThrough: row?.pruned_through ?? 0,
+    items: splitPage(row),
+    through: row.through ?? afterUserSeq,
+    prunedThrough: row.pruned_through ?? 0,
+    atMs: row.at_ms,
+    head: row.head ?? 0,
   }
 }
 
 function splitPage(row: PageRow): LogItem[] {
-  const { user_seqs, stream_seqs, stored_at_ms, device_ids, device_seqs, leaves, wire_lengths, wires } = row
-  if (!user_seqs || !stream_seqs || !stored_at_ms || !device_ids || !device_seqs || !leaves || !wire_lengths) return []
+  const { user_seqs, stream_seqs, stored_at_ms, device_ids, device_seqs, wire_lengths, wires } = row
+  if (!user_seqs || !stream_seqs || !stored_at_ms || !device_ids || !device_seqs || !wire_lengths) return []
   let wireAt = 0
+  let bareCount = 0
   return user_seqs.map((userSeq, i) => {
     const length = wire_lengths[i] ?? -1
-    const wire = length < 0 ? undefined : wires?.subarray(wireAt, wireAt + length)
-    if (length > 0) wireAt += length
-    return {
+    const place = {
       userSeq,
       streamSeq: stream_seqs[i] ?? 0,
       storedAtMs: stored_at_ms[i] ?? 0,
       deviceId: device_ids.subarray(16 * i, 16 * i + 16),
       deviceSeq: device_seqs[i] ?? 0,
-      leaf: leaves.subarray(32 * i, 32 * i + 32),
-      wire,
     }
+    if (length < 0 || wires === null) return { ...place, wire: undefined, leaf: leafAt(row, bareCount++) }
+    const wire = wires.subarray(wireAt, wireAt + length)
+    wireAt += length
+    return { ...place, wire }
   })
 }
+
+const leafAt = ({ inner_hashes, ttls_s, flags }: PageRow, index: number): EventLeaf => ({
+  ttlS: ttls_s?.[index] ?? 0,
+  flags: flags?.[index] ?? 0,
+  inner: inner_hashes?.subarray(32 * index, 32 * index + 32) ?? new Uint8Array(32),
+})
 
 const findStored: Statement = {
   name: 'find_stored_event',
   text: `
-    select e.leaf, e.user_seq, e.stream_seq, (date_part('epoch', e.stored_at) * 1000)::bigint as stored_at_ms
+    select e.chain, e.user_seq, e.stream_seq, (date_part('epoch', e.stored_at) * 1000)::bigint as stored_at_ms
     from events as e
     where e.user_id = $1 and e.device_id = $2 and e.device_seq = $3`,
 }
 
 export interface StoredPlace {
-  readonly leaf: Uint8Array
+  /** The device's chain after it. */
+  readonly chain: Uint8Array
   readonly userSeq: number
   readonly streamSeq: number
   readonly storedAtMs: number
@@ -207,12 +250,53 @@ export async function findStoredEvent(
   db: Queryable,
   { userId, deviceId, deviceSeq }: { userId: Uint8Array; deviceId: Uint8Array; deviceSeq: number },
 ): Promise<StoredPlace | undefined> {
-  const [row] = await db.query<{ leaf: Uint8Array; user_seq: number; stream_seq: number; stored_at_ms: number }>(
+  const [row] = await db.query<{ chain: Uint8Array; user_seq: number; stream_seq: number; stored_at_ms: number }>(
     findStored,
     [userId, deviceId, deviceSeq],
   )
   if (row === undefined) return undefined
-  return { leaf: row.leaf, userSeq: row.user_seq, streamSeq: row.stream_seq, storedAtMs: row.stored_at_ms }
+  return { chain: row.chain, userSeq: row.user_seq, streamSeq: row.stream_seq, storedAtMs: row.stored_at_ms }
+}
+
+export interface ChainPlace {
+  readonly userId: Uint8Array
+  readonly deviceId: Uint8Array
+  readonly deviceSeq: number
+}
+
+export interface FoundChain {
+  /** After the event at that place; undefined when the log has none there. */
+  readonly chain: Uint8Array | undefined
+  /** Of the device's newest event. */
+  readonly lastDeviceSeq: number
+}
+
+const readChainsStatement: Statement = {
+  name: 'read_chains',
+  text: `
+    select
+      d.last_device_seq,
+      (
+        select e.chain
+        from events as e
+        where e.user_id = asked.user_id and e.device_id = asked.device_id and e.device_seq = asked.device_seq
+      ) as chain
+    from unnest($1::bytea[], $2::bytea[], $3::bigint[]) with ordinality as asked (user_id, device_id, device_seq, i)
+    left join devices as d on d.user_id = asked.user_id and d.device_id = asked.device_id
+    order by asked.i`,
+}
+
+/** One answer a place, in order; undefined for a device that the user does not have. */
+export async function readChains(db: Queryable, places: readonly ChainPlace[]): Promise<(FoundChain | undefined)[]> {
+  if (places.length === 0) return []
+  const rows = await db.query<{ last_device_seq: number | null; chain: Uint8Array | null }>(readChainsStatement, [
+    formatByteaArray(places.map(({ userId }) => userId)),
+    formatByteaArray(places.map(({ deviceId }) => deviceId)),
+    formatIntegers(places.map(({ deviceSeq }) => deviceSeq)),
+  ])
+  return rows.map((row) =>
+    row.last_device_seq === null ? undefined : { chain: row.chain ?? undefined, lastDeviceSeq: row.last_device_seq },
+  )
 }
 
 const readHeadsStatement: Statement = {

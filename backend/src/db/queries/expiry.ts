@@ -1,4 +1,5 @@
-// What goes from the event log because its lifetime ended: the bytes of events. Row and leaf stay. Each call is one small
+// What goes from the event log because its lifetime ended: the bytes of events. Row and chain stay, and so
+// do the parts of the leaf, computed at that moment. Each call is one small
 // transaction that waits for no event's row and takes no lock a publisher needs.
 
 import type { Database, Queryable, Statement } from '../postgres.ts'
@@ -16,7 +17,11 @@ const expire: Statement = {
       for update skip locked
     )
     update events as e
-    set wire = null
+    set
+      inner_hash = event_inner_hash(e.wire),
+      ttl_s = event_ttl_s(e.wire),
+      flags = event_flags(e.wire),
+      wire = null
     from expired
     where e.user_id = expired.user_id and e.user_seq = expired.user_seq
     returning e.user_id, e.user_seq, expired.size`,
@@ -36,11 +41,16 @@ const discount: Statement = {
   name: 'discount_expired',
   text: `
     update user_storage as s
-    set stored_bytes = greatest(s.stored_bytes - freed.bytes, 0)
+    set
+      stored_bytes = greatest(s.stored_bytes - freed.counted_bytes, 0),
+      freed_bytes = s.freed_bytes + freed.bytes
     from (
-      select k.user_id, sum(gone.size)::bigint as bytes
+      select
+        k.user_id,
+        sum(gone.size)::bigint as bytes,
+        coalesce(sum(gone.size) filter (where gone.user_seq <= k.counted_through), 0)::bigint as counted_bytes
       from unnest($1::bytea[], $2::bigint[], $3::bigint[]) as gone (user_id, user_seq, size)
-      join user_storage as k on k.user_id = gone.user_id and gone.user_seq <= k.counted_through
+      join user_storage as k on k.user_id = gone.user_id
       where k.user_id = any ($1::bytea[])
       group by k.user_id
     ) as freed

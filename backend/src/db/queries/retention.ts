@@ -1,9 +1,10 @@
-// What goes from the event log because it is too old or too much: the bytes of a user's oldest events. Row and leaf stay,
+// What goes from the event log because it is too old or too much: the bytes of a user's oldest events. Row and chain stay,
 // so order and chains hold. Each call is one small transaction that waits for nothing and takes no lock a publisher
 // needs. The bytes a user has are counted behind the log: those of events up to `counted_through`.
 
 import type { Database, Queryable, Statement } from '../postgres.ts'
 import { formatByteaArray } from '../values.ts'
+import { creditDisplacement } from './displacement.ts'
 
 // A row that another node counts or prunes is left to it.
 const lockUncounted: Statement = {
@@ -122,7 +123,7 @@ const prune: Statement = {
   text: `
     with
     candidate as (
-      select e.user_seq, e.stored_at, coalesce(octet_length(e.wire), 0) as size
+      select e.user_seq, e.device_id, e.stored_at, coalesce(octet_length(e.wire), 0) as size
       from events as e
       where e.user_id = $1 and e.user_seq > $2
       order by e.user_seq
@@ -149,12 +150,24 @@ const prune: Statement = {
     ),
     emptied as (
       update events as e
-      set wire = null
+      set
+        inner_hash = event_inner_hash(e.wire),
+        ttl_s = event_ttl_s(e.wire),
+        flags = event_flags(e.wire),
+        wire = null
       from taken
       where e.user_id = $1 and e.user_seq = taken.user_seq
       returning e.user_seq
+    ),
+    by_device as (
+      select j.device_id, sum(j.size)::bigint as bytes
+      from emptied
+      join judged as j on j.user_seq = emptied.user_seq
+      group by j.device_id
     )
     select
+      (select string_agg(d.device_id, ''::bytea order by d.device_id) from by_device as d) as device_ids,
+      (select array_agg(d.bytes order by d.device_id) from by_device as d) as device_bytes,
       count(*)::integer as events,
       coalesce(sum(j.size), 0)::bigint as bytes,
       (select max(g.user_seq) from judged as g where g.goes) as pruned_through,
@@ -171,7 +184,9 @@ const settle: Statement = {
     set
       pruned_through = coalesce($2::bigint, s.pruned_through),
       stored_bytes = case when $2::bigint is null then 0 else greatest(s.stored_bytes - $3::bigint, 0) end,
-      oldest_stored_at = to_timestamp($4 / 1000.0)
+      oldest_stored_at = to_timestamp($4 / 1000.0),
+      freed_bytes = s.freed_bytes + $3::bigint,
+      pruned_bytes = s.pruned_bytes + $5::bigint
     where s.user_id = $1`,
 }
 
@@ -183,6 +198,9 @@ interface StorageRow {
 }
 
 interface PruneRow {
+  /** 16 bytes a device whose events went; null as the sums when none did. */
+  readonly device_ids: Uint8Array | null
+  readonly device_bytes: number[] | null
   readonly events: number
   readonly bytes: number
   readonly pruned_through: number | null
@@ -218,7 +236,11 @@ export function pruneEvents(
       limit.reason === 'age' ? limit.storedBeforeMs : null,
     ])
     if (row === undefined) throw new Error('prune_events answered nothing')
-    await tx.query(settle, [user.user_id, row.pruned_through, row.bytes, row.oldest_ms])
+    const displacedBytes = limit.reason === 'quota' ? row.bytes : 0
+    await tx.query(settle, [user.user_id, row.pruned_through, row.bytes, row.oldest_ms, displacedBytes])
+    if (limit.reason === 'quota' && row.device_ids !== null && row.device_bytes !== null) {
+      await creditDisplacement(tx, user.user_id, row.device_ids, row.device_bytes)
+    }
     return { events: row.events }
   })
 }

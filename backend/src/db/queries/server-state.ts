@@ -1,21 +1,30 @@
-// What belongs to the database as a whole: the log epoch, 16 random bytes made with the schema. A client whose cursor
+// What belongs to the database as a whole: the log epoch, 16 random bytes made with the schema, and when it began. A client whose cursor
 // is of another log epoch (a backup was put back) stops and says so instead of missing events.
 
 import type { Queryable, Statement } from '../postgres.ts'
 
-const read: Statement = { name: 'read_log_epoch', text: 'select s.log_epoch from server_state as s' }
+const read: Statement = {
+  name: 'read_log_epoch',
+  text: "select s.log_epoch, (date_part('epoch', s.log_epoch_at) * 1000)::bigint as at_ms from server_state as s",
+}
 
-export async function readLogEpoch(db: Queryable): Promise<Uint8Array> {
-  const [row] = await db.query<{ log_epoch: Uint8Array }>(read, [])
+export interface LogEpochRow {
+  readonly id: Uint8Array
+  /** Unix milliseconds, by the database's clock. */
+  readonly beganAtMs: number
+}
+
+export async function readLogEpoch(db: Queryable): Promise<LogEpochRow> {
+  const [row] = await db.query<{ log_epoch: Uint8Array; at_ms: number }>(read, [])
   if (row === undefined) throw new Error('the database has no log epoch: its migrations did not run')
-  return row.log_epoch
+  return { id: row.log_epoch, beganAtMs: row.at_ms }
 }
 
 const change: Statement = {
   name: 'change_log_epoch',
   text: `
     update server_state as s
-    set log_epoch = uuid_send(gen_random_uuid())
+    set log_epoch = uuid_send(gen_random_uuid()), log_epoch_at = now()
     where s.is_only_row
     returning s.log_epoch`,
 }

@@ -1,8 +1,6 @@
 // Users: where their log and device log stand, and the end of an account.
 
-import { toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
-import { formatByteaArray } from '../values.ts'
 
 export interface User {
   readonly lastUserSeq: number
@@ -51,27 +49,16 @@ export async function findUser(db: Queryable, userId: Uint8Array): Promise<User 
   }
 }
 
-const readLogSeqsStatement: Statement = {
-  name: 'read_log_seqs',
-  text: `
-    select u.user_id, u.log_seq
-    from users as u
-    where u.user_id = any ($1::bytea[])`,
-}
-
-/** The head of the device log by user id in hexadecimal; unknown users are left out. */
-export async function readLogSeqs(db: Queryable, userIds: readonly Uint8Array[]): Promise<Map<string, number>> {
-  const rows = await db.query<{ user_id: Uint8Array; log_seq: number }>(readLogSeqsStatement, [
-    formatByteaArray(userIds),
-  ])
-  return new Map(rows.map((row) => [toHex(row.user_id), row.log_seq]))
-}
-
 const markDeleted: Statement = {
   name: 'mark_user_deleted',
   text: `
     update users as u
-    set deleted_at = now(), stream_count = 0
+    set
+      deleted_at = now(),
+      stream_count = 0,
+      published_bytes = 0,
+      seen_freed_bytes = 0,
+      pushed_out_bytes = 0
     where u.user_id = $1 and u.deleted_at is null
     returning u.user_id`,
 }
@@ -102,6 +89,8 @@ const endDevices: Statement = {
 const deletions: readonly Statement[] = [
   { name: 'delete_events_of_user', text: 'delete from events as e where e.user_id = $1' },
   { name: 'delete_storage_of_user', text: 'delete from user_storage as s where s.user_id = $1' },
+  // After what a prune locks first.
+  { name: 'delete_displacements_of_user', text: 'delete from displacements as x where x.user_id = $1' },
   { name: 'delete_streams_of_user', text: 'delete from streams as s where s.user_id = $1' },
   { name: 'delete_envelopes_of_user', text: 'delete from key_envelopes as k where k.user_id = $1' },
   { name: 'delete_epochs_of_user', text: 'delete from key_epochs as k where k.user_id = $1' },
