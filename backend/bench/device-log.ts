@@ -190,6 +190,6 @@ function startEpoch(n: number, { deviceId }: { readonly deviceId: DeviceId }): E
     n,
     commit: crypto.randomBytes(32),
     members: [{ deviceId, boxHash: crypto.randomBytes(32) }],
-    prevBoxHash: n === 1 ? new Uint8Array(32) : crypto.randomBytes(32),
+    links: n === 1 ? [] : [{ n: n - 1, boxHash: crypto.randomBytes(32) }],
   }
 }

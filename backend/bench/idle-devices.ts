@@ -71,8 +71,13 @@ const insertDevice = (db: Database, { identity: { userId, deviceId, publicKey } 
       added: [{ deviceId, edPub: publicKey, role: ROLE_MANAGER, chain: crypto.randomBytes(32) }],
       revoked: [],
       roles: [],
-      epoch: { n: 1, prevBox: null },
+      epoch: { n: 1, links: [] },
       boxes: [],
+      suspended: [],
+      cuts: [],
+      pendingRecovery: undefined,
+      pendingClose: undefined,
+      countedDeviceId: undefined,
       isClosed: false,
     })
   })

@@ -123,7 +123,7 @@ async function registerUser(server: ServerAddress, user: BenchUser): Promise<voi
   peer.send({ type: 'register', ...registration.genesis })
   await registered
   const appended = peer.next('device_log_appended')
-  peer.send({ type: 'append_device_log', request_id: 1, ...registration.add, prev_box: null })
+  peer.send({ type: 'append_device_log', request_id: 1, ...registration.add, links: [] })
   await appended
   await peer.close()
   if (lost !== undefined) throw lost

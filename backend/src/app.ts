@@ -4,7 +4,7 @@
 
 import { createServer, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
-import { toBase64Url, toHex } from '@valise/protocol'
+import { PENDING_MS, toBase64Url, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { createAdminToken, writeAdminAccess } from './admin/access.ts'
 import { ADMIN_COMMANDS } from './admin/commands.ts'
@@ -25,6 +25,7 @@ import { deleteExpiredInvitations } from './db/queries/invitations.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
 import { deleteOldUses } from './db/queries/pairing-limits.ts'
 import { deleteExpiredPairings } from './db/queries/pairing-mailboxes.ts'
+import { closeDueAccounts } from './db/queries/pending-closes.ts'
 import { readLogEpoch } from './db/queries/server-state.ts'
 import {
   beginFreeSessions,
@@ -101,6 +102,8 @@ const MAX_BATCHES_IN_FLIGHT = 2
 const LOOKUPS_IN_FLIGHT = 2
 const MAX_LOOKUPS_TOGETHER = 64
 const RETRY_AFTER_MS = 1000
+/** Accounts that end in one sweep; the next one is a minute later. */
+const CLOSES_AT_ONCE = 100
 /** While no other node is heard: a device that was revoked there is cut off within a second (DEV-10). */
 const DEAF_SWEEP_MS = 600
 /** About 150 bytes each. */
@@ -405,6 +408,11 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         await deleteOldUses(db).catch(onFailure)
       },
       cleanInvitations: () => deleteExpiredInvitations(db).catch(onFailure),
+      closeAccounts: async () => {
+        const due = { pendingMs: PENDING_MS, limit: CLOSES_AT_ONCE, onFailure }
+        const closed = await closeDueAccounts(db, due).catch(onFailure)
+        for (const userId of closed ?? []) hubs.announce({ type: 'account_deleted', userId })
+      },
     })
     const selfWatch = await startSelfWatch({ metrics, db, dataDir: config.dataDir, onFailure })
     closers.push(async () => {

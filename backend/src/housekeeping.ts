@@ -1,5 +1,5 @@
-// What a node does by the clock, whatever else goes on: compares with the log, and forgets old mailboxes
-// and invitations.
+// What a node does by the clock, whatever else goes on: compares with the log, forgets old mailboxes and invitations, and
+// ends accounts whose close has waited long enough.
 
 export interface HousekeepingParts {
   /** From the end of a sweep to the next. Asked all the while: what is waited for may become urgent. */
@@ -7,6 +7,7 @@ export interface HousekeepingParts {
   sweep(): Promise<void>
   cleanMailboxes(): Promise<unknown>
   cleanInvitations(): Promise<unknown>
+  closeAccounts(): Promise<unknown>
   readonly timer?: HousekeepingTimer
 }
 
@@ -21,6 +22,8 @@ export interface HousekeepingTimer {
 const LOOK_MS = 50
 const MAILBOX_SWEEP_MS = 60_000
 const INVITATION_SWEEP_MS = 3_600_000
+/** A close waits seven days; nobody minds a minute more. */
+const CLOSE_SWEEP_MS = 60_000
 
 const systemTimer: HousekeepingTimer = {
   now: () => performance.now(),
@@ -47,6 +50,7 @@ export function startHousekeeping(parts: HousekeepingParts): () => void {
     timer.every(LOOK_MS, look),
     timer.every(MAILBOX_SWEEP_MS, () => void parts.cleanMailboxes()),
     timer.every(INVITATION_SWEEP_MS, () => void parts.cleanInvitations()),
+    timer.every(CLOSE_SWEEP_MS, () => void parts.closeAccounts()),
   ]
   return () => {
     for (const stop of stops) stop()

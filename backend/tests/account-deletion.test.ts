@@ -53,7 +53,12 @@ describe.each(DATABASE_KINDS)('P6: the rows of a user on %s', (kind) => {
     const { devices, genesis } = await addUser(db, 2)
     await appendRuns(db, [continueRun(devices[0]!, makeEvents(3)), continueRun(devices[1]!, makeEvents(2))])
     await takeOpeningOfUser(db, genesis.userId, { max: 5, windowMs: 60_000 })
-    return genesis
+    const asked = makeEntry(genesis, {
+      epoch: { n: 2, links: [{ prevEpoch: 1, box: new Uint8Array(48) }] },
+      pendingClose: 'asked',
+    })
+    await db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, asked))
+    return asked
   }
 
   test('P6: every table is emptied of a deleted user but for its tombstone, and of nobody else', async () => {

@@ -80,7 +80,7 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
 
   test('DEV-1: entries that stand in the log already', async () => {
     const [genesis, add] = (await fetchLog()).entries as [Uint8Array, Uint8Array]
-    const nothing = { boxes: [], prev_box: null }
+    const nothing = { boxes: [], links: [] }
     expect(said(await offerEntry(session, { entry: add, ...nothing }))).toBe('log_head_moved')
     expect(said(await offerEntry(session, { entry: genesis, ...nothing }))).toBe(refusedBy('genesis'))
     const next = await sealAdd(account, author, await createKeys('member'))
@@ -147,7 +147,7 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
     const box = nodeCrypto.randomBytes(64)
     const offer = async (record: typeof keys.record, proof: Uint8Array): Promise<string> => {
       const entry = await buildAdd(account.log, author, { record, boxHash: boxHash(nodeCrypto, box), proof })
-      return said(await offerEntry(session, { entry, boxes: [{ device_id: keys.deviceId, box }], prev_box: null }))
+      return said(await offerEntry(session, { entry, boxes: [{ device_id: keys.deviceId, box }], links: [] }))
     }
     const prove = (record: typeof keys.record) => signDevicePop(keys.signer, account.userId, record)
     expect(await offer(keys.record, await signDevicePop(manager.keys.signer, account.userId, keys.record))).toBe(
@@ -166,16 +166,19 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
     const add = await sealAdd(account, author, await createKeys('member'))
     const rotate = await sealRotate(account, author)
     const [first, ...others] = rotate.boxes as [SealedEntry['boxes'][0], SealedEntry['boxes'][0]]
+    const [link] = rotate.links
     const spoilt: Record<string, SealedEntry> = {
       'no box for a new device': { ...add, boxes: [] },
       'a box of another device': { ...add, boxes: [{ ...add.boxes[0]!, device_id: member.deviceId }] },
       'a changed box': { ...add, boxes: [{ ...add.boxes[0]!, box: flipByte(add.boxes[0]!.box, 3) }] },
       'a box twice': { ...add, boxes: [add.boxes[0]!, add.boxes[0]!] },
-      'a link where none is': { ...add, prev_box: nodeCrypto.randomBytes(48) },
+      'a link where none is': { ...add, links: rotate.links },
       'a box left out': { ...rotate, boxes: others },
       'boxes exchanged': { ...rotate, boxes: [{ ...first, box: others[0]!.box }, ...others] },
-      'no link': { ...rotate, prev_box: null },
-      'another link': { ...rotate, prev_box: flipByte(rotate.prev_box!, 0) },
+      'no link': { ...rotate, links: [] },
+      'another link': { ...rotate, links: [{ ...link!, box: flipByte(link!.box, 0) }] },
+      'a link to another epoch': { ...rotate, links: [{ ...link!, prev_epoch: 2 }] },
+      'a link twice': { ...rotate, links: [link!, link!] },
     }
     for (const [name, entry] of Object.entries(spoilt)) {
       expect(said(await offerEntry(session, entry)), name).toBe('envelope_mismatch')
@@ -190,7 +193,8 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
       deviceId: each.device_id,
       boxHash: boxHash(nodeCrypto, each.box),
     }))
-    const start = { n: epoch.n + 1, commit: epoch.commit, members, prevBoxHash: boxHash(nodeCrypto, honest.prev_box!) }
+    const links = honest.links.map(({ prev_epoch, box }) => ({ n: prev_epoch, boxHash: boxHash(nodeCrypto, box) }))
+    const start = { n: epoch.n + 1, commit: epoch.commit, members, links }
     const offer = async (changes: Partial<typeof start>): Promise<string> => {
       const entry = await buildRotate(account.log, author, { ...start, ...changes })
       return said(await offerEntry(session, { ...honest, entry }))
@@ -219,9 +223,7 @@ describe.each(['postgres', 'pglite'] as const)('on %s', (database) => {
 
   test('DEV-1: the last manager stays, and more devices than this server allows stay out', async () => {
     const demote = await buildRole(account.log, author, { deviceId: manager.deviceId, role: 'member' })
-    expect(said(await offerEntry(session, { entry: demote, boxes: [], prev_box: null }))).toBe(
-      refusedBy('last_manager'),
-    )
+    expect(said(await offerEntry(session, { entry: demote, boxes: [], links: [] }))).toBe(refusedBy('last_manager'))
     expect(said(await offerEntry(session, await sealRevoke(account, author, [manager])))).toBe(
       refusedBy('last_manager'),
     )

@@ -52,7 +52,7 @@ const samples = (): Record<ClientMessage['type'], ClientMessage> => ({
     request_id: 1,
     entry: new Uint8Array(100),
     boxes: [box()],
-    prev_box: null,
+    links: [],
   },
   fetch_device_log: { type: 'fetch_device_log', request_id: 1, after_seq: null },
   fetch_envelopes: { type: 'fetch_envelopes', request_id: 1, after_epoch: 0 },
@@ -75,7 +75,7 @@ interface Case {
 /** Anything that CBOR can hold. */
 const encodeAnything = (value: unknown): Uint8Array => encodeMessage(value as ClientMessage)
 
-const NULLABLE_BYTES = ['log_epoch', 'prev_box']
+const NULLABLE_BYTES = ['log_epoch']
 const NULLABLE_NUMBERS = ['after_seq']
 
 /** Values that cannot stand where `right` stands. */
@@ -177,7 +177,12 @@ describe('MSG-1: a message that does not fit is answered, and the session goes o
       ['a box too many', { ...append, boxes: boxes(MAX_ACTIVE_DEVICES + 1) }, 'boxes'],
       ['a short id', { ...append, boxes: [box(), box({ device_id: new Uint8Array(15) })] }, 'boxes.1.device_id'],
       ['a long box', { ...append, boxes: [box({ box: new Uint8Array(MAX_BOX_BYTES + 1) })] }, 'boxes.0.box'],
-      ['an empty prev_box', { ...append, prev_box: new Uint8Array(0) }, 'prev_box'],
+      ['an empty link', { ...append, links: [{ prev_epoch: 1, box: new Uint8Array(0) }] }, 'links.0.box'],
+      [
+        'nine links',
+        { ...append, links: Array.from({ length: 9 }, () => ({ prev_epoch: 1, box: new Uint8Array(1) })) },
+        'links',
+      ],
       ['a request id above u32', { ...samples().fetch_device_log, request_id: 2 ** 32 }, 'request_id'],
       ['an epoch above u32', { ...samples().fetch_envelopes, after_epoch: 2 ** 32 }, 'after_epoch'],
       ['a ping above u32', { type: 'ping', id: 2 ** 32 }, 'id'],

@@ -163,7 +163,7 @@ describe.each(DATABASE_KINDS)('append against its model on %s', (kind) => {
     const victim = user.devices[1 + random.below(2)]!
     const isRevocation = random.chance(0.3) && !victim.isRevoked
     const entry = makeEntry(user.newest, {
-      epoch: { n: user.newest.seq + 2, prevBox: null },
+      epoch: { n: user.newest.seq + 2, links: [] },
       revoked: isRevocation ? [victim.device.deviceId] : [],
     })
     await opened.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, entry))

@@ -138,7 +138,7 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     const { devices, genesis } = await addUser(opened.db)
     const device = devices[0]!
     await append(continueRun(device, makeEvents(1)))
-    const rotation = makeEntry(genesis, { epoch: { n: 2, prevBox: null } })
+    const rotation = makeEntry(genesis, { epoch: { n: 2, links: [] } })
     await opened.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, rotation))
     const mixed = [
       ...makeEvents(1, { epoch: 2, logSeq: 1 }),
@@ -162,7 +162,7 @@ describe.each(DATABASE_KINDS)('append on %s', (kind) => {
     const { devices, genesis } = await addUser(opened.db, 2)
     const [stays, goes] = [devices[0]!, devices[1]!]
     await append(continueRun(goes, makeEvents(1)))
-    const revocation = makeEntry(genesis, { revoked: [goes.deviceId], epoch: { n: 2, prevBox: null } })
+    const revocation = makeEntry(genesis, { revoked: [goes.deviceId], epoch: { n: 2, links: [] } })
     await opened.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, revocation))
     const verdicts = await append(
       continueRun(goes, makeEvents(2, { epoch: 2, logSeq: 1 })),

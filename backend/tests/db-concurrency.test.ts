@@ -124,7 +124,7 @@ describe('several connections on one PostgreSQL', () => {
     const { devices, genesis } = await addUser(first.db, 2)
     const goes = devices[1]!
     await appendRuns(first.db, [continueRun(goes, makeEvents(1))])
-    const revocation = makeEntry(genesis, { revoked: [goes.deviceId], epoch: { n: 2, prevBox: null } })
+    const revocation = makeEntry(genesis, { revoked: [goes.deviceId], epoch: { n: 2, links: [] } })
     const held = await holdOpen(first.db, (tx) => appendDeviceLogEntry(tx, revocation))
     const late = appendRuns(second, [continueRun(goes, makeEvents(1, { epoch: 2, logSeq: 1 }))])
     await waitFor('the append to wait', countWaiting, (waiting) => waiting > 0)

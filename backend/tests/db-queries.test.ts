@@ -194,12 +194,12 @@ describe.each(DATABASE_KINDS)('queries on %s', (kind) => {
     const { genesis } = await addUser(opened.db, 2)
     const [keeper, leaver] = [genesis.added[0]!, genesis.added[1]!]
     const joiner = { deviceId: id(), edPub: hash(), role: 1, chain: hash() }
-    const [box, newBox, prevBox] = [hash(), hash(), hash()]
+    const [box, newBox, link] = [hash(), hash(), hash()]
     const add = makeEntry(genesis, { added: [joiner], boxes: [{ deviceId: joiner.deviceId, epoch: 1, box }] })
     const promote = makeEntry(add, { roles: [{ deviceId: joiner.deviceId, role: 2 }] })
     const revoke = makeEntry(promote, {
       revoked: [leaver.deviceId],
-      epoch: { n: 2, prevBox },
+      epoch: { n: 2, links: [{ prevEpoch: 1, box: link }] },
       boxes: [keeper, joiner].map(({ deviceId }) => ({ deviceId, epoch: 2, box: newBox })),
     })
     for (const entry of [add, promote, revoke]) await inTransaction((tx) => appendDeviceLogEntry(tx, entry))
@@ -214,7 +214,7 @@ describe.each(DATABASE_KINDS)('queries on %s', (kind) => {
         { epoch: 1, box },
         { epoch: 2, box: newBox },
       ],
-      prevBoxes: [{ epoch: 2, prevBox }],
+      links: [{ epoch: 2, prevEpoch: 1, box: link }],
       isLast: true,
     })
     expect((await readEnvelopes(opened.db, genesis.userId, joiner.deviceId, 0, 1)).isLast).toBe(false)
@@ -230,7 +230,7 @@ describe.each(DATABASE_KINDS)('queries on %s', (kind) => {
     await appendRuns(opened.db, [continueRun(devices[0]!, makeEvents(3)), continueRun(bystander, makeEvents(1))])
     const close = makeEntry(genesis, { isClosed: true })
     expect(await inTransaction((tx) => appendDeviceLogEntry(tx, close))).toBe('appended')
-    for (const table of ['events', 'streams', 'key_envelopes', 'key_epochs', 'device_log']) {
+    for (const table of ['events', 'streams', 'key_envelopes', 'key_epochs', 'key_links', 'device_log']) {
       expect(await run(`select 1 from ${table} where user_id = $1`, [genesis.userId]), table).toEqual([])
     }
     expect((await findUser(opened.db, genesis.userId))?.deletedAtMs).toBeGreaterThan(0)

@@ -58,7 +58,10 @@ describe.each(DATABASE_KINDS)('sessions on %s', (kind) => {
     expect(told(await beginSession(opened.db, first!.userId, first!.deviceId))).toEqual(expected)
     expect(told((await beginFreeSessions(opened.db, [keyOf(first!)]))[0])).toEqual(expected)
 
-    const revoke = makeEntry(genesis, { revoked: [third!.deviceId], epoch: { n: 2, prevBox: hash() } })
+    const revoke = makeEntry(genesis, {
+      revoked: [third!.deviceId],
+      epoch: { n: 2, links: [{ prevEpoch: 1, box: hash() }] },
+    })
     await opened.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, revoke))
     expect(told((await beginFreeSessions(opened.db, [keyOf(first!)]))[0])).toHaveLength(1)
     expect(await beginFreeSessions(opened.db, [keyOf(third!)])).toEqual([undefined])

@@ -11,6 +11,7 @@ import { deviceCases } from '../../protocol/tests/device-log-rules/device-cases.
 import { entryCases } from '../../protocol/tests/device-log-rules/entry-cases.ts'
 import { epochCases } from '../../protocol/tests/device-log-rules/epoch-cases.ts'
 import type { Offered } from '../../protocol/tests/device-log-rules/offers.ts'
+import { pendingCases } from '../../protocol/tests/device-log-rules/pending-cases.ts'
 import { createTestLog, entriesOf, type TestLog } from '../../protocol/tests/support/test-log.ts'
 import { appendDeviceLogEntry, insertGenesis } from '../src/db/queries/device-log.ts'
 import { createAccounts } from '../src/devices/accounts.ts'
@@ -33,7 +34,7 @@ async function store(entries: readonly Uint8Array[]): Promise<void> {
     const applied = applyEntry(nodeCrypto, before, entry)
     if (!applied.ok) throw new Error(applied.rule)
     const after = applied.state
-    const change = describeChange({ crypto: nodeCrypto, before, after, entry, boxes: [], prev_box: null })
+    const change = describeChange({ crypto: nodeCrypto, before, after, entry, boxes: [], links: [] })
     const insert = before === undefined ? insertGenesis : appendDeviceLogEntry
     await opened.db.transaction({ name: 'test' }, (tx) => insert(tx, change))
     before = after
@@ -53,7 +54,7 @@ async function offerToServer({ state, entry }: Offered): Promise<string> {
           request_id: 1,
           entry,
           boxes: [],
-          prev_box: null,
+          links: [],
         })
   return answer.type === 'refused' ? answer.rule : answer.type
 }
@@ -82,14 +83,14 @@ const OTHER_ANSWERS: Partial<Record<DeviceLogRule, string>> = {
 }
 
 describe('entries that break one rule', () => {
-  for (const { rule, title, offer } of [...entryCases, ...deviceCases, ...epochCases]) {
+  for (const { rule, title, offer } of [...entryCases, ...deviceCases, ...epochCases, ...pendingCases]) {
     test(`DEV-1: ${rule}: ${title}`, async () => {
       const broken = await offer(log, true)
       expect(await offerToServer(broken)).toBe(broken.state === undefined ? rule : (OTHER_ANSWERS[rule] ?? rule))
       expect(await offerToClient(broken)).toBe(rule)
       const mended = await offer(log, false)
-      // Boxes are looked at after the rules, and these cases have none.
-      expect(await offerToServer(mended)).toMatch(/^(appended|envelope_mismatch)$/)
+      // Boxes, clock and rows are looked at after the rules, and these cases have none that fit.
+      expect(await offerToServer(mended)).toMatch(/^(appended|envelope_mismatch|cut_false)$/)
       expect(await offerToClient(mended)).toBe('appended')
     })
   }

@@ -39,6 +39,7 @@ function createScene() {
     },
     cleanMailboxes: async () => scene.cleaned.push('mailboxes'),
     cleanInvitations: async () => scene.cleaned.push('invitations'),
+    closeAccounts: async () => scene.cleaned.push('closes'),
     timer: {
       now: () => nowMs,
       every: (ms, task) => {
@@ -82,6 +83,7 @@ test('P5: mailboxes go by the minute, invitations by the hour, and nothing once 
   const scene = createScene()
   await scene.advance(3_600_000)
   expect(scene.cleaned.filter((what) => what === 'mailboxes')).toHaveLength(60)
+  expect(scene.cleaned.filter((what) => what === 'closes')).toHaveLength(60)
   expect(scene.cleaned.filter((what) => what === 'invitations')).toHaveLength(1)
   scene.stop()
   expect(scene.isStopped).toBe(true)

@@ -93,7 +93,7 @@ describe('the last place of a limit, on two nodes at once', () => {
       expect(await offerEntry(session, another)).toMatchObject({ rule: 'too_many_devices' })
       await appendEntry(account, session, await sealRotate(account, author))
       const role = await buildRole(account.log, author, { deviceId: member!.deviceId, role: 'manager' })
-      await appendEntry(account, session, { entry: role, boxes: [], prev_box: null })
+      await appendEntry(account, session, { entry: role, boxes: [], links: [] })
       await appendEntry(account, session, await sealRevoke(account, author, [lost!]))
       expect((await offerEntry(session, await sealClose(account.log, author))).type).toBe('device_log_appended')
     } finally {

@@ -1,10 +1,9 @@
 // Keys that change in band while things happen: a replay, a batch in flight, a slow reader, a revocation, and a socket
 // that is killed at each step of the change (SES-2).
 
-import { buildRevoke, chainStart, type ServerMessage } from '@valise/protocol'
-import { nodeCrypto } from '@valise/protocol/node-crypto'
+import type { ServerMessage } from '@valise/protocol'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { sealNextEpoch } from '../../client/src/sealing/epoch-boxes.ts'
+import { authorOf, offerEntry, sealRevoke } from './bad-input/entries.ts'
 import { oneTo } from './event-ordering/observed-log.ts'
 import { follow, haveEvents, haveReceipts, roundTrip, wiresOf } from './event-ordering/publishing.ts'
 import { createAccount, type TestAccount, type TestDevice } from './support/account.ts'
@@ -102,30 +101,7 @@ describe('keys that change under load', () => {
     manager.publish(wiresOf(await writer.sealMany('notes', 8)))
     await revoked.until('half a change', () => steps.includes('response_received'))
 
-    const kept = [writer.keys.record]
-    const epoch = await sealNextEpoch(nodeCrypto, account.log, kept, account.epochSecret)
-    const entry = await buildRevoke(
-      account.log,
-      { signer: writer.keys.signer, deviceId: writer.deviceId, timeMs: Date.now() },
-      {
-        devices: [
-          {
-            deviceId: reader.deviceId,
-            lastSeq: 0,
-            chain: chainStart(nodeCrypto, reader.userId, reader.deviceId),
-          },
-        ],
-        reason: 0,
-        epoch: epoch.start,
-      },
-    )
-    const answer = await manager.ask({
-      type: 'append_device_log',
-      request_id: 0,
-      entry,
-      boxes: epoch.boxes.map(({ deviceId, box }) => ({ device_id: deviceId, box })),
-      prev_box: epoch.prevBox ?? null,
-    })
+    const answer = await offerEntry(manager, await sealRevoke(account, authorOf(writer), [reader]))
     expect(answer.type).toBe('device_log_appended')
     expect((await revoked.closed).code).toBe(4403)
     const again = await reader.connect(scene, { cursor: 0 })

@@ -15,6 +15,11 @@ export const AUDIT_KINDS = [
   'device.role',
   'epoch.rotate',
   'recovery.replace',
+  'device.suspend',
+  'recovery.ask',
+  'recovery.drop',
+  'account.close.ask',
+  'account.close.drop',
   // The server's chain.
   'account.delete',
   'server.start',

@@ -15,6 +15,7 @@ import { appendFaster } from './migrations/0010-append-faster.ts'
 import { eventChains } from './migrations/0011-event-chains.ts'
 import { displacement } from './migrations/0012-displacement.ts'
 import { appendChecks } from './migrations/0013-append-checks.ts'
+import { pendingAndLinks } from './migrations/0014-pending-and-links.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -32,6 +33,7 @@ const MIGRATIONS: readonly Migration[] = [
   eventChains,
   displacement,
   appendChecks,
+  pendingAndLinks,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -18,9 +18,11 @@ create table device_log (
   log_seq bigint not null,
   entry bytea not null,
   appended_at timestamp with time zone not null default now(),
+  counted_device_id bytea,
   constraint device_log_pkey PRIMARY KEY (user_id, log_seq),
   constraint device_log_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
 );
+CREATE INDEX device_log_counted_idx ON public.device_log USING btree (user_id, appended_at) WHERE (counted_device_id IS NOT NULL);
 
 create table devices (
   user_id bytea not null,
@@ -40,6 +42,9 @@ create table devices (
   last_log_seq bigint not null default 0,
   suspended_at timestamp with time zone,
   added_by bytea,
+  suspended_log_seq bigint,
+  cut_device_seq bigint,
+  cut_chain bytea,
   constraint devices_pkey PRIMARY KEY (user_id, device_id),
   constraint devices_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
 ) with (fillfactor=50);
@@ -97,9 +102,17 @@ create table key_epochs (
   user_id bytea not null,
   epoch bigint not null,
   log_seq bigint not null,
-  prev_box bytea,
   constraint key_epochs_pkey PRIMARY KEY (user_id, epoch),
   constraint key_epochs_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+
+create table key_links (
+  user_id bytea not null,
+  epoch bigint not null,
+  prev_epoch bigint not null,
+  box bytea not null,
+  constraint key_links_pkey PRIMARY KEY (user_id, epoch, prev_epoch),
+  constraint key_links_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
 );
 
 create table pairing_addresses (
@@ -156,6 +169,15 @@ create table pairings (
   constraint pairings_slot_range CHECK (((slot >= 0) AND (slot <= 7)))
 );
 CREATE INDEX pairings_expires_at_idx ON public.pairings USING btree (expires_at);
+
+create table pending_closes (
+  user_id bytea not null,
+  log_seq bigint not null,
+  asked_at timestamp with time zone not null default now(),
+  constraint pending_closes_pkey PRIMARY KEY (user_id),
+  constraint pending_closes_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+CREATE INDEX pending_closes_asked_at_idx ON public.pending_closes USING btree (asked_at);
 
 create table schema_migrations (
   number integer not null,

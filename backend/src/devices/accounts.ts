@@ -3,7 +3,6 @@
 
 import {
   type AppendDeviceLog,
-  activeDevices,
   applyEntry,
   boxesOfNewestEntry,
   boxHash,
@@ -11,19 +10,33 @@ import {
   type DeviceId,
   type DeviceLogRule,
   type DeviceLogState,
-  type DeviceState,
   devicesAllowedBy,
   equalBytes,
   findDevice,
-  type OperationType,
-  prevBoxHashOfNewestEntry,
+  keyHolders,
+  linksOfNewestEntry,
+  PENDING_MS,
   type Register,
   type SealedBox,
+  type SealedLink,
+  type ServerLogRule,
   type UserId,
 } from '@valise/protocol'
 import type { Database, TransactionOptions } from '../db/database.ts'
 import { appendDeviceLogEntry, insertGenesis, readDeviceLog } from '../db/queries/device-log.ts'
-import { findUser } from '../db/queries/users.ts'
+import { chainAt, readCountedEntries, readMsUntilSettled } from '../db/queries/device-log-facts.ts'
+import { ACCOUNT_DELETION_TIMEOUT_MS, findUser } from '../db/queries/users.ts'
+import {
+  type AdmittedEntry,
+  COUNTED_MS,
+  cutsOf,
+  ENTRIES_OF_USER,
+  isByPhrase,
+  isCounted,
+  isTrueCut,
+  maxEntriesFor,
+  msUntilAllowed,
+} from './entry-rules.ts'
 import { describeChange, revokedBetween } from './log-change.ts'
 import { createVerifiedLogs } from './verified-logs.ts'
 
@@ -53,9 +66,15 @@ export type AppendedEntry =
   | { readonly type: 'deleted' }
   | { readonly type: 'appended'; readonly state: DeviceLogState; readonly revoked: readonly DeviceId[] }
   | { readonly type: 'log_head_moved' }
-  /** A log that is full takes a revocation, a recovery or the end of the account, and nothing else. */
-  | { readonly type: 'refused'; readonly rule: DeviceLogRule | 'too_many_entries' }
+  | {
+      readonly type: 'refused'
+      readonly rule: DeviceLogRule | ServerLogRule
+      /** Where the rule is the server's clock's. */
+      readonly retryAfterMs?: number
+    }
   | { readonly type: 'envelope_mismatch' }
+
+type Refusal = Extract<AppendedEntry, { type: 'refused' }>
 
 export interface Accounts {
   /**
@@ -68,20 +87,11 @@ export interface Accounts {
 
 /** Some 50 MiB. */
 const MAX_KEPT_WEIGHT = 20_000
-/** When a log is full, whoever lost a device can still cut it off, and whoever lost all of them get back in. */
-const RESERVED_ENTRIES = 100
-
-/**
- * Of each statement that ends an account: one deletes all of its events, and a million of them may take longer than any
- * other statement is given.
- */
-const CLOSE_TIMEOUT_MS = 10 * 60_000
-
 const countDevices = (log: DeviceLogState): number =>
-  activeDevices(log).filter(({ record }) => record.role !== 'recovery').length
+  keyHolders(log).filter(({ record }) => record.role !== 'recovery').length
 
 const transactionOf = (after: DeviceLogState): TransactionOptions =>
-  after.isClosed ? { name: 'close_account', timeoutMs: CLOSE_TIMEOUT_MS } : { name: 'append_device_log' }
+  after.isClosed ? { name: 'close_account', timeoutMs: ACCOUNT_DELETION_TIMEOUT_MS } : { name: 'append_device_log' }
 
 export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsParts): Accounts {
   const logs = createVerifiedLogs({
@@ -95,14 +105,12 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
     maxWeight: MAX_KEPT_WEIGHT,
   })
 
-  const maxEntriesFor = (operation: OperationType, signer: DeviceState): number => {
-    if (operation === 'close') return Number.POSITIVE_INFINITY
-    const isRecovering = operation === 'recovery' || signer.record.role === 'recovery'
-    return operation === 'revoke' || isRecovering ? maxEntries + RESERVED_ENTRIES : maxEntries
-  }
-
-  /** The boxes must be exactly those the newest entry commits to. */
-  const holdsEnvelopes = (state: DeviceLogState, boxes: readonly SealedBox[], prevBox: Uint8Array | null): boolean => {
+  /** The boxes and links must be exactly those the newest entry commits to. */
+  const holdsEnvelopes = (
+    state: DeviceLogState,
+    boxes: readonly SealedBox[],
+    links: readonly SealedLink[],
+  ): boolean => {
     const committed = boxesOfNewestEntry(state)
     if (boxes.length !== committed.length) return false
     const isCommitted = (box: SealedBox): boolean =>
@@ -112,9 +120,35 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       )
     if (!boxes.every(isCommitted) || new Set(boxes.map((box) => String(box.device_id))).size !== boxes.length)
       return false
-    const prevHash = prevBoxHashOfNewestEntry(state)
-    if (prevHash === undefined || prevBox === null) return prevHash === undefined && prevBox === null
-    return equalBytes(prevHash, boxHash(crypto, prevBox))
+    const linked = linksOfNewestEntry(state)
+    if (links.length !== linked.length) return false
+    return links.every(({ prev_epoch, box }, i) => {
+      const link = linked[i]
+      return link !== undefined && link.n === prev_epoch && equalBytes(link.boxHash, boxHash(crypto, box))
+    })
+  }
+
+  /** Of an entry that a device of the account signed and the verifier admits; `undefined`: nothing is against it. */
+  const breaksServerRule = async (before: DeviceLogState, entry: AdmittedEntry): Promise<Refusal | undefined> => {
+    const { operation, signer } = entry
+    const { userId } = before
+    if (isCounted(entry)) {
+      const counted = await readCountedEntries(db, userId, signer.deviceId, {
+        windowMs: COUNTED_MS,
+        limit: ENTRIES_OF_USER,
+      })
+      const retryAfterMs = msUntilAllowed(counted)
+      if (retryAfterMs !== undefined) return { type: 'refused', rule: 'entry_rate_limited', retryAfterMs }
+    }
+    if (operation.type === 'settle' && !isByPhrase(entry) && before.pendingRecovery !== undefined) {
+      const leftMs = await readMsUntilSettled(db, userId, before.pendingRecovery.atSeq, PENDING_MS)
+      if (leftMs > 0) return { type: 'refused', rule: 'settle_too_early', retryAfterMs: Math.ceil(leftMs) }
+    }
+    for (const cut of cutsOf(operation)) {
+      const chain = await chainAt(db, userId, cut.deviceId, cut.lastSeq)
+      if (!isTrueCut(crypto, userId, cut, chain)) return { type: 'refused', rule: 'cut_false' }
+    }
+    return undefined
   }
 
   return {
@@ -126,8 +160,8 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       if (device === undefined || !equalBytes(device.record.edPub, prover.publicKey)) {
         return { type: 'refused', rule: 'device_key' }
       }
-      if (!holdsEnvelopes(state, message.boxes, null)) return { type: 'envelope_mismatch' }
-      const change = describeChange({ crypto, before: undefined, after: state, ...message, prev_box: null })
+      if (!holdsEnvelopes(state, message.boxes, [])) return { type: 'envelope_mismatch' }
+      const change = describeChange({ crypto, before: undefined, after: state, ...message, links: [] })
       const outcome = await db.transaction({ name: 'register' }, (tx) => insertGenesis(tx, change, invitationHash))
       switch (outcome) {
         case 'key_taken':
@@ -153,14 +187,18 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       const { state } = applied
       const signer = findDevice(before, applied.entry.header.signer)
       if (signer === undefined) throw new Error('an entry was applied whose signer is not in the log')
-      const { type: operation } = applied.entry.operation
+      const { operation } = applied.entry
+      const entry = { operation, signer, after: state }
       // Whoever has more than are allowed now may still revoke, rotate and leave.
-      if (operation === 'add' && countDevices(state) > devicesAllowedBy(signer, maxDevices)) {
+      if (operation.type === 'add' && countDevices(state) > devicesAllowedBy(signer, maxDevices)) {
         return { type: 'refused', rule: 'too_many_devices' }
       }
-      if (state.seq >= maxEntriesFor(operation, signer)) return { type: 'refused', rule: 'too_many_entries' }
-      if (!holdsEnvelopes(state, message.boxes, message.prev_box)) return { type: 'envelope_mismatch' }
-      const change = describeChange({ crypto, before, after: state, signerId: signer.deviceId, ...message })
+      if (state.seq >= maxEntriesFor(entry, maxEntries)) return { type: 'refused', rule: 'too_many_entries' }
+      if (!holdsEnvelopes(state, message.boxes, message.links)) return { type: 'envelope_mismatch' }
+      const broken = await breaksServerRule(before, entry)
+      if (broken !== undefined) return broken
+      const countedDeviceId = isCounted(entry) ? signer.deviceId : undefined
+      const change = describeChange({ crypto, before, after: state, ...message, signerId: signer.deviceId, countedDeviceId })
       const outcome = await db.transaction(transactionOf(state), (tx) => appendDeviceLogEntry(tx, change))
       if (outcome === 'head_moved') return { type: 'log_head_moved' }
       if (outcome === 'key_taken') return { type: 'refused', rule: 'key_reused' }

@@ -2,16 +2,19 @@
 // Pure.
 
 import {
-  activeDevices,
   type Crypto,
   chainStart,
   type DeviceId,
   type DeviceLogState,
   type DeviceState,
+  type DeviceStatus,
   encodeRole,
+  equalBytes,
   findDevice,
-  isActive,
+  keyHolders,
+  type PendingClose,
   type SealedBox,
+  type SealedLink,
   toHex,
 } from '@valise/protocol'
 import type { DeviceLogChange } from '../db/queries/device-log.ts'
@@ -23,36 +26,50 @@ export interface EntryEffect {
   readonly after: DeviceLogState
   readonly entry: Uint8Array
   readonly boxes: readonly SealedBox[]
-  readonly prev_box: Uint8Array | null
+  readonly links: readonly SealedLink[]
+  /** The device in whose 24 hours the entry counts. */
+  readonly countedDeviceId?: Uint8Array | undefined
   /** The device that signed the entry; undefined for genesis. */
   readonly signerId?: DeviceId | undefined
 }
 
-const activeBefore = (before: DeviceLogState | undefined): readonly DeviceState[] =>
-  before === undefined ? [] : activeDevices(before)
+const holdersBefore = (before: DeviceLogState | undefined): readonly DeviceState[] =>
+  before === undefined ? [] : keyHolders(before)
 
-export function revokedBetween(before: DeviceLogState | undefined, after: DeviceLogState): DeviceState[] {
-  return activeBefore(before).flatMap(({ deviceId }) => {
+/** Those that have this status since the entry. */
+function becomingBetween(
+  before: DeviceLogState | undefined,
+  after: DeviceLogState,
+  type: DeviceStatus['type'],
+): DeviceState[] {
+  return holdersBefore(before).flatMap(({ deviceId, status }) => {
     const device = findDevice(after, deviceId)
-    return device === undefined || isActive(device) ? [] : [device]
+    return device === undefined || device.status.type !== type || status.type === type ? [] : [device]
   })
 }
 
-export function describeChange({
-  crypto,
-  before,
-  after,
-  entry,
-  boxes,
-  prev_box,
-  signerId,
-}: EntryEffect): DeviceLogChange {
-  const roleBefore = new Map(activeBefore(before).map(({ deviceId, record }) => [toHex(deviceId), record.role]))
-  const added = activeDevices(after).filter(({ deviceId }) => !roleBefore.has(toHex(deviceId)))
-  const moved = activeDevices(after).filter(({ deviceId, record }) => {
+export const revokedBetween = (before: DeviceLogState | undefined, after: DeviceLogState): DeviceState[] =>
+  becomingBetween(before, after, 'revoked')
+
+/** One that takes the place of another is asked for: the older one is dropped with it. */
+function pendingChange(
+  before: PendingClose | undefined,
+  after: PendingClose | undefined,
+): 'asked' | 'dropped' | undefined {
+  if (after === undefined) return before === undefined ? undefined : 'dropped'
+  return before !== undefined && equalBytes(before.hash, after.hash) ? undefined : 'asked'
+}
+
+export function describeChange(effect: EntryEffect): DeviceLogChange {
+  const { crypto, before, after, entry, boxes, links, countedDeviceId, signerId } = effect
+  const roleBefore = new Map(holdersBefore(before).map(({ deviceId, record }) => [toHex(deviceId), record.role]))
+  const added = keyHolders(after).filter(({ deviceId }) => !roleBefore.has(toHex(deviceId)))
+  const moved = keyHolders(after).filter(({ deviceId, record }) => {
     const previous = roleBefore.get(toHex(deviceId))
     return previous !== undefined && previous !== record.role
   })
+  const revoked = revokedBetween(before, after)
+  const suspended = becomingBetween(before, after, 'suspended')
   const startsEpoch = after.epoch.n !== before?.epoch.n
   return {
     userId: after.userId,
@@ -67,10 +84,19 @@ export function describeChange({
       chain: chainStart(crypto, after.userId, deviceId),
       addedBy: signerId,
     })),
-    revoked: revokedBetween(before, after).map((device) => device.deviceId),
+    revoked: revoked.map((device) => device.deviceId),
+    suspended: suspended.map((device) => device.deviceId),
+    cuts: [...revoked, ...suspended].flatMap(({ deviceId, status }) =>
+      status.type === 'active' ? [] : [{ deviceId, lastSeq: status.lastSeq, chain: status.chain }],
+    ),
     roles: moved.map(({ deviceId, record }) => ({ deviceId, role: encodeRole(record.role) })),
-    epoch: startsEpoch ? { n: after.epoch.n, prevBox: prev_box } : undefined,
+    epoch: startsEpoch
+      ? { n: after.epoch.n, links: links.map(({ prev_epoch, box }) => ({ prevEpoch: prev_epoch, box })) }
+      : undefined,
     boxes: boxes.map((box) => ({ deviceId: box.device_id, epoch: after.epoch.n, box: box.box })),
+    pendingRecovery: pendingChange(before?.pendingRecovery, after.pendingRecovery),
+    pendingClose: pendingChange(before?.pendingClose, after.pendingClose),
+    countedDeviceId,
     isClosed: after.isClosed,
   }
 }

@@ -12,7 +12,7 @@ export interface VerifiedLogsParts {
   /** Entries after `afterSeq` (-1: from the first), in order, fewer than `limit` only at the end. */
   readEntries(userId: UserId, afterSeq: number, limit: number): Promise<readonly Uint8Array[]>
   /**
-   * Of all states that are kept, in devices, key epochs and eighths of boxes, past and present: some 2.5 KiB each with
+   * Of all states that are kept, in records of devices, key epochs and eighths of boxes, past and present: some 2.5 KiB each with
    * X-Wing keys.
    */
   readonly maxWeight: number
@@ -35,7 +35,7 @@ const PAGE = 50
 /** As many boxes weigh as much as a device or an epoch. */
 const BOXES_OF_WEIGHT = 8
 const weightOf = ({ devices, epoch, boxCount }: DeviceLogState): number =>
-  devices.size + epoch.n + Math.floor(boxCount / BOXES_OF_WEIGHT)
+  devices.keyCount + epoch.n + Math.floor(boxCount / BOXES_OF_WEIGHT)
 
 export function createVerifiedLogs(parts: VerifiedLogsParts): VerifiedLogs {
   /** The longest unused first. */

@@ -30,6 +30,7 @@ import { createPublishing } from './publishing.ts'
 import type { RateLimits } from './rate-limits.ts'
 import { logNamesOf, type Session } from './session.ts'
 import type { NumberedSession, SessionRegistry } from './session-registry.ts'
+import { createStanding } from './standing.ts'
 
 export interface DeviceSessionParts {
   readonly crypto: Crypto
@@ -203,6 +204,10 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     earlyPresence.forEach(present.hear)
     hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
 
+    const standing = createStanding(device.suspendedSeq !== undefined, async () => {
+      const found = await parts.findDevice(deviceId, userId)
+      return found?.suspendedSeq !== undefined
+    })
     const publishing = createPublishing({
       crypto: parts.crypto,
       session,
@@ -213,6 +218,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       tracing: parts.tracing,
       maxPayload: parts.limits.max_payload,
       mayPublish: device.role !== RECOVERY_ROLE,
+      isSuspended: standing.isSuspended,
       retryAfterMs: parts.retryAfterMs,
       findStored: (deviceSeq) => parts.findStored(session, deviceSeq),
       onDisplacementLimit: () => parts.onDisplacementLimit(session),
@@ -224,6 +230,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       session,
       connection,
       publishing,
+      standing,
       delivery,
       accounts: parts.accounts,
       pairings: parts.pairings,

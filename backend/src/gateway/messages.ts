@@ -22,6 +22,7 @@ import type { Connection } from './connection.ts'
 import type { Publishing } from './publishing.ts'
 import { createRequestQueue } from './request-queue.ts'
 import type { Session } from './session.ts'
+import type { Standing } from './standing.ts'
 
 /** The tables a session may read and write, bound to the database. */
 export interface SessionStore {
@@ -37,6 +38,7 @@ export interface MessageParts {
   readonly session: Session
   readonly connection: Connection
   readonly publishing: Publishing
+  readonly standing: Standing
   readonly delivery: Delivery
   readonly accounts: Pick<Accounts, 'append'>
   readonly pairings: Pick<Pairings, 'open'>
@@ -71,13 +73,16 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   let cursor = 0
   let savedCursor = 0
 
-  const fail = (code: ErrorCode, requestId?: number, rule?: string, retryAfterMs = parts.retryAfterMs): void => {
+  const retryAfterMsOf = (code: ErrorCode): number | undefined =>
+    code === 'unavailable' || code === 'rate_limited' ? parts.retryAfterMs : undefined
+
+  const fail = (code: ErrorCode, requestId?: number, rule?: string, retryAfterMs = retryAfterMsOf(code)): void => {
     connection.send({
       type: 'error',
       code,
       ...(requestId === undefined ? {} : { request_id: requestId }),
       ...(rule === undefined ? {} : { rule }),
-      ...(code === 'unavailable' || code === 'rate_limited' ? { retry_after_ms: retryAfterMs } : {}),
+      ...(retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs }),
     })
   }
 
@@ -131,7 +136,10 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   const tellDeviceLog = async (): Promise<void> => {
     const seq = untoldSeq
     untoldSeq = undefined
-    if (seq !== undefined) await sendDeviceLog(null, seq - 1)
+    if (seq === undefined) return
+    // Before the device can know: an entry it is told may be the one that suspends it.
+    await parts.standing.refresh()
+    await sendDeviceLog(null, seq - 1)
   }
 
   const fetchEnvelopes = async (message: FetchEnvelopes): Promise<void> => {
@@ -140,7 +148,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       type: 'envelopes',
       request_id: message.request_id,
       boxes: page.boxes.map(({ epoch, box }) => ({ epoch, box })),
-      prev_boxes: page.prevBoxes.map(({ epoch, prevBox }) => ({ epoch, prev_box: prevBox })),
+      links: page.links.map(({ epoch, prevEpoch, box }) => ({ epoch, prev_epoch: prevEpoch, box })),
       is_last: page.isLast,
     })
   }
@@ -154,7 +162,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       case 'envelope_mismatch':
         return fail(outcome.type, message.request_id)
       case 'refused':
-        return fail('device_log_refused', message.request_id, outcome.rule)
+        return fail('device_log_refused', message.request_id, outcome.rule, outcome.retryAfterMs)
       case 'appended': {
         const { seq, isClosed } = outcome.state
         connection.send({ type: 'device_log_appended', request_id: message.request_id, seq })
@@ -168,6 +176,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   }
 
   const openPairing = async (message: OpenPairing): Promise<void> => {
+    if (parts.standing.isSuspended()) return fail('device_suspended', message.request_id)
     const opener = { type: 'user' as const, userId: session.userId }
     const seat = { mailboxId: message.mailbox_id, seatKey: message.seat_key }
     const opened = await parts.pairings.open(opener, seat)

@@ -33,6 +33,7 @@ export interface PublishingParts {
   readonly maxPayload: number
   /** False for a recovery device. */
   readonly mayPublish: boolean
+  isSuspended(): boolean
   readonly retryAfterMs: number
   /** Where an event of the session's device stands. */
   findStored(deviceSeq: number): Promise<StoredPlace | undefined>
@@ -176,6 +177,10 @@ export function createPublishing(parts: PublishingParts): Publishing {
   return {
     publish: ({ events }) => {
       const arrivedAtMs = parts.monotonicMs()
+      if (parts.isSuspended()) {
+        for (const event of events.map(readEvent)) refuse({ device_seq: deviceSeqOf(event), code: 'device_suspended' })
+        return
+      }
       const { maxPayload, mayPublish } = parts
       const rules = { userId: session.userId, deviceId: session.deviceId, maxPayload, mayPublish }
       const accepted: SubmittedEvent[] = []

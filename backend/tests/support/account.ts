@@ -68,17 +68,22 @@ export interface TestAccount {
   streamId(name: string): StreamId
 }
 
-/** Registers a user with `devices` devices, the first one a manager who adds the others. */
-export async function createAccount(target: SessionTarget, options: { devices?: number } = {}): Promise<TestAccount> {
+/** Registers a user with `devices` devices, the first one a manager that adds the others, and a recovery device if given. */
+export async function createAccount(
+  target: SessionTarget,
+  options: { devices?: number; recovery?: DeviceKeys } = {},
+): Promise<TestAccount> {
+  const { recovery } = options
   const manager = await createDeviceKeys(nodeCrypto, 'manager')
-  const epoch = await sealFirstEpoch(nodeCrypto, [manager.record])
+  const members = recovery === undefined ? [manager.record] : [manager.record, recovery.record]
+  const epoch = await sealFirstEpoch(nodeCrypto, members)
   const entry = await buildGenesis(nodeCrypto, {
     signer: manager.signer,
     timeMs: Date.now(),
     nonce: nodeCrypto.randomBytes(32),
     manager: manager.record,
-    recovery: undefined,
-    epoch: epoch.start,
+    recovery,
+    epoch: { ...epoch.start, links: [] },
   })
   const log = advance(undefined, entry)
   const devices: TestDevice[] = []
@@ -112,7 +117,7 @@ async function addDevice(session: RawSession, account: TestAccount, manager: Dev
     request_id: 0,
     entry,
     boxes: [{ device_id: keys.deviceId, box }],
-    prev_box: null,
+    links: [],
   })
   if (answer.type !== 'device_log_appended') throw new Error(`a device was not added: ${JSON.stringify(answer)}`)
   account.log = advance(account.log, entry)

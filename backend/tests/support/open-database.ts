@@ -83,6 +83,14 @@ export interface TestDevice {
 export const hash = (): Uint8Array => randomBytes(32)
 export const id = (): Uint8Array => randomBytes(16)
 
+const NOTHING_ELSE = {
+  suspended: [],
+  cuts: [],
+  pendingRecovery: undefined,
+  pendingClose: undefined,
+  countedDeviceId: undefined,
+} as const
+
 /** A genesis entry with `deviceCount` devices, all managers, at seq 0 and epoch 1. */
 export function makeGenesis(deviceCount = 1, userId: Uint8Array = hash()): DeviceLogChange {
   const added = Array.from({ length: deviceCount }, () => ({ deviceId: id(), edPub: hash(), role: 2, chain: hash() }))
@@ -95,8 +103,9 @@ export function makeGenesis(deviceCount = 1, userId: Uint8Array = hash()): Devic
     added,
     revoked: [],
     roles: [],
-    epoch: { n: 1, prevBox: null },
+    epoch: { n: 1, links: [] },
     boxes: added.map(({ deviceId }) => ({ deviceId, epoch: 1, box: randomBytes(100) })),
+    ...NOTHING_ELSE,
     isClosed: false,
   }
 }
@@ -114,6 +123,7 @@ export function makeEntry(before: DeviceLogChange, effects: Partial<DeviceLogCha
     roles: [],
     epoch: undefined,
     boxes: [],
+    ...NOTHING_ELSE,
     isClosed: false,
     ...effects,
   }

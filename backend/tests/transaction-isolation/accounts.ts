@@ -5,6 +5,7 @@ import type { Queryable } from '../../src/db/postgres.ts'
 import { appendDeviceLogEntry, type DeviceLogChange, insertGenesis } from '../../src/db/queries/device-log.ts'
 import { saveCursor } from '../../src/db/queries/devices.ts'
 import { insertInvitations } from '../../src/db/queries/invitations.ts'
+import { closeIfDue } from '../../src/db/queries/pending-closes.ts'
 import { beginSession } from '../../src/db/queries/sessions.ts'
 import { deleteAccount } from '../../src/db/queries/users.ts'
 import { addUser, continueRun, hash, makeEntry, makeEvents, makeGenesis } from '../support/open-database.ts'
@@ -276,6 +277,40 @@ export function describeAccounts(): void {
     test('ISO-14: without the look at the device it stays on the tombstone', async () => {
       const wrap: Wrap = (tx) => rewriting(tx, 'save_cursor', 'and d.revoked_at is null', '')
       expect((await saveDuringDeletion(scene, wrap)).kept).toEqual([{ cursor: 7, isSeen: true }])
+    })
+
+    /** The server carries out a close, seven days after it was asked for, while an entry that cancels it is being appended. */
+    const carryOutDuringCancel = async (wrap = asItIs) => {
+      const { genesis } = await addUser(scene.db)
+      const asked = makeEntry(genesis, { pendingClose: 'asked' })
+      await scene.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, asked))
+      const { second, met } = await interleave(scene, {
+        first: (tx) => appendDeviceLogEntry(tx, makeEntry(asked, { pendingClose: 'dropped' })),
+        second: (tx) => closeIfDue(wrap(tx), genesis.userId, 0),
+      })
+      return { met, isClosed: second }
+    }
+
+    test('ISO-53, DEV-15: a close that waits behind the entry that cancels it is not carried out', async () => {
+      expect(await carryOutDuringCancel()).toEqual({ met: 'waits', isClosed: false })
+    })
+
+    test('ISO-53: without the lock before it looks, the account ends although its close was cancelled', async () => {
+      const wrap: Wrap = (tx) => replacing(tx, 'lock_closing_user', async () => [])
+      expect(await carryOutDuringCancel(wrap)).toEqual({ met: 'waits', isClosed: true })
+    })
+
+    test('ISO-53, P6: an entry that waits behind a close being carried out is not appended, and a second node ends nothing', async () => {
+      const { genesis } = await addUser(scene.db)
+      const asked = makeEntry(genesis, { pendingClose: 'asked' })
+      await scene.db.transaction({ name: 'test' }, (tx) => appendDeviceLogEntry(tx, asked))
+      const { first, second, met } = await interleave(scene, {
+        first: (tx) => closeIfDue(tx, genesis.userId, 0),
+        second: (tx) => appendDeviceLogEntry(tx, makeEntry(asked, { pendingClose: 'dropped' })),
+      })
+      expect({ first, second, met }).toEqual({ first: true, second: 'head_moved', met: 'waits' })
+      const again = await scene.db.transaction({ name: 'test' }, (tx) => closeIfDue(tx, genesis.userId, 0))
+      expect(again).toBe(false)
     })
   })
 }

@@ -139,7 +139,7 @@ export function describeAudit(): void {
       const { genesis } = await addUser(scene.db, 2)
       const { userId } = genesis
       const { met } = await interleave(scene, {
-        first: (tx) => appendDeviceLogEntry(tx, makeEntry(genesis, { epoch: { n: 2, prevBox: null } })),
+        first: (tx) => appendDeviceLogEntry(tx, makeEntry(genesis, { epoch: { n: 2, links: [] } })),
         second: (tx) => remove(tx, userId),
       })
       return { met, seqs: await seqsOf(scene, userId) }

@@ -29,7 +29,7 @@ export function describeRevocation(): void {
     })
     afterAll(() => scene?.close())
 
-    const epoch = { n: 2, prevBox: null }
+    const epoch = { n: 2, links: [] }
     const revocation = (victim: Uint8Array) => ({ revoked: [victim], epoch })
     const rotation = () => ({ epoch })
 

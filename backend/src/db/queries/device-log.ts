@@ -10,6 +10,7 @@ import type { Queryable, Statement } from '../postgres.ts'
 import { formatByteaArray, formatIntegers } from '../values.ts'
 import { appendAudit } from './audit.ts'
 import { useInvitation } from './invitations.ts'
+import { deletePendingClose, insertPendingClose } from './pending-closes.ts'
 import { deleteAccount } from './users.ts'
 
 export interface DeviceLogRow {
@@ -38,10 +39,20 @@ export interface DeviceLogChange {
   readonly entry: Uint8Array
   readonly added: readonly NewDevice[]
   readonly revoked: readonly Uint8Array[]
+  readonly suspended: readonly Uint8Array[]
+  /** Of the revoked and the suspended. */
+  readonly cuts: readonly { readonly deviceId: Uint8Array; readonly lastSeq: number; readonly chain: Uint8Array }[]
   readonly roles: readonly { readonly deviceId: Uint8Array; readonly role: number }[]
   /** The key epoch the entry starts, if it starts one. */
-  readonly epoch: { readonly n: number; readonly prevBox: Uint8Array | null } | undefined
+  readonly epoch:
+    | { readonly n: number; readonly links: readonly { readonly prevEpoch: number; readonly box: Uint8Array }[] }
+    | undefined
   readonly boxes: readonly { readonly deviceId: Uint8Array; readonly epoch: number; readonly box: Uint8Array }[]
+  /** What the entry does to the recovery device and to the close that wait; undefined: nothing. */
+  readonly pendingRecovery: 'asked' | 'dropped' | undefined
+  readonly pendingClose: 'asked' | 'dropped' | undefined
+  /** The device in whose 24 hours the entry counts, if in anybody's. */
+  readonly countedDeviceId: Uint8Array | undefined
   /** The entry ends the account. */
   readonly isClosed: boolean
 }
@@ -215,7 +226,7 @@ export async function appendDeviceLogEntry(
 
 const insertEntry: Statement = {
   name: 'insert_device_log_entry',
-  text: 'insert into device_log (user_id, log_seq, entry) values ($1, $2, $3)',
+  text: 'insert into device_log (user_id, log_seq, entry, counted_device_id) values ($1, $2, $3, $4)',
 }
 
 const insertDevice: Statement = {
@@ -238,6 +249,23 @@ const revokeDevice: Statement = {
     where d.user_id = $1 and d.device_id = $2`,
 }
 
+// It reads on, so its boxes stay.
+const suspendDevice: Statement = {
+  name: 'suspend_device',
+  text: `
+    update devices as d
+    set suspended_log_seq = $3, suspended_at = now()
+    where d.user_id = $1 and d.device_id = $2`,
+}
+
+const cutDevice: Statement = {
+  name: 'cut_device',
+  text: `
+    update devices as d
+    set cut_device_seq = $3, cut_chain = $4
+    where d.user_id = $1 and d.device_id = $2`,
+}
+
 const changeRole: Statement = {
   name: 'change_role',
   text: `
@@ -248,7 +276,12 @@ const changeRole: Statement = {
 
 const insertEpoch: Statement = {
   name: 'insert_key_epoch',
-  text: 'insert into key_epochs (user_id, epoch, log_seq, prev_box) values ($1, $2, $3, $4)',
+  text: 'insert into key_epochs (user_id, epoch, log_seq) values ($1, $2, $3)',
+}
+
+const insertLink: Statement = {
+  name: 'insert_key_link',
+  text: 'insert into key_links (user_id, epoch, prev_epoch, box) values ($1, $2, $3, $4)',
 }
 
 const insertEnvelope: Statement = {
@@ -258,7 +291,7 @@ const insertEnvelope: Statement = {
 
 async function applyEffects(tx: Queryable, change: DeviceLogChange): Promise<void> {
   const { userId, seq, epoch } = change
-  await tx.query(insertEntry, [userId, seq, change.entry])
+  await tx.query(insertEntry, [userId, seq, change.entry, change.countedDeviceId ?? null])
   for (const device of change.added) {
     const { deviceId, edPub, role, chain, addedBy } = device
     await tx.query(insertDevice, [userId, deviceId, edPub, role, seq, chain, addedBy ?? null])
@@ -266,9 +299,16 @@ async function applyEffects(tx: Queryable, change: DeviceLogChange): Promise<voi
   // In the order of their keys, as whoever else locks several devices.
   const revoked = [...change.revoked].sort((a, b) => Buffer.compare(a, b))
   for (const deviceId of revoked) await tx.query(revokeDevice, [userId, deviceId, seq])
+  for (const deviceId of change.suspended) await tx.query(suspendDevice, [userId, deviceId, seq])
+  for (const cut of change.cuts) await tx.query(cutDevice, [userId, cut.deviceId, cut.lastSeq, cut.chain])
   for (const { deviceId, role } of change.roles) await tx.query(changeRole, [userId, deviceId, role])
-  if (epoch !== undefined) await tx.query(insertEpoch, [userId, epoch.n, seq, epoch.prevBox])
+  if (epoch !== undefined) {
+    await tx.query(insertEpoch, [userId, epoch.n, seq])
+    for (const { prevEpoch, box } of epoch.links) await tx.query(insertLink, [userId, epoch.n, prevEpoch, box])
+  }
   for (const box of change.boxes) await tx.query(insertEnvelope, [userId, box.deviceId, box.epoch, box.box])
+  if (change.pendingClose === 'asked') await insertPendingClose(tx, userId, seq)
+  if (change.pendingClose === 'dropped') await deletePendingClose(tx, userId)
 }
 
 const findTakenKey: Statement = {

@@ -12,6 +12,8 @@ export interface DeviceForSession {
   readonly role: number
   /** The seq of the entry that revoked it; undefined while it is active. */
   readonly revokedSeq: number | undefined
+  /** The seq of the entry that suspended it; undefined while none has. */
+  readonly suspendedSeq: number | undefined
   readonly lastDeviceSeq: number
   readonly lastChain: Uint8Array
   readonly cursor: number
@@ -34,6 +36,7 @@ export const SESSION_COLUMNS = `
       d.ed_pub,
       d.role,
       d.revoked_log_seq,
+      d.suspended_log_seq,
       d.last_device_seq,
       d.last_chain,
       d.cursor,
@@ -80,6 +83,7 @@ export interface DeviceRow {
   readonly ed_pub: Uint8Array
   readonly role: number
   readonly revoked_log_seq: number | null
+  readonly suspended_log_seq: number | null
   readonly last_device_seq: number
   readonly last_chain: Uint8Array
   readonly cursor: number
@@ -135,6 +139,7 @@ export function toDeviceForSession(row: DeviceRow): DeviceForSession {
     edPub: row.ed_pub,
     role: row.role,
     revokedSeq: row.revoked_log_seq ?? undefined,
+    suspendedSeq: row.suspended_log_seq ?? undefined,
     lastDeviceSeq: row.last_device_seq,
     lastChain: row.last_chain,
     cursor: row.cursor,

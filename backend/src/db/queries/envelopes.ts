@@ -4,7 +4,8 @@ import type { Queryable, Statement } from '../postgres.ts'
 
 export interface EnvelopePage {
   readonly boxes: readonly { readonly epoch: number; readonly box: Uint8Array }[]
-  readonly prevBoxes: readonly { readonly epoch: number; readonly prevBox: Uint8Array }[]
+  /** Those of one epoch newest first. */
+  readonly links: readonly { readonly epoch: number; readonly prevEpoch: number; readonly box: Uint8Array }[]
   /** False when later epochs follow. */
   readonly isLast: boolean
 }
@@ -12,7 +13,7 @@ export interface EnvelopePage {
 const read: Statement = {
   name: 'read_envelopes',
   text: `
-    select e.epoch, k.box, e.prev_box
+    select e.epoch, k.box
     from key_epochs as e
     left join key_envelopes as k on k.user_id = e.user_id and k.device_id = $2 and k.epoch = e.epoch
     where e.user_id = $1 and e.epoch > $3
@@ -23,7 +24,21 @@ const read: Statement = {
 interface EpochRow {
   readonly epoch: number
   readonly box: Uint8Array | null
-  readonly prev_box: Uint8Array | null
+}
+
+const readLinks: Statement = {
+  name: 'read_key_links',
+  text: `
+    select l.epoch, l.prev_epoch, l.box
+    from key_links as l
+    where l.user_id = $1 and l.epoch > $2 and l.epoch <= $3
+    order by l.epoch, l.prev_epoch desc`,
+}
+
+interface LinkRow {
+  readonly epoch: number
+  readonly prev_epoch: number
+  readonly box: Uint8Array
 }
 
 /** Of at most `limit` epochs after `afterEpoch`. */
@@ -36,9 +51,11 @@ export async function readEnvelopes(
 ): Promise<EnvelopePage> {
   const rows = await db.query<EpochRow>(read, [userId, deviceId, afterEpoch, limit + 1])
   const page = rows.slice(0, limit)
+  const last = page.at(-1)?.epoch ?? afterEpoch
+  const links = await db.query<LinkRow>(readLinks, [userId, afterEpoch, last])
   return {
     boxes: page.flatMap(({ epoch, box }) => (box === null ? [] : [{ epoch, box }])),
-    prevBoxes: page.flatMap(({ epoch, prev_box }) => (prev_box === null ? [] : [{ epoch, prevBox: prev_box }])),
+    links: links.map(({ epoch, prev_epoch, box }) => ({ epoch, prevEpoch: prev_epoch, box })),
     isLast: rows.length <= limit,
   }
 }

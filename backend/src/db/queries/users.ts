@@ -49,6 +49,12 @@ export async function findUser(db: Queryable, userId: Uint8Array): Promise<User 
   }
 }
 
+/**
+ * Of each statement that ends an account: one deletes all of its events, and a million of them may take longer than any
+ * other statement is given.
+ */
+export const ACCOUNT_DELETION_TIMEOUT_MS = 10 * 60_000
+
 const markDeleted: Statement = {
   name: 'mark_user_deleted',
   text: `
@@ -93,6 +99,8 @@ const deletions: readonly Statement[] = [
   { name: 'delete_displacements_of_user', text: 'delete from displacements as x where x.user_id = $1' },
   { name: 'delete_streams_of_user', text: 'delete from streams as s where s.user_id = $1' },
   { name: 'delete_envelopes_of_user', text: 'delete from key_envelopes as k where k.user_id = $1' },
+  { name: 'delete_links_of_user', text: 'delete from key_links as k where k.user_id = $1' },
+  { name: 'delete_pending_close_of_user', text: 'delete from pending_closes as p where p.user_id = $1' },
   { name: 'delete_epochs_of_user', text: 'delete from key_epochs as k where k.user_id = $1' },
   { name: 'delete_pairing_openings_of_user', text: 'delete from pairing_openings as o where o.user_id = $1' },
   { name: 'delete_device_log_of_user', text: 'delete from device_log as l where l.user_id = $1' },
