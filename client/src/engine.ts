@@ -144,8 +144,12 @@ export function createEngine(parts: EngineParts): Engine {
   const begin = async (session: Session, requests: Requests, message: SessionEstablished): Promise<void> => {
     const isOurs = isSameId(message.user_id, identity.userId) && isSameId(message.device_id, identity.deviceId)
     if (!isOurs) throw new AlarmError('foreign_session', { device: formatUuid(message.device_id) })
-    checkLogEpoch(localLog.progress, { logEpoch: message.log_epoch, head: message.head })
+    const checkPlace = (): void => checkLogEpoch(localLog.progress, { logEpoch: message.log_epoch, head: message.head })
+    // Epoch 0 says that this device was revoked: it is told no head, so the entry that revoked it is read first.
+    const isCutOff = message.key_epoch === 0
+    if (!isCutOff) checkPlace()
     await checkDeviceLog(requests, message)
+    if (isCutOff) checkPlace()
     if (current?.session !== session) return
     const { progress } = localLog
     if (progress.logEpoch === undefined) {

@@ -58,7 +58,9 @@ export function createRedisPublisher(parts: RedisPublisherParts): RedisPublisher
       const hintFor = parts.createHint()
       const channels = await client.pubSubChannels(parts.channelPattern)
       for (let at = 0; at < channels.length; at += HINTS_AT_ONCE) {
-        await Promise.all(channels.slice(at, at + HINTS_AT_ONCE).map((channel) => client.publish(channel, hintFor(channel))))
+        await Promise.all(
+          channels.slice(at, at + HINTS_AT_ONCE).map((channel) => client.publish(channel, hintFor(channel))),
+        )
       }
       droppedCount -= covered
       log.info(

@@ -3,14 +3,16 @@
 
 import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
 import type { PresenceAnnouncement } from '../bus/bus.ts'
+import { createPaced } from '../bus/paced.ts'
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
 import type { StoredPlace } from '../db/queries/events.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
-import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
+import { type ControlAnnouncement, type EndingHint, encodeEvents, type Hubs } from '../log/hub.ts'
 import type { Intake } from '../log/intake.ts'
+import { createEarlyNews } from '../presence/picture.ts'
 import type { Presence } from '../presence/presence.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -76,6 +78,8 @@ export interface DeviceSessions {
   sweep(): Promise<void>
   /** Every session ends, and its device comes back. */
   endAll(): void
+  /** Looks nothing up any more; after `whenLeft`. */
+  close(): Promise<void>
 }
 
 export class SessionRefused extends Error {
@@ -92,12 +96,37 @@ export class SessionRefused extends Error {
 const SAVE_CURSOR_TICKS = 5
 /** As many rows of devices one statement locks. */
 const CONFIRMED_AT_ONCE = 500
+/** Sessions that other nodes say have ended are looked up together, once an interval; sessions that begin are confirmed so. */
+const LOOK_UP_EVERY_MS = 10
+const CONFIRM_EVERY_MS = 25
 
 export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions {
   const { hubs, metrics, log } = parts
   const leaving = new Set<Promise<void>>()
   const confirmed = new WeakSet<NumberedSession>()
   let behindCount = 0
+
+  const pace = {
+    monotonicMs: parts.monotonicMs,
+    onFailure: (err: unknown): void =>
+      log.error({ event: 'gateway.session.fail', err }, 'Sessions could not be compared with the database'),
+  }
+  const hinted = createPaced<NumberedSession>({
+    ...pace,
+    intervalMs: LOOK_UP_EVERY_MS,
+    run: (sessions) => endEnded(sessions),
+  })
+  // Other nodes are told when the database knows it, because they ask the database.
+  const beginnings = createPaced<NumberedSession>({
+    ...pace,
+    intervalMs: CONFIRM_EVERY_MS,
+    run: async (sessions) => {
+      await confirm(sessions)
+      for (const { userId, deviceId, number } of sessions) {
+        hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
+      }
+    },
+  })
 
   const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
     const { userId, deviceId, deviceHash } = session
@@ -136,6 +165,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     const onControl = (announcement: ControlAnnouncement): void => {
       switch (announcement.type) {
         case 'device_log':
+          earlyLogSeq = announcement.seq
           return handler?.pushDeviceLog(announcement.seq)
         case 'device_revoked':
           if (toHex(announcement.deviceId) === session.deviceKey) connection.close('device_revoked')
@@ -145,17 +175,25 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
         case 'session_superseded':
           return parts.registry.supersedeOlder(toHex(announcement.deviceId), announcement.sessionNumber)
         case 'presence':
-          if (presence === undefined) return void earlyPresence.push(announcement)
+          if (presence === undefined) return earlyPresence.add(announcement)
           return presence.hear(announcement)
       }
     }
 
+    const onHint = (hint: EndingHint): void => {
+      if (hint.type !== 'account_deleted' && toHex(hint.deviceId) !== session.deviceKey) return
+      isHinted = true
+      if (opening.begun !== undefined) hinted.add(opening.begun)
+    }
+
     let handler: ReturnType<typeof createMessageHandler> | undefined
     let presence: ReturnType<Presence['join']> | undefined
-    /** Heard while the session was being numbered; the database may have been read before it happened. */
-    const earlyPresence: PresenceAnnouncement[] = []
+    // Heard while the session was being numbered; the database may have been read before it happened.
+    const earlyPresence = createEarlyNews<PresenceAnnouncement>()
+    let earlyLogSeq = 0
+    let isHinted = false
     const opening = parts.registry.open(session)
-    const detach = await hubs.attach(userId, { delivery, onControl }, { deviceHash })
+    const detach = await hubs.attach(userId, { delivery, onControl, onHint }, { deviceHash })
     let isEnded = false
     const leave = async (): Promise<void> => {
       if (isEnded) return
@@ -182,11 +220,15 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       await leave()
       throw error
     }
-    const { device, number } = begun
+    const { device } = begun
+    if (opening.begun !== undefined) {
+      beginnings.add(opening.begun)
+      if (isHinted) hinted.add(opening.begun)
+    }
+    hubs.noteHead(userId, device.user.lastUserSeq)
     const present = parts.presence.join(session, begun, connection.send)
     presence = present
-    earlyPresence.forEach(present.hear)
-    hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
+    earlyPresence.take().forEach(present.hear)
 
     const publishing = createPublishing({
       crypto: parts.crypto,
@@ -214,12 +256,14 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       store: parts.store,
       logEpoch: parts.logEpoch,
       head: device.user.lastUserSeq,
+      logSeq: device.user.logSeq,
       retryAfterMs: parts.retryAfterMs,
       announce: hubs.announce,
       onReplay: metrics.delivery.countReplay,
       onFailure,
     })
     handler = working
+    working.pushDeviceLog(earlyLogSeq)
 
     let ticks = 0
     return {
@@ -260,6 +304,14 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     }
   }
 
+  const endEnded = async (held: readonly NumberedSession[]): Promise<void> => {
+    for (const ending of await parts.findEnded(held)) {
+      const deviceKey = toHex(ending.deviceId)
+      if (ending.type === 'superseded') parts.registry.supersedeOlder(deviceKey, ending.number)
+      else parts.registry.end(deviceKey, ending.type === 'revoked' ? 'device_revoked' : 'account_deleted')
+    }
+  }
+
   return {
     open,
     whenLeft: async () => {
@@ -272,14 +324,13 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       try {
         const held = parts.registry.sessions()
         await confirm(held.filter((session) => !confirmed.has(session)))
-        for (const ending of await parts.findEnded(held)) {
-          const deviceKey = toHex(ending.deviceId)
-          if (ending.type === 'superseded') parts.registry.supersedeOlder(deviceKey, ending.number)
-          else parts.registry.end(deviceKey, ending.type === 'revoked' ? 'device_revoked' : 'account_deleted')
-        }
-      } catch (err) {
-        log.error({ event: 'gateway.session.fail', err }, 'Sessions could not be compared with the database')
+        await endEnded(held)
+      } catch (error) {
+        pace.onFailure(error)
       }
+    },
+    close: async () => {
+      await Promise.all([hinted.close(), beginnings.close()])
     },
   }
 }

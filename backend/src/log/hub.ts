@@ -1,27 +1,41 @@
 // The node's fan-out: one hub a user who has a connection here. It hands each transaction's events to the user's
 // connections, listens to the user's channel on the bus, and compares heads with the log when word may have been lost.
-// It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6).
+// It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6). So what another node says only leads to a
+// look into the database, however often it is said; but for events that continue the log where this node knows it ends.
 
 import { encodeMessage, lifetimeOf, toHex } from '@valise/protocol'
-import type { Announcement, Bus, Subscription } from '../bus/bus.ts'
+import type { Announcement, Bus, EventsAnnouncement, Subscription } from '../bus/bus.ts'
+import { createPaced } from '../bus/paced.ts'
 import type { LogItem } from '../db/queries/events.ts'
 import type { DeliveryMetrics } from '../telemetry/metrics.ts'
 import type { SpanPlace, Tracing } from '../telemetry/tracing.ts'
+import { judgeAnnounced } from './announced-events.ts'
 import type { Delivery, LiveBatch } from './delivery.ts'
 import type { StoredBatch } from './intake.ts'
 
 /** Word for a user's connections that is not about events. */
 export type ControlAnnouncement = Exclude<Announcement, { type: 'events' }>
 
+/** Word that can end a session. */
+export type EndingHint = Extract<
+  Announcement,
+  { type: 'device_revoked' } | { type: 'account_deleted' } | { type: 'session_superseded' }
+>
+
 export interface Member {
   readonly delivery: Delivery
+  /** True: this node did it, or the database says so. Of presence, another node may have said so. */
   onControl(announcement: ControlAnnouncement): void
+  /** Another node says so: to be looked up before it acts. */
+  onHint(hint: EndingHint): void
 }
 
 export interface HubsParts {
   readonly bus: Bus
   /** last_user_seq by user key, one query for all. */
   readHeads(userIds: readonly Uint8Array[]): Promise<ReadonlyMap<string, number>>
+  /** The head of the device log by user key, one query for all. */
+  readLogSeqs(userIds: readonly Uint8Array[]): Promise<ReadonlyMap<string, number>>
   onFailure(error: unknown): void
   readonly tracing?: Tracing | undefined
   readonly metrics: Pick<DeliveryMetrics, 'observeEndToEnd' | 'observeRelay'>
@@ -38,17 +52,28 @@ export interface Hubs {
   announceStored(batch: StoredBatch): void
   /** Anything else, to the connections here and on every other node. */
   announce(announcement: ControlAnnouncement): void
+  /** The log of the user has this head: the database said so, to somebody who was attached before it was asked. */
+  noteHead(userId: Uint8Array, head: number): void
+  /** A backup was put back: what was known of heads is worth nothing. */
+  forgetHeads(): void
   /** Compares every hub's head with the log. */
   sweep(): Promise<void>
+  /** Looks nothing up any more. */
+  close(): Promise<void>
   readonly userCount: number
 }
 
 interface Hub {
   readonly userId: Uint8Array
   readonly members: Set<Member>
+  /** Every member knows of events up to here, or reads the log for them. Undefined until the database was asked. */
+  head: number | undefined
   /** Undefined when the bus refused; the sweep of heads then stands in for it. */
   readonly subscription: Promise<Subscription | undefined>
 }
+
+/** Hints of other nodes lead to one query an interval at most, of each kind and for all users. */
+const LOOK_UP_EVERY_MS = 10
 
 export const toLogItems = (batch: StoredBatch): LogItem[] =>
   batch.events.map(({ event, deviceId, userSeq, streamSeq, storedAtMs }) => ({
@@ -87,7 +112,8 @@ function createLiveBatch(from: number, to: number, items: readonly LogItem[]): L
   }
 }
 
-export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, monotonicMs }: HubsParts): Hubs {
+export function createHubs(parts: HubsParts): Hubs {
+  const { bus, readHeads, onFailure, tracing, metrics, now, monotonicMs } = parts
   const hubByUser = new Map<string, Hub>()
   let sweeping: Promise<void> | undefined
   let isSweepDue = false
@@ -139,25 +165,74 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
     return connections > 0
   }
 
-  const onAnnouncement = (hub: Hub, announcement: Announcement): void => {
-    if (announcement.type !== 'events') return forEachMember(hub, (member) => member.onControl(announcement))
-    const { from, to, items, arrivedAtMs, trace } = announcement
-    if (items !== undefined) {
-      // Two nodes' clocks: what they differ by is in it, and never makes it negative.
-      if (offer(hub, createLiveBatch(from, to, items), { parent: trace })) {
-        metrics.observeEndToEnd('remote', Math.max(0, now() - arrivedAtMs))
-      }
-      return
+  const raiseHead = (hub: Hub, head: number): void => {
+    hub.head = Math.max(hub.head ?? 0, head)
+  }
+
+  const learnHead = (hub: Hub, head: number): void => {
+    if (hub.head !== undefined && head <= hub.head) return
+    raiseHead(hub, head)
+    forEachMember(hub, ({ delivery }) => delivery.noteHead(head))
+  }
+
+  /** Asks the database about the users of these hubs, and gives each its answer. */
+  const lookUp = async (
+    hubs: readonly Hub[],
+    ask: (userIds: readonly Uint8Array[]) => Promise<ReadonlyMap<string, number>>,
+    take: (hub: Hub, answer: number) => void,
+  ): Promise<void> => {
+    const answers = await ask(hubs.map(({ userId }) => userId))
+    for (const hub of hubs) {
+      const answer = answers.get(toHex(hub.userId))
+      if (answer !== undefined) attempt(() => take(hub, answer))
     }
-    forEachMember(hub, ({ delivery }) => delivery.noteHead(to))
+  }
+
+  const pace = { intervalMs: LOOK_UP_EVERY_MS, onFailure, monotonicMs }
+  const headLookups = createPaced<Hub>({ ...pace, run: (hubs) => lookUp(hubs, readHeads, learnHead) })
+  const logLookups = createPaced<Hub>({
+    ...pace,
+    run: (hubs) =>
+      lookUp(hubs, parts.readLogSeqs, (hub, seq) =>
+        forEachMember(hub, (member) => member.onControl({ type: 'device_log', userId: hub.userId, seq })),
+      ),
+  })
+
+  const onEvents = (hub: Hub, announcement: EventsAnnouncement): void => {
+    const { from, to, items, arrivedAtMs, trace } = announcement
+    const verdict = judgeAnnounced(hub.head, announcement)
+    if (verdict === 'read') return headLookups.add(hub)
+    if (verdict === 'known' || items === undefined) return
+    raiseHead(hub, to)
+    // Two nodes' clocks: what they differ by is in it, and never makes it negative.
+    if (offer(hub, createLiveBatch(from, to, items), { parent: trace })) {
+      metrics.observeEndToEnd('remote', Math.max(0, now() - arrivedAtMs))
+    }
+  }
+
+  /** What another node says. */
+  const hear = (hub: Hub, announcement: Announcement): void => {
+    switch (announcement.type) {
+      case 'events':
+        return onEvents(hub, announcement)
+      case 'device_log':
+        return logLookups.add(hub)
+      case 'device_revoked':
+      case 'account_deleted':
+      case 'session_superseded':
+        return forEachMember(hub, (member) => member.onHint(announcement))
+      case 'presence':
+        return forEachMember(hub, (member) => member.onControl(announcement))
+    }
   }
 
   const openHub = (userKey: string, userId: Uint8Array, context: { readonly deviceHash: string }): Hub => {
     const hub: Hub = {
       userId,
       members: new Set(),
+      head: undefined,
       subscription: bus
-        .subscribe(userId, (announcement) => onAnnouncement(hub, announcement), context)
+        .subscribe(userId, (announcement) => hear(hub, announcement), context)
         .catch((error: unknown) => {
           onFailure(error)
           return undefined
@@ -175,6 +250,7 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
       for (const hub of hubs) {
         const head = headByUser.get(toHex(hub.userId))
         if (head === undefined) continue
+        raiseHead(hub, head)
         attempt(() =>
           forEachMember(hub, ({ delivery }) => {
             delivery.noteHead(head)
@@ -218,6 +294,7 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
       const place = { parent, links }
       const hub = hubByUser.get(batch.userKey)
       if (hub !== undefined) {
+        raiseHead(hub, to)
         attempt(() => {
           if (!offer(hub, createLiveBatch(from, to, items), place)) return
           metrics.observeEndToEnd('local', monotonicMs() - batch.arrivedAtMs)
@@ -232,14 +309,24 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
     },
     announce: (announcement) => {
       const hub = hubByUser.get(toHex(announcement.userId))
-      if (hub !== undefined) attempt(() => onAnnouncement(hub, announcement))
+      if (hub !== undefined) attempt(() => forEachMember(hub, (member) => member.onControl(announcement)))
       void bus.publish(announcement)
+    },
+    noteHead: (userId, head) => {
+      const hub = hubByUser.get(toHex(userId))
+      if (hub !== undefined) attempt(() => learnHead(hub, head))
+    },
+    forgetHeads: () => {
+      for (const hub of hubByUser.values()) hub.head = undefined
     },
     sweep: () => {
       // One that runs may have read its heads before what is to be found was stored: another follows it.
       isSweepDue = true
       sweeping ??= sweepWhileDue()
       return sweeping
+    },
+    close: async () => {
+      await Promise.all([headLookups.close(), logLookups.close()])
     },
     get userCount() {
       return hubByUser.size

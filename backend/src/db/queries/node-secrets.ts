@@ -1,6 +1,7 @@
 // The secrets that the nodes of a server share. The newest follows the one before it; both are valid for a while.
 
-import type { Database, Queryable, Statement } from '../database.ts'
+import type { Database, Queryable } from '../database.ts'
+import type { Statement } from '../statement.ts'
 
 export interface NodeSecretRow {
   readonly number: number
