@@ -22,8 +22,8 @@ const KEYS_PER_COMMAND = 256
 const HOLD = `
 for i, key in ipairs(KEYS) do
   local held = redis.pcall('GET', key)
-  held = type(held) == 'string' and string.len(held) <= 15 and tonumber(held)
-  if not held or not (held > tonumber(ARGV[i + 1])) then
+  held = type(held) == 'string' and string.len(held) <= 15 and string.match(held, '^[1-9]%d*$') and tonumber(held)
+  if not held or held <= tonumber(ARGV[i + 1]) then
     redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
   end
 end`
