@@ -3,14 +3,14 @@
 
 import { type ClientMessage, type ClosingErrorCode, type Crypto, type Limits, toHex } from '@valise/protocol'
 import type { PresenceAnnouncement } from '../bus/bus.ts'
-import { createPaced } from '../bus/paced.ts'
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
 import type { StoredPlace } from '../db/queries/events.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
+import type { EndingHint } from '../log/announced.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
-import { type ControlAnnouncement, type EndingHint, encodeEvents, type Hubs } from '../log/hub.ts'
+import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
 import type { Intake } from '../log/intake.ts'
 import { createEarlyNews } from '../presence/picture.ts'
 import type { Presence } from '../presence/presence.ts'
@@ -22,6 +22,7 @@ import { createMessageHandler, type SessionStore } from './messages.ts'
 import { createPublishing } from './publishing.ts'
 import type { RateLimits } from './rate-limits.ts'
 import { logNamesOf, type Session } from './session.ts'
+import { createSessionEndings } from './session-endings.ts'
 import type { NumberedSession, SessionRegistry } from './session-registry.ts'
 
 export interface DeviceSessionParts {
@@ -94,38 +95,15 @@ export class SessionRefused extends Error {
 
 /** Acknowledged cursors are saved this often, in ticks of a second, and at the end. */
 const SAVE_CURSOR_TICKS = 5
-/** As many rows of devices one statement locks. */
-const CONFIRMED_AT_ONCE = 500
-/** Sessions that other nodes say have ended are looked up together, once an interval; sessions that begin are confirmed so. */
-const LOOK_UP_EVERY_MS = 10
-const CONFIRM_EVERY_MS = 25
-
 export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions {
   const { hubs, metrics, log } = parts
   const leaving = new Set<Promise<void>>()
-  const confirmed = new WeakSet<NumberedSession>()
   let behindCount = 0
 
-  const pace = {
-    monotonicMs: parts.monotonicMs,
-    onFailure: (err: unknown): void =>
-      log.error({ event: 'gateway.session.fail', err }, 'Sessions could not be compared with the database'),
-  }
-  const hinted = createPaced<NumberedSession>({
-    ...pace,
-    intervalMs: LOOK_UP_EVERY_MS,
-    run: (sessions) => endEnded(sessions),
-  })
-  // Other nodes are told when the database knows it, because they ask the database.
-  const beginnings = createPaced<NumberedSession>({
-    ...pace,
-    intervalMs: CONFIRM_EVERY_MS,
-    run: async (sessions) => {
-      await confirm(sessions)
-      for (const { userId, deviceId, number } of sessions) {
-        hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
-      }
-    },
+  const endings = createSessionEndings({
+    ...parts,
+    onConfirmed: ({ userId, deviceId, number }) =>
+      hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number }),
   })
 
   const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
@@ -183,7 +161,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     const onHint = (hint: EndingHint): void => {
       if (hint.type !== 'account_deleted' && toHex(hint.deviceId) !== session.deviceKey) return
       isHinted = true
-      if (opening.begun !== undefined) hinted.add(opening.begun)
+      if (opening.begun !== undefined) endings.hinted(opening.begun)
     }
 
     let handler: ReturnType<typeof createMessageHandler> | undefined
@@ -222,8 +200,8 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     }
     const { device } = begun
     if (opening.begun !== undefined) {
-      beginnings.add(opening.begun)
-      if (isHinted) hinted.add(opening.begun)
+      endings.begun(opening.begun)
+      if (isHinted) endings.hinted(opening.begun)
     }
     hubs.noteHead(userId, device.user.lastUserSeq)
     const present = parts.presence.join(session, begun, connection.send)
@@ -296,22 +274,6 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     throw new SessionRefused(device?.user.isDeleted === false ? 'device_revoked' : 'account_deleted')
   }
 
-  const confirm = async (begun: readonly NumberedSession[]): Promise<void> => {
-    for (let at = 0; at < begun.length; at += CONFIRMED_AT_ONCE) {
-      const some = begun.slice(at, at + CONFIRMED_AT_ONCE)
-      await parts.confirmSessions(some)
-      for (const session of some) confirmed.add(session)
-    }
-  }
-
-  const endEnded = async (held: readonly NumberedSession[]): Promise<void> => {
-    for (const ending of await parts.findEnded(held)) {
-      const deviceKey = toHex(ending.deviceId)
-      if (ending.type === 'superseded') parts.registry.supersedeOlder(deviceKey, ending.number)
-      else parts.registry.end(deviceKey, ending.type === 'revoked' ? 'device_revoked' : 'account_deleted')
-    }
-  }
-
   return {
     open,
     whenLeft: async () => {
@@ -320,17 +282,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     endAll: () => {
       for (const { deviceId } of parts.registry.sessions()) parts.registry.end(toHex(deviceId), 'server_draining')
     },
-    sweep: async () => {
-      try {
-        const held = parts.registry.sessions()
-        await confirm(held.filter((session) => !confirmed.has(session)))
-        await endEnded(held)
-      } catch (error) {
-        pace.onFailure(error)
-      }
-    },
-    close: async () => {
-      await Promise.all([hinted.close(), beginnings.close()])
-    },
+    sweep: endings.sweep,
+    close: endings.close,
   }
 }

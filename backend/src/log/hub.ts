@@ -1,26 +1,20 @@
 // The node's fan-out: one hub a user who has a connection here. It hands each transaction's events to the user's
 // connections, listens to the user's channel on the bus, and compares heads with the log when word may have been lost.
-// It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6). So what another node says only leads to a
-// look into the database, however often it is said; but for events that continue the log where this node knows it ends.
+// It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6), so all but events that continue the log
+// where this node knows it to end only leads to a look into the database, however often another node says it.
 
-import { encodeMessage, lifetimeOf, toHex } from '@valise/protocol'
+import { encodeMessage, toHex } from '@valise/protocol'
 import type { Announcement, Bus, EventsAnnouncement, Subscription } from '../bus/bus.ts'
-import { createPaced } from '../bus/paced.ts'
 import type { LogItem } from '../db/queries/events.ts'
 import type { DeliveryMetrics } from '../telemetry/metrics.ts'
 import type { SpanPlace, Tracing } from '../telemetry/tracing.ts'
-import { judgeAnnounced } from './announced-events.ts'
+import { type EndingHint, hasEnded, judgeAnnounced } from './announced.ts'
 import type { Delivery, LiveBatch } from './delivery.ts'
 import type { StoredBatch } from './intake.ts'
+import { createUserLookups } from './user-lookups.ts'
 
 /** Word for a user's connections that is not about events. */
 export type ControlAnnouncement = Exclude<Announcement, { type: 'events' }>
-
-/** Word that can end a session. */
-export type EndingHint = Extract<
-  Announcement,
-  { type: 'device_revoked' } | { type: 'account_deleted' } | { type: 'session_superseded' }
->
 
 export interface Member {
   readonly delivery: Delivery
@@ -71,9 +65,6 @@ interface Hub {
   /** Undefined when the bus refused; the sweep of heads then stands in for it. */
   readonly subscription: Promise<Subscription | undefined>
 }
-
-/** Hints of other nodes lead to one query an interval at most, of each kind and for all users. */
-const LOOK_UP_EVERY_MS = 10
 
 export const toLogItems = (batch: StoredBatch): LogItem[] =>
   batch.events.map(({ event, deviceId, userSeq, streamSeq, storedAtMs }) => ({
@@ -140,11 +131,6 @@ export function createHubs(parts: HubsParts): Hubs {
     }
   }
 
-  const hasEnded = ({ storedAtMs, wire }: LogItem, atMs: number): boolean => {
-    const lifetimeS = wire === undefined ? 0 : lifetimeOf(wire)
-    return lifetimeS > 0 && storedAtMs + lifetimeS * 1000 <= atMs
-  }
-
   /** True when a live connection was handed events of it. */
   const offer = (hub: Hub, batch: LiveBatch, place: SpanPlace): boolean => {
     const atMs = now()
@@ -175,27 +161,11 @@ export function createHubs(parts: HubsParts): Hubs {
     forEachMember(hub, ({ delivery }) => delivery.noteHead(head))
   }
 
-  /** Asks the database about the users of these hubs, and gives each its answer. */
-  const lookUp = async (
-    hubs: readonly Hub[],
-    ask: (userIds: readonly Uint8Array[]) => Promise<ReadonlyMap<string, number>>,
-    take: (hub: Hub, answer: number) => void,
-  ): Promise<void> => {
-    const answers = await ask(hubs.map(({ userId }) => userId))
-    for (const hub of hubs) {
-      const answer = answers.get(toHex(hub.userId))
-      if (answer !== undefined) attempt(() => take(hub, answer))
-    }
-  }
-
-  const pace = { intervalMs: LOOK_UP_EVERY_MS, onFailure, monotonicMs }
-  const headLookups = createPaced<Hub>({ ...pace, run: (hubs) => lookUp(hubs, readHeads, learnHead) })
-  const logLookups = createPaced<Hub>({
-    ...pace,
-    run: (hubs) =>
-      lookUp(hubs, parts.readLogSeqs, (hub, seq) =>
-        forEachMember(hub, (member) => member.onControl({ type: 'device_log', userId: hub.userId, seq })),
-      ),
+  const headLookups = createUserLookups<Hub>({ ...parts, ask: readHeads, take: learnHead })
+  const logLookups = createUserLookups<Hub>({
+    ...parts,
+    ask: parts.readLogSeqs,
+    take: (hub, seq) => forEachMember(hub, (one) => one.onControl({ type: 'device_log', userId: hub.userId, seq })),
   })
 
   const onEvents = (hub: Hub, announcement: EventsAnnouncement): void => {
@@ -210,19 +180,16 @@ export function createHubs(parts: HubsParts): Hubs {
     }
   }
 
-  /** What another node says. */
   const hear = (hub: Hub, announcement: Announcement): void => {
     switch (announcement.type) {
       case 'events':
         return onEvents(hub, announcement)
       case 'device_log':
         return logLookups.add(hub)
-      case 'device_revoked':
-      case 'account_deleted':
-      case 'session_superseded':
-        return forEachMember(hub, (member) => member.onHint(announcement))
       case 'presence':
         return forEachMember(hub, (member) => member.onControl(announcement))
+      default:
+        return forEachMember(hub, (member) => member.onHint(announcement))
     }
   }
 
@@ -325,9 +292,7 @@ export function createHubs(parts: HubsParts): Hubs {
       sweeping ??= sweepWhileDue()
       return sweeping
     },
-    close: async () => {
-      await Promise.all([headLookups.close(), logLookups.close()])
-    },
+    close: async () => void (await Promise.all([headLookups.close(), logLookups.close()])),
     get userCount() {
       return hubByUser.size
     },
