@@ -115,6 +115,15 @@ create table key_links (
   constraint key_links_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
 );
 
+create table node_secrets (
+  number integer not null,
+  secret bytea not null,
+  made_at timestamp with time zone not null default now(),
+  constraint node_secrets_pkey PRIMARY KEY (number),
+  constraint node_secrets_number_range CHECK ((number > 0)),
+  constraint node_secrets_secret_length CHECK ((octet_length(secret) = 32))
+);
+
 create table pairing_addresses (
   kind text not null,
   address text not null,
