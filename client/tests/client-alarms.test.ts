@@ -3,6 +3,8 @@
 import { parseEvent, type Receipts, type ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
+import { storeKeys } from '../src/store/layout.ts'
+import { del, put } from '../src/store/store.ts'
 import { verifyDevice } from '../src/verify.ts'
 import { createPair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
 import { expire } from './support/published-log.ts'
@@ -211,6 +213,42 @@ describe('reasons to stop', () => {
     expect(ranges).toEqual([[1, 2]])
     const report = await verifyDevice(crypto, second.client.device)
     expect(report).toMatchObject({ isSound: true, events: 4, expiredEvents: 2 })
+  })
+
+  test('RET-7: a store without the range that was told has leaves that nothing excuses, and verify says so', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b'])
+    await first.client.flush()
+    const told = { type: 'resync_required', reason: 'retention', from: 2, to: 2 } as const
+    server.distort = (message) => {
+      if (message.type !== 'events') return [message]
+      const events = message.events.map((event) => (event[0] === 1 && event.length === 4 ? expire(event) : event))
+      return [told, { ...message, events }]
+    }
+    second.client.start()
+    expect(await take(second.client, 'notes', 1)).toEqual(['b'])
+    expect(await verifyDevice(crypto, second.client.device)).toMatchObject({ isSound: true, expiredEvents: 1 })
+    await second.client.close()
+    await second.store.batch([del(storeKeys.pruned(1))])
+    await second.restart()
+    const report = await verifyDevice(crypto, second.client.device)
+    expect(report).toMatchObject({ isSound: false })
+    expect(report.problems[0]).toMatchObject({ code: 'bytes_withheld' })
+  })
+
+  test('ORD-1: verify finds an event of the store whose signature does not hold', async () => {
+    const { first, second } = await createPair()
+    for (const { client } of [first, second]) client.start()
+    await publishAll(first.client, ['a'])
+    await take(second.client, 'notes', 1)
+    await second.client.close()
+    const record = (await second.store.get(storeKeys.event(1)))!.slice()
+    record[record.length - 1]! ^= 1
+    await second.store.batch([put(storeKeys.event(1), record)])
+    await second.restart()
+    const { problems } = await verifyDevice(crypto, second.client.device)
+    expect(problems.map(({ code }) => code)).toEqual(['signature_invalid'])
   })
 
   test('RET-3: that events were pruned excuses no event that is missing', async () => {
