@@ -5,7 +5,8 @@ import {
   buildRevoke,
   buildRotate,
   type DeviceLogState,
-  type ExpiredEvent,
+  type LeafItem,
+  MAX_TTL_S,
   parseEvent,
   type StoredEvent,
   toHex,
@@ -36,10 +37,11 @@ beforeAll(async () => {
 })
 
 const check = (
-  events: readonly (StoredEvent | ExpiredEvent)[],
+  events: readonly (StoredEvent | LeafItem)[],
   known: KnownLog = knowing(log.state),
   through = events.at(-1)?.[0] ?? 0,
-): CheckOutcome => checkEvents({ crypto, known, ownDeviceId: log.deviceId('reader') }, { events, through })
+  at?: number,
+): CheckOutcome => checkEvents({ crypto, known, ownDeviceId: log.deviceId('reader') }, { events, through, at })
 const codeOf = (outcome: CheckOutcome): string =>
   outcome.type === 'alarm' || outcome.type === 'gap' ? `${outcome.type} ${outcome.alarm.code}` : outcome.type
 const at = (index: number): StoredEvent => items[index]!
@@ -63,12 +65,13 @@ describe('what an honest server delivers', () => {
     }
   })
 
-  test('ORD-5: expired events close the chain, wherever they stand', () => {
+  test('ORD-5: leaves close the chain, wherever they stand', () => {
+    const known = knowing(log.state, { prunedThrough: 5 })
     for (let index = 0; index < items.length; index++) {
       const mixed = items.map((item, i) => (i === index ? expire(item) : item))
-      expect(codeOf(check(mixed))).toBe('ok')
+      expect(codeOf(check(mixed, known))).toBe('ok')
     }
-    expect(codeOf(check(items.map(expire)))).toBe('ok')
+    expect(codeOf(check(items.map(expire), known))).toBe('ok')
   })
 
   test('ORD-5: own events fill their places, and the cursor moves over those that adjoin it', () => {
@@ -109,10 +112,13 @@ describe('what nobody may deliver', () => {
     expect(codeOf(outcome)).toBe('alarm chain_forked')
   })
 
-  test('ORD-1: a leaf in place of an expired event that is not its own', () => {
-    const [userSeq, streamSeq, storedAtMs, deviceId, deviceSeq] = expire(at(0))
-    const forged: ExpiredEvent = [userSeq, streamSeq, storedAtMs, deviceId, deviceSeq, new Uint8Array(32)]
-    expect(codeOf(check([forged, ...items.slice(1)]))).toBe('alarm chain_forked')
+  test('ORD-1: a leaf that is not the one of its event: another inner hash, lifetime or flag', () => {
+    const known = knowing(log.state, { prunedThrough: 5 })
+    const leaf = expire(at(0))
+    expect(codeOf(check([leaf, ...items.slice(1)], known))).toBe('ok')
+    for (const forged of [leaf.with(7, new Uint8Array(32)), leaf.with(5, 1), leaf.with(6, 8)] as LeafItem[]) {
+      expect(codeOf(check([forged, ...items.slice(1)], known))).toBe('alarm chain_forked')
+    }
   })
 
   test('ORD-2: stream numbers that skip, repeat or run ahead', () => {
@@ -129,16 +135,48 @@ describe('what nobody may deliver', () => {
     await stranger.publish('manager', 'a', { userId: new Uint8Array(32).fill(1) as UserId })
     expect(codeOf(check([stranger.items[0]!]))).toBe('alarm foreign_event')
     expect(codeOf(check([[1, 1, 1, at(0)[3].subarray(1)]]))).toBe('alarm malformed_event')
-    expect(codeOf(check([[1, 1, 1, new Uint8Array(15), 1, new Uint8Array(32)]]))).toBe('alarm malformed_event')
+    const leaf = expire(at(0))
+    for (const broken of [
+      leaf.with(3, new Uint8Array(15)),
+      leaf.with(5, MAX_TTL_S + 1),
+      leaf.with(6, 5),
+    ] as LeafItem[]) {
+      expect(codeOf(check([broken]))).toBe('alarm malformed_event')
+    }
   })
 
-  test('a signature by another key, under which nothing before it counts either', async () => {
-    const forged = await createPublishedLog('reader')
-    await forged.publish('manager', 'a')
-    await forged.publish('manager', 'a', {}, 'reader')
-    const known = knowing(forged.state)
-    const outcome = checkEvents({ crypto, known, ownDeviceId: undefined }, { events: forged.items, through: 2 })
-    expect(codeOf(outcome)).toBe('alarm signature_invalid')
+  test('ORD-1: events that no valid signature covers are found, from the first one on', async () => {
+    const unprovedAfter = async (...signers: string[]) => {
+      const signed = await createPublishedLog('reader')
+      for (const signer of signers) await signed.publish('manager', 'a', {}, signer)
+      await signed.publish('reader', 'b')
+      const known = knowing(signed.state)
+      const outcome = checkEvents(
+        { crypto, known, ownDeviceId: undefined },
+        { events: signed.items, through: signed.items.length },
+      )
+      if (outcome.type !== 'ok') throw new Error(codeOf(outcome))
+      const { unproved } = outcome.batch
+      return unproved.map(({ deviceId, fromSeq, userSeq }) => {
+        expect(deviceId).toEqual(signed.deviceId('manager'))
+        return { fromSeq, userSeq }
+      })
+    }
+    expect(await unprovedAfter('manager', 'manager')).toEqual([])
+    // A later signature proves what stands before it.
+    expect(await unprovedAfter('reader', 'manager')).toEqual([])
+    expect(await unprovedAfter('manager', 'reader')).toEqual([{ fromSeq: 2, userSeq: 2 }])
+    expect(await unprovedAfter('reader', 'reader')).toEqual([{ fromSeq: 1, userSeq: 1 }])
+    expect(await unprovedAfter('manager', 'reader', 'reader')).toEqual([{ fromSeq: 2, userSeq: 2 }])
+  })
+
+  test('ORD-1: a signature that the server exchanged breaks the chain at the next event', () => {
+    const [userSeq, streamSeq, storedAtMs, wire] = at(0)
+    const exchanged = wire.slice()
+    exchanged[wire.length - 1]! ^= 1
+    const forged: StoredEvent = [userSeq, streamSeq, storedAtMs, exchanged]
+    expect(codeOf(check([forged, ...items.slice(1)]))).toBe('alarm chain_forked')
+    expect(check([forged])).toMatchObject({ type: 'ok', batch: { unproved: [{ fromSeq: 1, userSeq: 1 }] } })
   })
 
   test('every flipped bit of an event', () => {
@@ -147,10 +185,70 @@ describe('what nobody may deliver', () => {
       fc.property(fc.nat({ max: wire.length * 8 - 1 }), (bit) => {
         const changed = wire.slice()
         changed[bit >> 3]! ^= 1 << (bit & 7)
-        expect(check([[1, 1, 1, changed]]).type).not.toBe('ok')
+        const outcome = check([[1, 1, 1, changed]])
+        if (outcome.type === 'ok') expect(outcome.batch.unproved).toHaveLength(1)
       }),
       { numRuns: 300 },
     )
+  })
+})
+
+describe('an event without its bytes', () => {
+  const STORED_AT_MS = 1_700_000_000_000
+  const leafOf = (ttlS: number, flags = 0): LeafItem => expire(at(0)).with(5, ttlS).with(6, flags) as LeafItem
+  const judged = (leaf: LeafItem, atMs: number | undefined, prunedThrough = 0): string => {
+    const outcome = check([leaf], knowing(log.state, { prunedThrough }), 1, atMs)
+    if (outcome.type !== 'ok') return codeOf(outcome)
+    const { body } = outcome.batch.events[0]!
+    return body.type === 'expired' ? body.excuse : body.type
+  }
+
+  test('RET-7: is excused by a lifetime that has ended by the time of the page, and no moment before', () => {
+    expect(judged(leafOf(10), STORED_AT_MS + 10_000)).toBe('lifetime')
+    expect(judged(leafOf(10), STORED_AT_MS + 9_999)).toBe('alarm bytes_withheld')
+  })
+
+  test('RET-7: without the time of a page no lifetime excuses it', () => {
+    expect(judged(leafOf(10), undefined)).toBe('alarm bytes_withheld')
+  })
+
+  test('RET-7: without a lifetime it is excused by the range that was told, and only there', () => {
+    expect(judged(leafOf(0), Number.MAX_SAFE_INTEGER)).toBe('alarm bytes_withheld')
+    expect(judged(leafOf(0), undefined, 1)).toBe('pruned')
+  })
+
+  test('RET-7: of the client itself it has no lifetime to end, whatever its leaf says', () => {
+    expect(judged(leafOf(10, 8), Number.MAX_SAFE_INTEGER)).toBe('alarm bytes_withheld')
+    expect(judged(leafOf(0, 8), undefined, 1)).toBe('pruned')
+  })
+
+  test('RET-7: that is void needs the same excuse', async () => {
+    const forged = await createPublishedLog('thief')
+    const item = await forged.publish('thief', 'a')
+    const deviceId = forged.deviceId('thief')
+    const rest = activeDevices(forged.state).filter((device) => toHex(device.deviceId) !== toHex(deviceId))
+    const records = rest.map(({ record }) => record)
+    const epoch = await sealNextEpoch(crypto, forged.state, records, forged.account.epoch.secret)
+    const cut = { devices: [{ deviceId, lastSeq: 0, chain: new Uint8Array(32) }], reason: 0, epoch: epoch.start }
+    const entry = await buildRevoke(forged.state, authorOf(forged.account.manager), cut)
+    const known = knowing(mustApply(forged.state, entry))
+    const parts = { crypto, known, ownDeviceId: undefined }
+    expect(codeOf(checkEvents(parts, { events: [expire(item)], through: 1 }))).toBe('alarm bytes_withheld')
+  })
+})
+
+describe('an event of a newer form', () => {
+  const changed = (offset: number, value: number): StoredEvent => {
+    const wire = at(0)[3].slice()
+    wire[offset] = value
+    return [1, 1, 1, wire]
+  }
+
+  test('EVT-1: is no fault of anybody: this program must be updated', () => {
+    expect(codeOf(check([changed(0, 2)]))).toBe('update_needed')
+    for (const flags of [2, 16, 128]) expect(codeOf(check([changed(169, flags)]))).toBe('update_needed')
+    expect(codeOf(check([expire(at(0)).with(6, 32) as LeafItem]))).toBe('update_needed')
+    expect(codeOf(check([changed(0, 0)]))).toBe('alarm malformed_event')
   })
 })
 
@@ -189,6 +287,13 @@ describe('the device log behind the events', () => {
     expect(codeOf(checkEvents({ ...parts, known }, { events: back.items, through: 2 }))).toBe('alarm log_seq_invalid')
   })
 
+  test('EVT-4: an event that names another device log than this device has at the same entry', async () => {
+    const split = await createPublishedLog('other')
+    await split.publish('manager', 'a', { logHead: new Uint8Array(32).fill(9) })
+    const parts = { crypto, known: knowing(split.state), ownDeviceId: undefined }
+    expect(codeOf(checkEvents(parts, { events: split.items, through: 1 }))).toBe('alarm log_head_invalid')
+  })
+
   test('DEV-2: an epoch that was not in force at the log_seq', async () => {
     const state = await rotated(log.state)
     const wrong = await createPublishedLog()
@@ -196,7 +301,7 @@ describe('the device log behind the events', () => {
     const parts = { crypto, known: knowing(wrong.state), ownDeviceId: undefined }
     expect(codeOf(checkEvents(parts, { events: wrong.items, through: 1 }))).toBe('alarm epoch_invalid')
     expect(codeOf(check(items, knowing(state)))).toBe('ok')
-    const late = await log.publish('writer', 'c', { logSeq: state.seq, epoch: 1 })
+    const late = await log.publish('writer', 'c', { logSeq: state.seq, logHead: state.head, epoch: 1 })
     expect(codeOf(check([...items.slice(0, 5), late], knowing(state)))).toBe('alarm epoch_invalid')
   })
 
@@ -227,7 +332,7 @@ describe('the device log behind the events', () => {
     expect(voidSeqs(check(five, knowing(await cutAt(2, chains[1]!))))).toEqual([])
     expect(voidSeqs(check(five, knowing(await cutAt(1, chains[0]!))))).toEqual([4])
     expect(voidSeqs(check(five, knowing(await cutAt(0, new Uint8Array(32)))))).toEqual([2, 4])
-    expect(voidSeqs(check(five.map(expire), knowing(await cutAt(1, chains[0]!))))).toEqual([4])
+    expect(voidSeqs(check(five.map(expire), knowing(await cutAt(1, chains[0]!), { prunedThrough: 5 })))).toEqual([4])
     expect(check(five, knowing(await cutAt(1, chains[0]!)))).toMatchObject({ batch: { progress: { cursor: 5 } } })
   })
 
@@ -270,15 +375,17 @@ test('no message makes a check throw', () => {
   const counter = fc.nat({ max: 20 })
   const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
   const stored = fc.tuple(counter, counter, counter, fc.oneof(fc.uint8Array(), fc.constantFrom(...[0, 1, 2, 3, 4])))
-  const expired = fc.tuple(counter, counter, counter, bytes(16), counter, bytes(32))
+  const leaf = fc.tuple(counter, counter, counter, bytes(16), counter, counter, fc.nat({ max: 255 }), bytes(32))
   fc.assert(
-    fc.property(fc.array(fc.oneof(stored, expired), { maxLength: 6 }), counter, (events, through) => {
-      const message = events.map((event): StoredEvent | ExpiredEvent =>
-        event.length === 6
+    fc.property(fc.array(fc.oneof(stored, leaf), { maxLength: 6 }), counter, (events, through) => {
+      const message = events.map((event): StoredEvent | LeafItem =>
+        event.length === 8
           ? event
           : [event[0], event[1], event[2], typeof event[3] === 'number' ? at(event[3])[3] : event[3]],
       )
-      expect(['ok', 'gap', 'alarm', 'log_behind']).toContain(check(message, knowing(log.state), through).type)
+      expect(['ok', 'gap', 'alarm', 'log_behind', 'update_needed']).toContain(
+        check(message, knowing(log.state), through).type,
+      )
     }),
     { numRuns: 500 },
   )

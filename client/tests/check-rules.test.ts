@@ -4,9 +4,9 @@ import {
   activeDevices,
   buildRevoke,
   buildRotate,
+  chainAfter as continueChain,
   type DeviceLogState,
-  leafHash,
-  nextChain,
+  leafOf,
   parseEvent,
   type StoredEvent,
   toHex,
@@ -35,7 +35,7 @@ const at = ([, , storedAtMs, wire]: StoredEvent, userSeq: number, streamSeq: num
 ]
 const chainAfter = ([, , , wire]: StoredEvent): Uint8Array => {
   const event = parseEvent(wire)!
-  return nextChain(crypto, event.chainPrev, leafHash(crypto, event.leafInput))
+  return continueChain(crypto, event.chainPrev, leafOf(crypto, event))
 }
 
 /** The log after the manager revoked the writer, with the cut at an event of its. */

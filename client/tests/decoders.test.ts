@@ -4,7 +4,6 @@
 import { type DeviceRecord, KEM_X25519, toDeviceId, toUserId } from '@valise/protocol'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { encodeCheckpoint, parseCheckpoint } from '../src/checkpoint.ts'
 import { ExportFileError, parseExportLine } from '../src/export/export-lines.ts'
 import {
   encodeDone,
@@ -28,12 +27,13 @@ import {
 import { formatQrOffer, parseOffer } from '../src/pairing/offer.ts'
 import { encodePairingRecord, parsePairingRecord } from '../src/pairing/record.ts'
 import { pad, unpad } from '../src/sealing/padding.ts'
+import { encodeSeenView, parseSeenView } from '../src/seen-view.ts'
 
 const filled = (length: number, value = 7): Uint8Array => new Uint8Array(length).fill(value)
 const userId = toUserId(filled(32))!
 const inviter = toDeviceId(filled(16))!
 const record: DeviceRecord = { role: 'member', edPub: filled(32), kemId: KEM_X25519, kemPub: filled(32) }
-const seen = { device_log_seq: 1, device_log_head: filled(32), devices: [[inviter, 3, filled(32)]] as [never] }
+const seen = { logSeq: 1, logHead: filled(32), chains: [{ deviceId: inviter, deviceSeq: 3, chain: filled(32) }] }
 const introduction = { record, name: 'phone', platform: 'linux' }
 const invitation = { userId, serverFingerprint: filled(32), logSeq: 1, logHead: filled(32) }
 const share = { share: filled(32), associatedData: Uint8Array.of(1) }
@@ -55,7 +55,7 @@ const BYTE_DECODERS: readonly [name: string, parse: (bytes: Uint8Array) => unkno
     parsePairingIntroduction,
     encodePairingIntroduction({ ...introduction, proof: filled(64) }),
   ],
-  ['a checkpoint', parseCheckpoint, encodeCheckpoint(seen)],
+  ['what a device has seen', parseSeenView, encodeSeenView(seen)],
   ['padded data', unpad, pad(filled(20))],
 ]
 

@@ -76,7 +76,7 @@ test.each<[string, () => Line[], () => number]>([
   ],
   ['the size of a tombstone', () => changing(at('event', 1), { size: 1 }), () => 6],
   ['the number of events', () => changing(at('end'), { events: 4 }), () => lines.length],
-  ['the number of expired events', () => changing(at('end'), { expired: 1 }), () => lines.length],
+  ['the number of leaves', () => changing(at('end'), { leaf: 1 }), () => lines.length],
   ['the number of void events', () => changing(at('end'), { void: 1 }), () => lines.length],
   ['the number of entries', () => changing(at('end'), { device_log_entries: 1 }), () => lines.length],
   [

@@ -3,17 +3,18 @@
 
 import { createDecipheriv, createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { leafHash, parseEvent, toHex } from '@valise/protocol'
-import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
+import { toHex } from '@valise/protocol'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { createPair, publishAll } from './support/device-pair.ts'
+import { createPair } from './support/device-pair.ts'
 import { check, exportOf } from './support/export-of.ts'
+import { expire } from './support/published-log.ts'
 import { leaveOneBeyondCut } from './support/revoking.ts'
 import { text } from './support/test-device.ts'
 import { until } from './support/until.ts'
 
 type Line = Record<string, unknown> & { readonly type: string }
 
+const STORED_AT_MS = 1_700_000_000_000
 const BINARY = Uint8Array.of(0xff, 0, 0x80, 10, 13)
 let lines: string[]
 let parsed: Line[]
@@ -24,15 +25,11 @@ beforeAll(async () => {
   const { server, first, second } = pair
   server.distort = (message) => {
     if (message.type !== 'events') return [message]
-    const events = message.events.map((item) => {
-      if (item.length !== 4 || item[0] !== 1) return item
-      const { deviceId, deviceSeq, leafInput } = parseEvent(item[3])!
-      return [item[0], item[1], item[2], deviceId, deviceSeq, leafHash(crypto, leafInput)] as (typeof message.events)[0]
-    })
-    return [{ ...message, events }]
+    const events = message.events.map((item) => (item.length === 4 && item[0] === 1 ? expire(item) : item))
+    return [{ ...message, events, at: STORED_AT_MS + 1000 }]
   }
   for (const { client } of [first, second]) client.start()
-  await publishAll(second.client, ['expired before it is read'])
+  await second.client.publish('notes', text('expired before it is read'), { ttlS: 1 })
   await second.client.publish('pictures', { type: 'image', body: BINARY })
   await second.client.flush()
   await first.client.publish('notes', text('zwei\u2028 \u{1f4bc}'), { ttlS: 60, atMs: 5 })
@@ -79,7 +76,7 @@ describe('the document', () => {
       user_id: /^[0-9a-f]{64}$/,
       stream_id: /^[0-9a-f]{32}$/,
       export_id: /^[0-9a-f]{32}$/,
-      leaf: /^[0-9a-f]{64}$/,
+      inner: /^[0-9a-f]{64}$/,
       check: /^[0-9a-f]{64}$/,
       device_id: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
       event_id: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
@@ -106,13 +103,13 @@ describe('a reader of the document', () => {
       type: 'end',
       device_log_entries: linesOf('device_log').length,
       events: linesOf('event').length,
-      expired: linesOf('expired').length,
+      leaf: linesOf('leaf').length,
       void: linesOf('void').length,
       check: toHex(running),
     })
     const [genesis] = linesOf('device_log')
     const userId = createHash('sha256').update('valise user-id\0').update(bytesOf(genesis!['entry'])).digest('hex')
-    expect(linesOf('valise_export')[0]).toMatchObject({ version: 1, user_id: userId })
+    expect(linesOf('valise_export')[0]).toMatchObject({ version: 2, user_id: userId })
     expect(linesOf('device_log').map(({ seq }) => seq)).toEqual([0, 1, 2])
   })
 
@@ -127,6 +124,7 @@ describe('a reader of the document', () => {
       const data = pad.subarray(4, 4 + pad.readUInt32BE())
       const content = line['content'] as { type: string; text?: string; base64url?: string }
       const body = content.text === undefined ? bytesOf(content.base64url) : Buffer.from(content.text)
+      expect(data[0]).toBe(1)
       expect(data.includes(body)).toBe(true)
       expect(data.includes(content.type)).toBe(true)
       expect(line['size']).toBe(body.length)
@@ -135,9 +133,26 @@ describe('a reader of the document', () => {
       expect(header.readBigUInt64BE(49)).toBe(BigInt(line['device_seq'] as number))
       expect(header.subarray(89, 105).toString('hex')).toBe(line['stream_id'])
       expect(header.subarray(105, 121).toString('hex')).toBe(String(line['event_id']).replaceAll('-', ''))
-      expect(header.readUInt32BE(133)).toBe(line['ttl_s'])
+      expect(header.readUInt32BE(165)).toBe(line['ttl_s'])
     }
     expect(linesOf('event')).toHaveLength(2)
+  })
+
+  test('EXP-4: closes the chain of a device over what is left of its events', () => {
+    const device = linesOf('leaf')[0]!['device_id']
+    const userId = Buffer.from(String(linesOf('valise_export')[0]!['user_id']), 'hex')
+    const hash = (context: string, ...parts: Uint8Array[]) =>
+      createHash('sha256').update(`valise ${context}\0`).update(Buffer.concat(parts)).digest()
+    let chain = hash('chain-0', userId, Buffer.from(String(device).replaceAll('-', ''), 'hex'))
+    let closed = 0
+    for (const line of parsed) {
+      const covered = coveredOf(line, hash)
+      if (covered === undefined || covered.device !== device) continue
+      if (covered.chainPrev !== undefined) expect(covered.chainPrev).toEqual(chain)
+      chain = hash('chain', chain, hash('event', covered.ttlAndFlags, covered.inner))
+      closed += 1
+    }
+    expect(closed).toBe(3)
   })
 
   test('EXP-4: finds every event in the order of user_seq, and the program agrees that the file is sound', async () => {
@@ -149,10 +164,34 @@ describe('a reader of the document', () => {
 
 /** H | LP(ct) | signature, as section E of docs/PROTOCOL.md has it. */
 function readWire(wire: Buffer) {
-  const headerBytes = 1 + 32 + 16 + 8 + 32 + 16 + 16 + 4 + 8 + 4 + 1 + 24
+  const headerBytes = 1 + 32 + 16 + 8 + 32 + 16 + 16 + 4 + 8 + 32 + 4 + 1 + 24
   const header = wire.subarray(0, headerBytes)
   const length = wire.readUInt32BE(headerBytes)
   const sealed = wire.subarray(headerBytes + 4, headerBytes + 4 + length)
   expect(wire).toHaveLength(headerBytes + 4 + length + 64)
   return { header, nonce: header.subarray(-24), sealed }
+}
+
+/** What the chain covers of a line, if it has a place in one. */
+function coveredOf(line: Line, hash: (context: string, ...parts: Uint8Array[]) => Buffer) {
+  if (line.type === 'leaf') {
+    const ttlAndFlags = Buffer.alloc(5)
+    ttlAndFlags.writeUInt32BE(line['ttl_s'] as number)
+    ttlAndFlags.writeUInt8(line['flags'] as number, 4)
+    return {
+      device: line['device_id'],
+      chainPrev: undefined,
+      ttlAndFlags,
+      inner: Buffer.from(String(line['inner']), 'hex'),
+    }
+  }
+  if (line['wire'] === undefined) return undefined
+  const wire = bytesOf(line['wire'])
+  const { header } = readWire(wire)
+  const device = header
+    .subarray(33, 49)
+    .toString('hex')
+    .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+  const inner = hash('event-inner', hash('event-body', wire.subarray(0, -64)), wire.subarray(-64))
+  return { device, chainPrev: header.subarray(57, 89), ttlAndFlags: header.subarray(165, 170), inner }
 }

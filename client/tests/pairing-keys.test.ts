@@ -5,7 +5,6 @@ import { createDecipheriv, createHash, createHmac } from 'node:crypto'
 import { signDevicePop, toDeviceId, toUserId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { type CheckpointBody, MAX_INVITED_DEVICES } from '../src/checkpoint.ts'
 import { encodeDone } from '../src/link/messages.ts'
 import { type CeremonyInput, joinPairing, slotOf, stepCeremony } from '../src/pairing/ceremony.ts'
 import type { CeremonyState, StateOf } from '../src/pairing/ceremony-state.ts'
@@ -19,6 +18,7 @@ import {
   type PairingInvitation,
   parseAnswer,
 } from '../src/pairing/messages.ts'
+import { MAX_INVITED_DEVICES } from '../src/seen-view.ts'
 import { NOW_MS, outcomeOf, type Pair, runPair, SERVER } from './support/pairing-pair.ts'
 
 const ascii = (text: string) => Buffer.from(text, 'ascii')
@@ -130,7 +130,7 @@ describe('a party who knows the secret', () => {
       userId,
       serverFingerprint: SERVER,
       inviter: pair.keys.deviceId,
-      seen: { device_log_seq: seq, device_log_head: head, devices: [] },
+      seen: { logSeq: seq, logHead: head, chains: [] },
     }
     const { record, signer } = pair.keys
     introduction = { record, name: 'phone', platform: 'linux', proof: await signDevicePop(signer, userId, record) }
@@ -165,12 +165,12 @@ describe('a party who knows the secret', () => {
   })
 
   test('PAIR-3: has room in one message for the chains of as many devices as it tells', () => {
-    const devices = Array.from({ length: MAX_INVITED_DEVICES }, (_, i): CheckpointBody['devices'][number] => [
-      toDeviceId(new Uint8Array(16).fill(0x80 + (i % 64)))!,
-      Number.MAX_SAFE_INTEGER,
-      new Uint8Array(32).fill(i),
-    ])
-    const large = { ...invitation, seen: { ...invitation.seen, device_log_seq: Number.MAX_SAFE_INTEGER, devices } }
+    const chains = Array.from({ length: MAX_INVITED_DEVICES }, (_, i) => ({
+      deviceId: toDeviceId(new Uint8Array(16).fill(0x80 + (i % 64)))!,
+      deviceSeq: Number.MAX_SAFE_INTEGER,
+      chain: new Uint8Array(32).fill(i),
+    }))
+    const large = { ...invitation, seen: { ...invitation.seen, logSeq: Number.MAX_SAFE_INTEGER, chains } }
     const body = encodePairingInvitation(large)
     expect(body.length).toBeLessThan(8192 - 64)
     expect(give(awaiting.invitation, body)).toMatchObject({ type: 'introducing' })

@@ -55,6 +55,6 @@ test.each([
     await first.client.publish('notes', text('all the same'))
     const [waiting] = await first.client.device.outbox.read(0, 1, 1000)
     expect(eventIdTimeMs(waiting!.eventId)).toBe(idTimeMs)
-    expect(parseContent(waiting!.content)).toMatchObject({ atMs: first.clock.now() })
+    expect(parseContent(waiting!.content)).toMatchObject({ content: { atMs: first.clock.now() } })
   },
 )

@@ -44,7 +44,7 @@ test('ORD-1: a receipt that comes twice, in one message or in two, is told and c
   expect(receipts).toEqual([1, 2])
   expect([client.device.outbox.count, client.device.outbox.bytes]).toEqual([0, 0])
   // Of two events no checkpoint is due.
-  expect(client.device.checkpoints.due(false)).toBeUndefined()
+  expect(client.device.checkpoints.isDue(false)).toBe(false)
   expect(server.events).toHaveLength(2)
 })
 

@@ -2,25 +2,19 @@
 
 import { chainStart, createEventId, type EventHeader, type EventId } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
-import { expect, test } from 'vitest'
-import { CHECKPOINT_STREAM, encodeCheckpoint } from '../src/checkpoint.ts'
+import { describe, expect, test } from 'vitest'
 import { encodeContent } from '../src/sealing/content.ts'
 import { sealEvent } from '../src/sealing/event-seal.ts'
+import { verifyDevice } from '../src/verify.ts'
 import { createPair, type DevicePair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
 import { revoke, start } from './support/revoking.ts'
 import type { TestDevice } from './support/test-device.ts'
 import { until } from './support/until.ts'
 
 const NOW_MS = 1_700_000_000_000
-/** Of another type than a checkpoint has. */
-const content = encodeContent({
-  type: 'text',
-  atMs: NOW_MS,
-  body: encodeCheckpoint({ device_log_seq: 9, device_log_head: new Uint8Array(32), devices: [] }),
-})
+const contentOf = (type: string): Uint8Array => encodeContent({ type, atMs: NOW_MS, body: new Uint8Array(0) })
 
 interface Sealing {
-  readonly stream?: string
   readonly key?: Uint8Array
   readonly data?: Uint8Array
   readonly header?: Partial<EventHeader>
@@ -36,23 +30,27 @@ async function store({ server }: DevicePair, by: TestDevice, sealing: Sealing): 
     deviceId,
     deviceSeq: 1,
     chainPrev: chainStart(crypto, userId, deviceId),
-    streamId: epochKeys.streamId(sealing.stream ?? 'notes')!,
+    streamId: epochKeys.streamId('notes')!,
     eventId: createEventId(NOW_MS, crypto.randomBytes(10)) as EventId,
     epoch: 1,
     logSeq: book.require().seq,
+    logHead: book.require().head,
     ttlS: 0,
     isTombstone: false,
+    isKept: false,
+    checkpoint: undefined,
     ...sealing.header,
   }
   const key = sealing.key ?? epochKeys.contentKey(1)!
-  const { wire } = await sealEvent(crypto, keys.signer, key, header, sealing.data ?? content)
+  const { wire } = await sealEvent(crypto, keys.signer, key, header, sealing.data ?? contentOf('text'))
   server.events.push({ item: [server.events.length + 1, 1, NOW_MS, wire], deviceId })
 }
 
 const UNREADABLE: Record<string, Sealing> = {
   'sealed under another key': { key: new Uint8Array(32).fill(1) },
-  'without content': { data: Uint8Array.of(0xa0) },
-  'whose checkpoint is none': { stream: CHECKPOINT_STREAM },
+  'without content': { data: Uint8Array.of(1, 0xa0) },
+  'of a type of the client that is not kept': { data: contentOf('valise/device') },
+  'that is kept and of a type of an application': { header: { isKept: true } },
 }
 
 for (const [name, sealing] of Object.entries(UNREADABLE)) {
@@ -61,8 +59,7 @@ for (const [name, sealing] of Object.entries(UNREADABLE)) {
     await start(pair.first)
     await store(pair, pair.first, sealing)
     pair.second.client.start()
-    const code = sealing.stream === undefined ? 'event_unreadable' : 'checkpoint_invalid'
-    expect(await waitForStop(pair.second.client)).toBe(code)
+    expect(await waitForStop(pair.second.client)).toBe('event_unreadable')
     expect(pair.second.client.cursor()).toBe(0)
   })
 
@@ -93,4 +90,57 @@ test('ORD-5: a server that takes the log for another one, or the cursor for none
     expect(await waitForStop(second.client)).toBe(reason)
     expect(second.client.cursor()).toBe(0)
   }
+})
+
+test('ORD-5: an event whose last signature does not hold stops the client', async () => {
+  const pair = await createPair()
+  await start(pair.first)
+  await store(pair, pair.first, {})
+  const [stored] = pair.server.events
+  const wire = stored!.item[3]
+  wire[wire.length - 1]! ^= 1
+  pair.second.client.start()
+  expect(await waitForStop(pair.second.client)).toBe('signature_invalid')
+  expect(pair.second.client.cursor()).toBe(0)
+})
+
+describe('an event of a newer program', () => {
+  test('EVT-1: in a form that this one does not know stops the client, and blames nobody', async () => {
+    const pair = await createPair()
+    await start(pair.first)
+    await store(pair, pair.first, {})
+    pair.server.events[0]!.item[3][0] = 2
+    pair.second.client.start()
+    expect(await waitForStop(pair.second.client)).toBe('update_needed')
+    expect(pair.second.client.state()).toMatchObject({
+      cause: { remedy: expect.stringContaining('Update this program') },
+    })
+    expect(pair.second.client.cursor()).toBe(0)
+  })
+
+  test('EVT-1: with content that this one does not know keeps its place, and ends the readers that come to it', async () => {
+    const pair = await createPair()
+    const { server, first, second } = pair
+    await start(first)
+    await store(pair, first, { data: Uint8Array.of(2, 1, 2, 3) })
+    second.client.start()
+    await publishAll(second.client, ['after'], 'other')
+    await until(() => second.client.cursor() === server.events.length, 'both events')
+    const reader = second.client.events(undefined, { includeOwn: true })[Symbol.asyncIterator]()
+    await expect(reader.next()).rejects.toMatchObject({ stopCause: { type: 'refused', code: 'update_needed' } })
+    expect(stopCode(second.client)).toBeUndefined()
+    const others = second.client.events(undefined, { includeOwn: true, after: 1 })[Symbol.asyncIterator]()
+    expect(await others.next()).toMatchObject({ value: { userSeq: 2 } })
+    await second.client.close()
+    expect(await verifyDevice(crypto, second.client.device)).toMatchObject({ isSound: true, problems: [] })
+  })
+})
+
+test.each([
+  ['a content type', () => ({ streamName: 'notes', type: 'valise/device' }), 'bad_content'],
+  ['a stream', () => ({ streamName: 'valise/devices', type: 'text' }), 'bad_stream_name'],
+])('EVT-2: %s of the client is refused from an application', async (_, publication, code) => {
+  const { first } = await createPair()
+  const { streamName, type } = publication()
+  await expect(first.client.publish(streamName, { type, body: new Uint8Array(0) })).rejects.toMatchObject({ code })
 })

@@ -2,7 +2,7 @@
 
 import { type Crypto, createEventId, encodeUtf8, MAX_TTL_S } from '@valise/protocol'
 import type { Clock } from '../clock.ts'
-import { encodeContent, isOwnName, MAX_CONTENT_TYPE_LENGTH } from '../sealing/content.ts'
+import { encodeContent, isContentType, isOwnName, MAX_CONTENT_TYPE_LENGTH } from '../sealing/content.ts'
 import type { ServerTime } from '../server-time.ts'
 import type { OutboxItem } from './outbox.ts'
 import { PublishError } from './publish-error.ts'
@@ -50,8 +50,8 @@ export function composeItem(
   if (!Number.isInteger(ttlS) || ttlS < 0 || ttlS > MAX_TTL_S) {
     throw new PublishError('bad_ttl', `A lifetime is a whole number of seconds from 0 (none) to ${MAX_TTL_S}.`)
   }
-  if (type.length === 0 || type.length > MAX_CONTENT_TYPE_LENGTH) {
-    throw new PublishError('bad_content', `A content's type has 1 to ${MAX_CONTENT_TYPE_LENGTH} characters.`)
+  if (!isContentType(type)) {
+    throw new PublishError('bad_content', `A content's type has 1 to ${MAX_CONTENT_TYPE_LENGTH} characters of Unicode.`)
   }
   // A program without types could pass anything, and what no device can read would stop them all.
   if (!(body instanceof Uint8Array)) throw new PublishError('bad_content', "A content's body is a Uint8Array.")

@@ -192,8 +192,10 @@ export function createPublisher(parts: PublisherParts): Publisher {
   const refuseDenial = (deviceSeq: number, code: ErrorCode): void => {
     if (!DENIALS.has(code)) return
     const event = chain.find(deviceSeq)?.event
-    // The list of a checkpoint from before the log was restored may name what was lost: an empty event replaces it.
-    const isOfLostLog = event !== undefined && eventIdTimeMs(event.eventId) < log.progress.logEpochAtMs
+    // The list of a checkpoint from before the log was restored may name what was lost: an empty event replaces it. A log
+    // that was restored without a word keeps its epoch; then only this device's user has said so.
+    const restoredAtMs = Math.max(log.progress.logEpochAtMs, log.progress.acceptedAtMs)
+    const isOfLostLog = event !== undefined && eventIdTimeMs(event.eventId) < restoredAtMs
     if (code === 'checkpoint_false' && isOfLostLog) return
     throw new AlarmError('truth_refused', { device_seq: deviceSeq, code })
   }

@@ -36,9 +36,10 @@ export async function acceptLog(parts: AcceptLogParts): Promise<Rebased> {
   try {
     checkSession(parts, probe.established)
     const through = await findCommonPoint({ crypto, log: device.localLog, ownDeviceId: deviceId, probe })
+    const { log_epoch, log_epoch_at, server_time } = probe.established
     return await rebaseLog(
       { ...parts, ownDeviceId: deviceId, epochKeys: device.epochKeys },
-      { through, logEpoch: probe.established.log_epoch, logEpochAtMs: probe.established.log_epoch_at },
+      { through, logEpoch: log_epoch, logEpochAtMs: log_epoch_at, acceptedAtMs: server_time },
     )
   } catch (error) {
     if (error instanceof UpdateNeededError) throw new ClientStoppedError(refusedFor('update_needed'))

@@ -39,6 +39,7 @@ export interface RestoredLog {
   readonly through: number
   readonly logEpoch: Uint8Array
   readonly logEpochAtMs: number
+  readonly acceptedAtMs: number
 }
 
 export interface Rebased {
@@ -52,7 +53,7 @@ export interface Rebased {
 /** Whoever had the store open opens it anew. Throws an `AlarmError` when the store is damaged. */
 export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Promise<Rebased> {
   const { store, ownDeviceId } = parts
-  const { through, logEpoch, logEpochAtMs } = restored
+  const { through, logEpoch, logEpochAtMs, acceptedAtMs } = restored
   const names = await streamNames(parts)
   const heads = createHeads()
   const operations: StoreOperation[] = []
@@ -101,6 +102,7 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
         logEpoch,
         lastHole: heads.lastHole(through),
         logEpochAtMs,
+        acceptedAtMs,
       }),
     ),
     del(storeKeys.lostLog),

@@ -118,16 +118,19 @@ export interface Progress {
   readonly lastHole: number
   /** When that history began, Unix milliseconds by the server's database; as it was first told, for it never changes. */
   readonly logEpochAtMs: number
+  /** When this device's user last accepted a log that had lost events, Unix milliseconds; 0 = never. */
+  readonly acceptedAtMs: number
 }
 
-export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, logEpochAtMs: 0 }
+export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, logEpochAtMs: 0, acceptedAtMs: 0 }
 
-export const encodeProgress = ({ cursor, logEpoch, lastHole, logEpochAtMs }: Progress): Uint8Array =>
+export const encodeProgress = ({ cursor, logEpoch, lastHole, logEpochAtMs, acceptedAtMs }: Progress): Uint8Array =>
   createByteWriter()
     .u64(cursor)
     .prefixed(logEpoch ?? new Uint8Array(0))
     .u64(lastHole)
     .u64(logEpochAtMs)
+    .u64(acceptedAtMs)
     .finish()
 
 export function parseProgress(key: string, bytes: Uint8Array): Progress {
@@ -136,6 +139,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const logEpoch = reader.prefixed(16)
   const lastHole = reader.u64()
   const logEpochAtMs = reader.u64()
+  const acceptedAtMs = reader.u64()
   if (!reader.finish() || (logEpoch.length !== 0 && logEpoch.length !== 16)) {
     throw new AlarmError('store_damaged', { record: key })
   }
@@ -144,6 +148,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
     logEpoch: logEpoch.length === 0 ? undefined : logEpoch,
     lastHole,
     logEpochAtMs,
+    acceptedAtMs,
   }
 }
 

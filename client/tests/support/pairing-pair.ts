@@ -104,7 +104,7 @@ export async function runPair(options: PairOptions, carry: Carry = honest): Prom
       }
       case 'invitation': {
         const { userId, seq, head } = account.state
-        const seen = { device_log_seq: seq, device_log_head: head, devices: [] }
+        const seen = { logSeq: seq, logHead: head, chains: [] }
         const inviter = account.manager.deviceId
         return step({
           type: 'invitation',

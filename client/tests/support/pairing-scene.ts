@@ -54,7 +54,7 @@ export async function createPairingScene(): Promise<PairingScene> {
       userId: account.state.userId,
       serverFingerprint: SERVER.fingerprint,
       inviter: account.manager.deviceId,
-      seen: { device_log_seq: account.state.seq, device_log_head: account.state.head, devices: [] },
+      seen: { logSeq: account.state.seq, logHead: account.state.head, chains: [] },
     }),
     decide: (...args) => scene.decide(...args),
     add: (...args) => scene.add(...args),

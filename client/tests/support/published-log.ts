@@ -9,8 +9,8 @@ import {
   type DeviceLogState,
   type EventHeader,
   type EventId,
-  type ExpiredEvent,
-  leafHash,
+  type LeafItem,
+  leafOf,
   parseEvent,
   type StoredEvent,
   signDevicePop,
@@ -24,7 +24,7 @@ import { eventKey, streamIdOf } from '../../src/sealing/epoch.ts'
 import { sealBoxForNewDevice } from '../../src/sealing/epoch-boxes.ts'
 import { sealEvent } from '../../src/sealing/event-seal.ts'
 import { type DeviceHead, NO_PROGRESS, type Progress, type StreamHead } from '../../src/store/records.ts'
-import { type Account, authorOf, createAccount, mustApply } from './sealed-account.ts'
+import { type Account, authorOf, createAccount, logHeadAt, mustApply } from './sealed-account.ts'
 
 export const NOW_MS = 1_700_000_000_000
 
@@ -70,8 +70,11 @@ export async function createPublishedLog(...names: readonly string[]): Promise<P
         eventId: createEventId(NOW_MS, crypto.randomBytes(10)) as EventId,
         epoch: 1,
         logSeq: log.state.seq,
+        logHead: logHeadAt(log.state, change.logSeq ?? log.state.seq) ?? new Uint8Array(32),
         ttlS: 0,
         isTombstone: false,
+        isKept: false,
+        checkpoint: undefined,
         ...change,
       }
       const content = encodeContent({ type: 'text', atMs: NOW_MS, body: new Uint8Array([1, 2, 3]) })
@@ -88,10 +91,11 @@ export async function createPublishedLog(...names: readonly string[]): Promise<P
   return log
 }
 
-/** What is left of an event whose bytes expired. */
-export function expire([userSeq, streamSeq, storedAtMs, wire]: StoredEvent): ExpiredEvent {
+/** What is left of an event whose bytes are gone. */
+export function expire([userSeq, streamSeq, storedAtMs, wire]: StoredEvent): LeafItem {
   const event = parseEvent(wire)!
-  return [userSeq, streamSeq, storedAtMs, event.deviceId, event.deviceSeq, leafHash(crypto, event.leafInput)]
+  const { ttlS, flags, inner } = leafOf(crypto, event)
+  return [userSeq, streamSeq, storedAtMs, event.deviceId, event.deviceSeq, ttlS, flags, inner]
 }
 
 /** A device that knows nothing yet, or what is given. */
@@ -102,10 +106,13 @@ export function knowing(
     deviceHeads?: ReadonlyMap<string, { head: DeviceHead }>
     streamHeads?: ReadonlyMap<string, { head: StreamHead }>
     ownAhead?: readonly OwnEvent[]
+    prunedThrough?: number
   } = {},
 ): KnownLog {
   return {
     device,
+    logHeadAt: (seq) => logHeadAt(device, seq),
+    isPruned: (userSeq) => userSeq <= (given.prunedThrough ?? 0),
     progress: { ...NO_PROGRESS, ...given.progress },
     deviceHead: (deviceId) => given.deviceHeads?.get(toHex(deviceId))?.head,
     streamHead: (streamId) => given.streamHeads?.get(toHex(streamId))?.head,

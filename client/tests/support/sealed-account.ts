@@ -17,9 +17,16 @@ export const timeMs = 1_700_000_000_000
 
 export const authorOf = ({ signer, deviceId }: DeviceKeys) => ({ signer, deviceId, timeMs })
 
+/** By state: the hash of each entry up to it. */
+const headsByState = new WeakMap<DeviceLogState, readonly Uint8Array[]>()
+
+/** The hash of an entry of the log that `mustApply` made. */
+export const logHeadAt = (state: DeviceLogState, seq: number): Uint8Array | undefined => headsByState.get(state)?.[seq]
+
 export function mustApply(state: DeviceLogState | undefined, entry: Uint8Array): DeviceLogState {
   const applied = applyEntry(crypto, state, entry)
   if (!applied.ok) throw new Error(`the entry was refused: ${applied.rule}`)
+  headsByState.set(applied.state, [...((state && headsByState.get(state)) ?? []), applied.state.head])
   return applied.state
 }
 

@@ -4,14 +4,14 @@
 import {
   applyEntry,
   type ClientMessage,
+  chainAfter,
   chainStart,
   DEFAULT_LIMITS,
   type DeviceId,
   type DeviceLogState,
   equalBytes,
   findDevice,
-  leafHash,
-  nextChain,
+  leafOf,
   parseEvent,
   type ServerMessage,
   type StoredEvent,
@@ -38,6 +38,7 @@ export interface TestServer {
   readonly received: Uint8Array[]
   readonly acknowledged: number[]
   logEpoch: Uint8Array
+  logEpochAtMs: number
   /** Answers instead of the honest answer; `undefined` lets the honest one through. */
   intercept: (message: ClientMessage, peer: Peer) => boolean
   /** What a client is told instead of the truth. */
@@ -86,7 +87,7 @@ export function createTestServer(keySeed = 7): TestServer {
         streamSeqs.set(toHex(event.streamId), streamSeq)
         lastByDevice.set(hex, {
           seq: event.deviceSeq,
-          chain: nextChain(crypto, event.chainPrev, leafHash(crypto, event.leafInput)),
+          chain: chainAfter(crypto, event.chainPrev, leafOf(crypto, event)),
         })
         const item: StoredEvent = [server.events.length + 1, streamSeq, NOW_MS, wire.slice()]
         server.events.push({ item, deviceId: event.deviceId.slice() as DeviceId })
@@ -98,10 +99,10 @@ export function createTestServer(keySeed = 7): TestServer {
     for (const other of server.peers) if (other.isLive) deliver(other, stored)
   }
 
-  const deliver = (peer: Peer, events: readonly ServerEvent[]): void => {
+  const deliver = (peer: Peer, events: readonly ServerEvent[], page = {}): void => {
     const foreign = events.filter(({ deviceId }) => !equalBytes(deviceId, peer.deviceId))
     const through = events.at(-1)?.item[0] ?? server.events.length
-    if (foreign.length > 0) peer.send({ type: 'events', events: foreign.map(({ item }) => item), through })
+    if (foreign.length > 0) peer.send({ type: 'events', events: foreign.map(({ item }) => item), through, ...page })
   }
 
   const answer = (peer: Peer, message: ClientMessage): void => {
@@ -121,6 +122,7 @@ export function createTestServer(keySeed = 7): TestServer {
         deliver(
           peer,
           server.events.filter(({ item }) => item[0] > message.cursor),
+          { at: NOW_MS, head: server.events.length },
         )
         peer.isLive = true
         peer.send({ type: 'caught_up', user_seq: server.events.length })
@@ -188,6 +190,7 @@ export function createTestServer(keySeed = 7): TestServer {
         device_log_head: server.state?.head ?? new Uint8Array(32),
         key_epoch: server.state?.epoch.n ?? 0,
         log_epoch: server.logEpoch,
+        log_epoch_at: server.logEpochAtMs,
         last_device_seq: lastByDevice.get(toHex(claim.deviceId))?.seq ?? 0,
         head: server.events.length,
       }),
@@ -210,6 +213,7 @@ export function createTestServer(keySeed = 7): TestServer {
     received: [],
     acknowledged: [],
     logEpoch: new Uint8Array(16).fill(1),
+    logEpochAtMs: NOW_MS - 86_400_000,
     intercept: () => false,
     distort: (message) => [message],
     isReachable: true,
