@@ -1,4 +1,4 @@
-// A stolen member floods a running server: how much of the others' events it pushes out, and who is told (RET-7).
+// A stolen member floods a running server: how much of the others' events it pushes out, and who is told (RET-8).
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createDisplacementWatch } from '../src/log/displacement-watch.ts'
@@ -39,7 +39,7 @@ describe.each(DATABASE_KINDS)('a flood on %s', (database) => {
     return (await waitFor('an answer that stays', () => tryOnce(session, wire), isSettled)) === 'stored'
   }
 
-  test('RET-7: nine tenths of the others’ bytes stay, and the others are told once', async () => {
+  test('RET-8: nine tenths of the others’ bytes stay, and the others are told once', async () => {
     const { devices } = await createAccount(server, { devices: 2 })
     const [owner, thief] = [devices[0]!, devices[1]!]
     const [watching, session] = [await owner.connect(server), await thief.connect(server)]
@@ -76,7 +76,7 @@ describe.each(DATABASE_KINDS)('a flood on %s', (database) => {
   })
 })
 
-test('RET-7: a device that tries on is told of once an hour, in the log, the audit log and a metric', () => {
+test('RET-8: a device that tries on is told of once an hour, in the log, the audit log and a metric', () => {
   let nowMs = 0
   const lines: string[] = []
   const told: object[] = []
