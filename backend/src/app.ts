@@ -12,6 +12,7 @@ import { createServerAudit } from './audit/server-audit.ts'
 import { describeStart } from './audit/start-note.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local-bus.ts'
+import { createPaced } from './bus/paced.ts'
 import { openRedisBus } from './bus/redis-bus.ts'
 import type { Config } from './config.ts'
 import { readMigrationState, runMigrations } from './db/migrate.ts'
@@ -34,7 +35,7 @@ import {
   findEndedSessions,
   noteDeviceSeen,
 } from './db/queries/sessions.ts'
-import { findUser } from './db/queries/users.ts'
+import { findUser, readLogSeqs } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
 import { createPairings } from './devices/pairing.ts'
 import { createRegistration } from './devices/registration.ts'
@@ -67,6 +68,7 @@ import { createIntake } from './log/intake.ts'
 import { openLogEpoch } from './log/log-epoch.ts'
 import { createLogSeqGuard } from './log/log-seq-guard.ts'
 import { openRetention } from './log/open-retention.ts'
+import { openNodeSecret } from './node-secret.ts'
 import { openPresence } from './presence/open-presence.ts'
 import { readProcess, watchStatus } from './status/watch-status.ts'
 import { createLog, type Log } from './telemetry/log.ts'
@@ -106,6 +108,8 @@ const RETRY_AFTER_MS = 1000
 const CLOSES_AT_ONCE = 100
 /** While no other node is heard: a device that was revoked there is cut off within a second (DEV-10). */
 const DEAF_SWEEP_MS = 600
+/** Word of gaps, which may be repeated at will, makes for one sweep in as long. */
+const GAP_SWEEP_MS = 500
 /** About 150 bytes each. */
 const MAX_REMEMBERED_HEADS = 100_000
 
@@ -144,10 +148,20 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     await audit.note('server.start', describeStart(config, db.kind))
     const gatewayMetrics = audit.watch(metrics.gateway)
 
+    const nodeSecret = await openNodeSecret({
+      db,
+      onFailure: (error) =>
+        log.error(
+          { event: 'bus.secret.fail', err: error },
+          'The node secret could not be read; the one known stays in use',
+        ),
+      monotonicMs: clock.monotonicMs,
+    })
+    closers.push(nodeSecret.close)
     const builtBus: Bus =
       config.redisUrl === undefined
         ? createLocalBus({ log, metrics })
-        : await openRedisBus({ url: config.redisUrl, log, metrics })
+        : await openRedisBus({ url: config.redisUrl, keys: nodeSecret.busKeys, log, metrics })
     const bus = overrides.bus?.(builtBus) ?? builtBus
     closers.push(() => bus.close())
 
@@ -158,6 +172,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       onChange: () => {
         log.warn({ event: 'log.epoch.change' }, 'A backup was put back: every session ends, and begins anew')
         logSeqGuard.forgetAll()
+        hubs.forgetHeads()
+        void nodeSecret.read().catch(onFailure)
         deviceSessions.endAll()
       },
       onFailure,
@@ -165,11 +181,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const hubs = createHubs({
       bus,
       readHeads: (userIds) => readHeads(db, userIds),
+      readLogSeqs: (userIds) => readLogSeqs(db, userIds),
       onFailure,
       tracing,
       metrics: metrics.delivery,
       ...clock,
     })
+    closers.push(hubs.close)
     const presence = await openPresence({
       redisUrl: config.redisUrl,
       leaseMs: config.presenceLeaseMs,
@@ -182,7 +200,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const sweep = async (): Promise<void> => {
       await Promise.all([hubs.sweep(), deviceSessions.sweep(), logEpoch.check()])
     }
-    const stopListening = bus.onGap(() => void sweep())
+    const gapSweeps = createPaced<'sweep'>({
+      intervalMs: GAP_SWEEP_MS,
+      run: sweep,
+      onFailure,
+      monotonicMs: clock.monotonicMs,
+    })
+    const stopListening = bus.onGap(() => gapSweeps.add('sweep'))
     const retention = openRetention({ db, rules: config.retention, metrics: metrics.retention, onFailure, ...clock })
     closers.push(retention.close)
     const appendLimits = { maxStreams: config.limits.max_streams, maxUserBytes: config.retention.maxUserBytes }
@@ -281,6 +305,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       retryAfterMs: RETRY_AFTER_MS,
       ...clock,
     })
+    closers.push(deviceSessions.close)
     const rotationLimits = { maxAgeMs: config.rotateAfterMs, maxEvents: config.rotateAfterEvents }
     const addressOf = (request: IncomingMessage): string => clientAddressOf(request, config.trustedProxies)
     const gateway = createWebSocketGateway({
@@ -419,6 +444,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       stopListening()
       stopHousekeeping()
       selfWatch.close()
+      await gapSweeps.close()
     })
     closers.push(() => closeServer(adminServer))
     const adminPort = await listen(adminServer, config.adminPort, config.adminHost)

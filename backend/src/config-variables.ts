@@ -250,7 +250,8 @@ export const VARIABLES = {
   VALISE_MAX_DEVICE_LOG_ENTRIES: {
     schema: integer(1, 1_000_000, 'entries'),
     fallback: String(DEFAULT_LIMITS.max_device_log_entries),
-    meaning: "Entries of a user's device log; only the one that closes the account may come after them",
+    meaning:
+      "Entries of a user's device log; beyond them it takes revocations, suspensions and cancels (110), what the recovery phrase signs (50 more), and the end of the account",
   },
   VALISE_USER_BYTES: {
     schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes').refine(

@@ -5,6 +5,7 @@ export { auditCommand, auditVerifyCommand, MAX_AUDIT_RECORDS } from './admin/aud
 export { inviteCommand, MAX_INVITATION_MS, MAX_INVITATIONS, MIN_INVITATION_MS } from './admin/commands.ts'
 export { operate } from './admin/operator.ts'
 export { restoredCommand } from './admin/restored-command.ts'
+export { rotateSecretCommand } from './admin/rotate-secret-command.ts'
 export { type App, type AppOverrides, startApp } from './app.ts'
 export {
   adminUrlOf,

@@ -6,6 +6,7 @@ import { createLocalBus, createLocalExchange } from '../src/bus/local-bus.ts'
 import { openRedisBus } from '../src/bus/redis-bus.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../src/telemetry/metrics.ts'
+import { testBusKeys } from './support/bus-keys.ts'
 import { startRedis, type TestRedis } from './support/redis.ts'
 
 interface Node {
@@ -44,7 +45,7 @@ function overRedis(): Implementation {
     openPair: async () => {
       const open = async (): Promise<Node> => {
         const metrics = createMetrics()
-        return { bus: await openRedisBus({ url: redis.url, log, metrics }), metrics }
+        return { bus: await openRedisBus({ url: redis.url, keys: testBusKeys, log, metrics }), metrics }
       }
       return [await open(), await open()]
     },

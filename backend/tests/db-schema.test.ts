@@ -56,6 +56,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace`)
     const ofNoUser = [
       'invitations',
+      'node_secrets',
       'pairing_addresses',
       'pairing_mailboxes',
       'pairing_messages',

@@ -1,5 +1,5 @@
 // How much a device may push out of its user's quota, on both databases: what it stores, when it is refused, and what is
-// left of the others (RET-7). A quota of 100 events, so a device may push out 10.
+// left of the others (RET-8). A quota of 100 events, so a device may push out 10.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openPostgres } from '../src/db/postgres.ts'
@@ -94,7 +94,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     return { young, entry }
   }
 
-  test('RET-7: a thief that floods pushes out a tenth, and nine tenths of the others stay', async () => {
+  test('RET-8: a thief that floods pushes out a tenth, and nine tenths of the others stay', async () => {
     const { owner, thief } = await fillQuota()
     const burst = await publish(thief, 300)
     // While what it pushed out is not pruned yet, some of it might turn out to be its own.
@@ -105,7 +105,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await heldOf(thief)).toBe(10)
   })
 
-  test('RET-7: slowly, with a prune after each event, it is no more', async () => {
+  test('RET-8: slowly, with a prune after each event, it is no more', async () => {
     const { owner, thief } = await fillQuota()
     const { stored, refusal } = await publishSlowly(thief, 300)
     expect({ stored, refusal }).toEqual({ stored: 10, refusal: certain })
@@ -115,7 +115,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(retryAfterMs).toBeLessThanOrEqual(25 * HOUR_MS)
   })
 
-  test('RET-7, ORD-6: in a batch the run is cut there, and the runs of other users and devices are not touched', async () => {
+  test('RET-8, ORD-6: in a batch the run is cut there, and the runs of other users and devices are not touched', async () => {
     const { owner, thief } = await fillQuota()
     const neighbour = (await addUser(opened.db)).devices[0]!
     const events = (count: number) => makeEvents(count, { wire: makeWire({ bytes: BYTES }), logSeq: ANY_LOG_SEQ })
@@ -130,14 +130,14 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     ])
   })
 
-  test('RET-7: one that waits until the user is just below the quota gains nothing', async () => {
+  test('RET-8: one that waits until the user is just below the quota gains nothing', async () => {
     const { owner, thief } = await fillQuota(95)
     expect(await publish(thief, 300)).toMatchObject({ stored: 15 })
     await settle(thief)
     expect(await heldOf(owner)).toBe(85)
   })
 
-  test('RET-7: a device that is alone in its account is not limited, with or without a prune between', async () => {
+  test('RET-8: a device that is alone in its account is not limited, with or without a prune between', async () => {
     const alone = (await addUser(opened.db)).devices[0]!
     expect(await publish(alone, 400)).toEqual({ stored: 400, refusal: undefined })
     await settle(alone)
@@ -146,7 +146,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await heldOf(alone)).toBe(100)
   })
 
-  test('RET-7: what is pruned of its own does not count', async () => {
+  test('RET-8: what is pruned of its own does not count', async () => {
     const { devices } = await addUser(opened.db, 2)
     const [first, second] = [devices[0]!, devices[1]!]
     await publish(first, 50)
@@ -157,20 +157,30 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await publishSlowly(second, 10)).toEqual({ stored: 10, refusal: undefined })
   })
 
-  test('RET-7: a device added today counts with the one that added it, and so does one that this one adds', async () => {
+  test('RET-8: a device added today has no tenth of its own beside the one that added it, nor has one that this one adds', async () => {
     const { owner, thief, genesis } = await fillQuota()
+    expect(await publishSlowly(thief, 2)).toMatchObject({ stored: 2 })
     const { young, entry } = await addYoung(genesis, thief)
     const { young: younger } = await addYoung(genesis, young, entry)
     expect(await publishSlowly(young, 4)).toMatchObject({ stored: 4 })
-    expect(await publishSlowly(younger, 4)).toMatchObject({ stored: 4 })
-    expect(await publishSlowly(thief, 300)).toEqual({ stored: 2, refusal: certain })
+    expect(await publishSlowly(younger, 300)).toMatchObject({ stored: 4, refusal: certain })
+    expect(await publishSlowly(young, 300)).toEqual({ stored: 0, refusal: certain })
     expect(await publishSlowly(younger, 300)).toEqual({ stored: 0, refusal: certain })
     expect(await heldOf(owner)).toBe(90)
     await run(`update devices set added_at = now() - interval '25 hours' where device_id = $1`, [young.deviceId])
     expect(await publishSlowly(young, 300)).toEqual({ stored: 10, refusal: certain })
   })
 
-  test('RET-7: a day later there is another tenth', async () => {
+  test('RET-8: a new device cannot push out the one that let it in, nor silence it', async () => {
+    const { owner, genesis } = await fillQuota()
+    const { young } = await addYoung(genesis, owner)
+    expect(await publishSlowly(young, 300)).toEqual({ stored: 10, refusal: certain })
+    expect(await heldOf(owner)).toBe(90)
+    expect(await publishSlowly(owner, 90)).toEqual({ stored: 90, refusal: undefined })
+    expect(await publishSlowly(owner, 300)).toEqual({ stored: 300, refusal: undefined })
+  })
+
+  test('RET-8: a day later there is another tenth', async () => {
     const { owner, thief } = await fillQuota()
     await publishSlowly(thief, 300)
     const age = (hours: number) =>
@@ -185,7 +195,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await heldOf(owner)).toBe(80)
   })
 
-  test('RET-7: small events that push out large ones are charged for the large ones', async () => {
+  test('RET-8: small events that push out large ones are charged for the large ones', async () => {
     const { devices } = await addUser(opened.db, 2)
     const [owner, thief] = [devices[0]!, devices[1]!]
     await publish(owner, 20, 5 * BYTES)
@@ -193,13 +203,13 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await heldOf(owner)).toBeGreaterThanOrEqual(18)
   })
 
-  test('RET-7: an event larger than the tenth is stored once a day, not never', async () => {
+  test('RET-8: an event larger than the tenth is stored once a day, not never', async () => {
     const { owner, thief } = await fillQuota()
     expect(await publishSlowly(thief, 3, 15 * BYTES)).toEqual({ stored: 1, refusal: certain })
     expect(await heldOf(owner)).toBe(85)
   })
 
-  test('RET-7, RET-1: room made by lifetimes that ended is charged to nobody', async () => {
+  test('RET-8, RET-1: room made by lifetimes that ended is charged to nobody', async () => {
     const { owner, thief } = await fillQuota(70)
     const events = makeEvents(30, { ttlS: 1, wire: makeWire({ bytes: BYTES, ttlS: 1 }), logSeq: ANY_LOG_SEQ })
     await appendRuns(opened.db, [continueRun(owner, events)], LIMITS)
@@ -209,7 +219,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await heldOf(owner)).toBe(60)
   })
 
-  test('RET-7: without a quota nobody is limited, and all is counted once there is one', async () => {
+  test('RET-8: without a quota nobody is limited, and all is counted once there is one', async () => {
     const { devices } = await addUser(opened.db, 2)
     const [owner, thief] = [devices[0]!, devices[1]!]
     const events = () => makeEvents(100, { wire: makeWire({ bytes: BYTES }) })
@@ -222,7 +232,7 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await heldOf(owner)).toBe(0)
   })
 
-  test('RET-7, LOG-2: below the quota it is one statement an append, and nothing is written of it', async () => {
+  test('RET-8, LOG-2: below the quota it is one statement an append, and nothing is written of it', async () => {
     const { thief } = await fillQuota(50)
     const before = await opened.metrics.read('database_queries_total')
     await publish(thief, 5)
@@ -230,16 +240,16 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
     expect(await run('select from displacements where user_id = $1', [thief.userId])).toEqual([])
   })
 
-  test('RET-7: a deleted account leaves nothing of it', async () => {
+  test('RET-8: a deleted account leaves nothing of it', async () => {
     const { thief } = await fillQuota()
     await publish(thief, 5)
     await opened.db.transaction({ name: 'test' }, (tx) => deleteAccount(tx, thief.userId))
     expect(await run('select from displacements where user_id = $1', [thief.userId])).toEqual([])
   })
 
-  test.runIf(kind === 'postgres')('RET-7, P8: over two nodes at once it is one tenth', async () => {
+  test.runIf(kind === 'postgres')('RET-8, P8: over two nodes at once it is one tenth', async () => {
     const { owner, thief, genesis } = await fillQuota()
-    const { young } = await addYoung(genesis, thief)
+    const { young, entry } = await addYoung(genesis, thief)
     const other = await openPostgres({ ...createCapturedParts().parts, url: opened.url, poolSize: 2 })
     try {
       const flood = async (device: TestDevice, db = opened.db) => {
@@ -250,7 +260,8 @@ describe.each(DATABASE_KINDS)('displacement on %s', (kind) => {
         }
         return stored
       }
-      const [one, two] = await Promise.all([flood(thief), flood(young, other)])
+      const { young: twin } = await addYoung(genesis, thief, entry)
+      const [one, two] = await Promise.all([flood(twin), flood(young, other)])
       expect(one + two).toBe(10)
       expect(await heldOf(owner)).toBe(90)
     } finally {

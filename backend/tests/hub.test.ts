@@ -2,11 +2,12 @@
 
 import { toHex } from '@valise/protocol'
 import { describe, expect, test } from 'vitest'
-import type { Bus } from '../src/bus/bus.ts'
+import type { Announcement, Bus } from '../src/bus/bus.ts'
 import { createLocalBus, createLocalExchange } from '../src/bus/local-bus.ts'
+import type { LogItem } from '../src/db/queries/events.ts'
 import type { SubmittedEvent } from '../src/log/batch.ts'
 import { createDelivery } from '../src/log/delivery.ts'
-import { createHubs, type Member } from '../src/log/hub.ts'
+import { createHubs, type Member, toLogItems } from '../src/log/hub.ts'
 import type { StoredBatch } from '../src/log/intake.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
@@ -36,13 +37,24 @@ async function createMember(options: { isBroken?: boolean } = {}) {
   })
   delivery.start(0, 0)
   await expect.poll(() => delivery.state()).toBe('live')
-  const member: Member = { delivery, onControl: ({ type }) => take(type) }
+  const member: Member = {
+    delivery,
+    onControl: (word) => take(word.type === 'device_log' ? `device_log ${word.seq}` : word.type),
+    onHint: ({ type }) => take(`hint: ${type}`),
+  }
   return { member, given }
 }
 
 function createNode(exchange = createLocalExchange(), now = () => 1_000_000, heard: Promise<void> = Promise.resolve()) {
   const failures: unknown[] = []
   const reads: ((head: number) => void)[] = []
+  const logReads: ((seq: number) => void)[] = []
+  /** What another node says. */
+  const hear = async (announcement: Announcement) => {
+    await outside.publish(announcement)
+    await Promise.resolve()
+  }
+  const outside = createLocalBus({ log: createLog({ level: 'silent' }), metrics: createMetrics(), exchange })
   const metrics = createMetrics()
   const bus = createLocalBus({ log: createLog({ level: 'silent' }), metrics, exchange })
   const subscribe: Bus['subscribe'] = async (...args) => {
@@ -53,12 +65,14 @@ function createNode(exchange = createLocalExchange(), now = () => 1_000_000, hea
     bus: { ...bus, subscribe },
     readHeads: (userIds) =>
       new Promise((resolve) => reads.push((head) => resolve(new Map(userIds.map((id) => [toHex(id), head]))))),
+    readLogSeqs: (userIds) =>
+      new Promise((resolve) => logReads.push((seq) => resolve(new Map(userIds.map((id) => [toHex(id), seq]))))),
     onFailure: (error) => failures.push(error),
     metrics: metrics.delivery,
     now,
     monotonicMs: () => 500,
   })
-  return { hubs, failures, reads, metrics }
+  return { hubs, failures, reads, logReads, metrics, hear }
 }
 
 function storedBatch(userSeq: number): StoredBatch {
@@ -88,13 +102,18 @@ describe('hubs', () => {
     for (const [i, { hubs }] of [here, here, there, there].entries()) {
       const member = await createMember({ isBroken: i % 2 === 0 })
       await hubs.attach(userId, member.member, context)
+      hubs.noteHead(userId, 0)
       members.push(member)
     }
     here.hubs.announceStored(storedBatch(1))
     here.hubs.announce({ type: 'account_deleted', userId })
     await Promise.resolve()
-    const expected = ['events 1–1', 'account_deleted']
-    expect(members.map(({ given }) => given)).toEqual([[], expected, [], expected])
+    expect(members.map(({ given }) => given)).toEqual([
+      [],
+      ['events 1–1', 'account_deleted'],
+      [],
+      ['events 1–1', 'hint: account_deleted'],
+    ])
     expect(here.failures).toHaveLength(2)
     expect(await there.metrics.read('valise_bus_announcements_total', { direction: 'in', result: 'failed' })).toBe(2)
   })
@@ -137,6 +156,7 @@ describe('hubs', () => {
     const detach = await here.hubs.attach(userId, goes.member, context)
     const attaching = here.hubs.attach(userId, comes.member, context)
     await Promise.all([detach(), attaching])
+    here.hubs.noteHead(userId, 0)
     there.hubs.announceStored(storedBatch(1))
     await Promise.resolve()
     expect(comes.given).toEqual(['events 1–1'])
@@ -164,15 +184,94 @@ describe('hubs', () => {
     const node = createNode(exchange)
     const { member, given } = await createMember()
     await node.hubs.attach(userId, member, context)
-    const bus = createLocalBus({ log: createLog({ level: 'silent' }), metrics: createMetrics(), exchange })
-    await bus.publish({ type: 'events', userId, from: 1, to: 4, items: undefined, arrivedAtMs: 0 })
-    expect(given).toEqual(['catch-up'])
+    node.hubs.noteHead(userId, 0)
+    await node.hear({ type: 'events', userId, from: 1, to: 4, items: undefined, arrivedAtMs: 0 })
+    await expect.poll(() => node.reads.length).toBe(1)
+    node.reads[0]?.(4)
+    await expect.poll(() => given).toEqual(['catch-up'])
+  })
+
+  describe('what another node announces', () => {
+    const itemsOf = (...userSeqs: number[]) => userSeqs.map((userSeq) => toLogItems(storedBatch(userSeq))[0]!)
+    const word = (from: number, to: number, items?: readonly LogItem[]): Announcement => ({
+      type: 'events',
+      userId,
+      from,
+      to,
+      items,
+      arrivedAtMs: 0,
+    })
+    const live = async () => {
+      const node = createNode()
+      const { member, given } = await createMember()
+      await node.hubs.attach(userId, member, context)
+      node.hubs.noteHead(userId, 0)
+      return { ...node, given }
+    }
+
+    test.each<[string, ...Announcement[]]>([
+      ['comes too early', word(4, 5, itemsOf(4, 5)), word(3, 4, itemsOf(3, 4))],
+      ['begins before the head', word(1, 2, itemsOf(1, 2))],
+      ['holds too little', word(2, 4, itemsOf(2, 4)), word(2, 3, [])],
+      ['holds events that do not follow each other', word(2, 3, itemsOf(2, 2)), word(2, 3, itemsOf(3, 2))],
+      ['names a head far away', word(2, Number.MAX_SAFE_INTEGER, itemsOf(2)), word(5, 5)],
+    ])('BUS-6: events of a message that %s are not delivered, and the log is asked once', async (_, ...words) => {
+      const { hear, given, reads, hubs } = await live()
+      await hear(word(1, 1, itemsOf(1)))
+      for (let i = 0; i < 50; i++) for (const one of words) await hear(one)
+      await expect.poll(() => reads.length).toBe(1)
+      // The database knows no more than this node: nobody reads a page for nothing.
+      reads[0]?.(1)
+      await hubs.close()
+      expect(reads).toHaveLength(1)
+      expect(given).toEqual(['events 1–1'])
+    })
+
+    test('BUS-6: events that continue the log are delivered, and a copy of them is not', async () => {
+      const { hear, given, reads } = await live()
+      await hear(word(1, 2, itemsOf(1, 2)))
+      await hear(word(3, 3, itemsOf(3)))
+      for (const copy of [word(1, 2, itemsOf(1, 2)), word(3, 3, itemsOf(3)), word(2, 3, itemsOf(2, 3))])
+        await hear(copy)
+      expect(given).toEqual(['events 1–2', 'events 3–3'])
+      expect(reads).toEqual([])
+    })
+
+    test('BUS-6: after a backup was put back nothing is known to be the head, and the log is asked', async () => {
+      const { hear, given, reads, hubs } = await live()
+      await hear(word(1, 2, itemsOf(1, 2)))
+      hubs.forgetHeads()
+      await hear(word(3, 3, itemsOf(3)))
+      await expect.poll(() => reads.length).toBe(1)
+      reads[0]?.(2)
+      await hubs.close()
+      expect(given).toEqual(['events 1–2'])
+    })
+
+    test('BUS-6: words about the device log lead to one look at it, and the answer is what is told', async () => {
+      const { hear, given, logReads } = await live()
+      for (let i = 0; i < 100; i++) await hear({ type: 'device_log', userId, seq: 1000 + i })
+      await expect.poll(() => logReads.length).toBe(1)
+      expect(given).toEqual([])
+      logReads[0]?.(7)
+      await expect.poll(() => given).toEqual(['device_log 7'])
+    })
+
+    test('BUS-6: a head that one session learned is told to the others, so that no word before it is needed', async () => {
+      const { hear, given, hubs } = await live()
+      hubs.noteHead(userId, 2)
+      await hear(word(1, 2, itemsOf(1, 2)))
+      expect(given).toEqual(['catch-up'])
+    })
   })
 
   test('P7: what a live receiver was handed is timed from its arrival, on its node and on the next', async () => {
     const exchange = createLocalExchange()
     const [here, there, idle] = [createNode(exchange), createNode(exchange), createNode(exchange)]
-    for (const { hubs } of [here, there]) await hubs.attach(userId, (await createMember()).member, context)
+    for (const { hubs } of [here, there]) {
+      await hubs.attach(userId, (await createMember()).member, context)
+      hubs.noteHead(userId, 0)
+    }
     here.hubs.announceStored(storedBatch(1))
     await Promise.resolve()
     const countOf = (node: typeof here, path: string) =>

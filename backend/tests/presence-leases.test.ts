@@ -1,7 +1,7 @@
 // The contract of the leases, kept in a process and over a real Redis alike (PRE-1).
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Lease, Leases } from '../src/presence/leases.ts'
+import { type Lease, type Leases, leaseKey } from '../src/presence/leases.ts'
 import { createLeaseBoard, createLocalLeases } from '../src/presence/local-leases.ts'
 import { openRedisLeases } from '../src/presence/redis-leases.ts'
 import { createLog } from '../src/telemetry/log.ts'
@@ -93,6 +93,31 @@ describe.each(Object.entries(implementations))('leases %s', (_, open) => {
     await here.hold(many.filter((_unused, i) => i % 2 === 0))
     expect(await there.read(many)).toEqual(many.map((_unused, i) => (i % 2 === 0 ? i + 1 : undefined)))
   })
+})
+
+describe('leases in a Redis that others write to', () => {
+  it.each(['', 'nonsense', '-1', 'nan', '1e400', '9'.repeat(400)])(
+    'PRE-1: a key that holds %o is nobody’s lease, and the session takes it',
+    async (value) => {
+      nextDevice++
+      const held = lease(3)
+      const leases = await openRedisLeases({ url: redis.url, ttlMs: 60_000, log, onUp: () => {} })
+      const key = `valise:presence:${leaseKey(held)}`
+      await redis.send('SET', key, value)
+      expect(await leases.read([held])).toEqual([undefined])
+      await leases.hold([held])
+      expect(await leases.read([held])).toEqual([3])
+      await redis.send('SET', key, value)
+      expect(await leases.release(held)).toBe(false)
+      await redis.send('DEL', key)
+      await redis.send('RPUSH', key, value)
+      expect(await leases.read([held])).toEqual([undefined])
+      expect(await leases.release(held)).toBe(false)
+      await leases.hold([held])
+      expect(await leases.read([held])).toEqual([3])
+      await leases.close()
+    },
+  )
 })
 
 describe('leases without Redis for a while', () => {

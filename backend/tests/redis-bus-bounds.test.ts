@@ -5,6 +5,7 @@ import type { Announcement } from '../src/bus/bus.ts'
 import { channelOf, openRedisBus } from '../src/bus/redis-bus.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
+import { testBusKeys } from './support/bus-keys.ts'
 import { atEnd, openNode, openRedis, subscribe, timings, userOf } from './support/redis-bus-node.ts'
 import { until } from './support/redis-truth.ts'
 
@@ -40,7 +41,13 @@ describe('redis bus, bounds', () => {
     const redis = await openRedis()
     const metrics = createMetrics()
     const log = createLog({ level: 'silent' })
-    const bus = await openRedisBus({ url: redis.url, log, metrics, timings: { ...timings, heartbeatMs: 5000 } })
+    const bus = await openRedisBus({
+      url: redis.url,
+      keys: testBusKeys,
+      log,
+      metrics,
+      timings: { ...timings, heartbeatMs: 5000 },
+    })
     atEnd(bus.close)
     redis.pause()
     const item = {
@@ -63,16 +70,15 @@ describe('redis bus, bounds', () => {
     expect(await metrics.read('valise_bus_announcements_total', { direction: 'out', result: 'ok' })).toBe(400 - dropped)
   })
 
-  it('P5: bytes on a channel that are no announcement are counted and dropped', async () => {
+  it('BUS-5: bytes on a channel that no node sealed are counted and dropped', async () => {
     const redis = await openRedis()
     const node = await openNode(redis.url)
     const heard: Announcement[] = []
     await subscribe(node, 1, (announcement) => void heard.push(announcement))
     await redis.send('PUBLISH', channelOf(userOf(1)), 'not an announcement')
     await redis.send('PUBLISH', channelOf(userOf(1)), '')
-    const malformed = () =>
-      node.metrics.read('valise_bus_announcements_total', { direction: 'in', result: 'malformed' })
-    await until(async () => expect(await malformed()).toBe(2))
+    const forged = () => node.metrics.read('valise_bus_announcements_total', { direction: 'in', result: 'forged' })
+    await until(async () => expect(await forged()).toBe(2))
     expect(heard).toEqual([])
     expect(node.bus.isHealthy).toBe(true)
   })

@@ -5,6 +5,7 @@ import type { Announcement } from '../src/bus/bus.ts'
 import { channelOf, openRedisBus } from '../src/bus/redis-bus.ts'
 import { createLog } from '../src/telemetry/log.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
+import { testBusKeys } from './support/bus-keys.ts'
 import {
   atEnd,
   cleanupErrors,
@@ -101,7 +102,13 @@ describe('redis bus', () => {
     const redis = await openRedis()
     const metrics = createMetrics()
     const log = createLog({ level: 'silent' })
-    const bus = await openRedisBus({ url: redis.url, log, metrics, timings: { ...timings, closeTimeoutMs: 100 } })
+    const bus = await openRedisBus({
+      url: redis.url,
+      keys: testBusKeys,
+      log,
+      metrics,
+      timings: { ...timings, closeTimeoutMs: 100 },
+    })
     await bus.subscribe(userOf(1), () => {}, context)
     redis.pause()
     await bus.close()
@@ -156,7 +163,7 @@ describe('redis bus', () => {
   })
 
   it('P7: a URL that is none of Redis stops the start', async () => {
-    const parts = { log: createLog({ level: 'silent' }), metrics: createMetrics() }
+    const parts = { keys: testBusKeys, log: createLog({ level: 'silent' }), metrics: createMetrics() }
     await expect(openRedisBus({ ...parts, url: 'postgres://127.0.0.1' })).rejects.toThrow(TypeError)
     await expect(openRedisBus({ ...parts, url: 'nonsense' })).rejects.toThrow(TypeError)
   })

@@ -1,6 +1,6 @@
 // A revocation across the real nodes: who is cut off, how soon, by which way, and what goes on undisturbed (P6, DEV-10).
 
-import { devicesOf, entryHash } from '@valise/protocol'
+import { devicesOf, encodeMessage, entryHash, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../client/src/clock.ts'
@@ -51,7 +51,8 @@ describe.each([
     const later = await sealRotate(account, authorOf(manager))
     await appendEntry(account, session, later)
     const back = await victim.connect(second)
-    expect(back.established).toMatchObject({ device_log_seq: revokedSeq, key_epoch: 0 })
+    const nothing = { key_epoch: 0, head: 0, last_device_seq: 0 }
+    expect(back.established).toMatchObject({ device_log_seq: revokedSeq, ...nothing })
     expect(back.established.device_log_head).toEqual(entryHash(nodeCrypto, revoke.entry))
     const log = await back.ask({ type: 'fetch_device_log', request_id: 0, after_seq: null })
     expect(log).toMatchObject({ type: 'device_log', head_seq: revokedSeq })
@@ -60,6 +61,59 @@ describe.each([
     back.publish([event.wire])
     expect((await back.closed).code).toBe(REVOKED)
     expect(back.receipts).toEqual([])
+    await session.close()
+  })
+
+  test('DEV-10: its visits are alike byte for byte, whatever the account does between them', async () => {
+    const account = await newAccount(3)
+    const [manager, victim, third] = account.devices as [TestDevice, TestDevice, TestDevice]
+    const session = await manager.connect(first, { cursor: 0 })
+    session.publish((await manager.sealMany('notes', 2)).map(({ wire }) => wire))
+    await session.until('the receipts', () => session.receipts.length === 2)
+    await appendEntry(account, session, await sealRevoke(account, authorOf(manager), [victim]))
+
+    /** All that the server says, without what is random or a time; and how many bytes each frame has. */
+    const visit = async (node: TestServer, afterSeqs: readonly (number | null)[]) => {
+      const frames: number[] = []
+      const back = await victim.connect(node)
+      back.socket.on('message', (data: Buffer) => frames.push(data.length))
+      for (const after_seq of afterSeqs) await back.ask({ type: 'fetch_device_log', request_id: 0, after_seq })
+      back.send({ type: 'ping', id: 5 })
+      await back.until('the pong', () => back.messages.some(({ type }) => type === 'pong'))
+      back.send({ type: 'resume', cursor: 0, log_epoch: null })
+      const close = await back.closed
+      const none = { session_id: new Uint8Array(16), server_time: 0, expires_at: 0 }
+      const said = [{ ...back.established, ...none }, ...back.messages].map((message) => toHex(encodeMessage(message)))
+      return { said, frames, close }
+    }
+    const afterSeqs = [null, 0, account.log.seq - 1, account.log.seq, account.log.seq + 1, 1000]
+    const before = [await visit(first, afterSeqs), await visit(second, afterSeqs)]
+
+    session.publish((await manager.sealMany('notes', 3)).map(({ wire }) => wire))
+    await session.until('the receipts', () => session.receipts.length === 5)
+    const online = await third.connect(second, { cursor: 0 })
+    for (let i = 0; i < 2; i++) await appendEntry(account, session, await sealRotate(account, authorOf(manager)))
+    expect([await visit(first, afterSeqs), await visit(second, afterSeqs)]).toEqual(before)
+    await appendEntry(account, session, await sealRevoke(account, authorOf(manager), [third]))
+    await online.closed
+    expect([await visit(first, afterSeqs), await visit(second, afterSeqs)]).toEqual(before)
+    expect(before[0]).toEqual(before[1])
+    await session.close()
+  })
+
+  test('DEV-10: a device that asks for its log without end is cut off', async () => {
+    const account = await newAccount(2)
+    const [manager, victim] = account.devices as [TestDevice, TestDevice]
+    const session = await manager.connect(first)
+    await appendEntry(account, session, await sealRevoke(account, authorOf(manager), [victim]))
+    const back = await victim.connect(second)
+    const asked = Array.from(
+      { length: 200 },
+      (_, i) => ({ type: 'fetch_device_log', request_id: i, after_seq: null }) as const,
+    )
+    back.send(...asked)
+    expect((await back.closed).code).toBe(REVOKED)
+    expect(back.messages.length).toBeLessThan(asked.length)
     await session.close()
   })
 

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeAccounts } from './transaction-isolation/accounts.ts'
 import { describeAudit } from './transaction-isolation/audit.ts'
+import { describeDisplacement } from './transaction-isolation/displacement.ts'
 import { describeFailures } from './transaction-isolation/failures.ts'
 import { describeOtherPaths } from './transaction-isolation/other-paths.ts'
 import { describePairing } from './transaction-isolation/pairing.ts'
@@ -20,6 +21,7 @@ describeAccounts()
 describeRevocation()
 describeOtherPaths()
 describeRetention()
+describeDisplacement()
 describePairing()
 describePairingLimits()
 describeSweeps()

@@ -5,9 +5,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { applyEntry, buildRotate, type Crypto, type DeviceLogState, entryHash, type UserId } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
-import { sealNextEpoch } from '../../client/src/sealing/epoch-boxes.ts'
 import { createVerifiedLogs } from '../src/devices/verified-logs.ts'
-import { createKeys, sealGenesis } from './bad-input/entries.ts'
+import { askForRecovery, createKeys, makeEpoch, sealGenesis } from './bad-input/entries.ts'
 
 describe('verified logs', () => {
   const genesisOf = async () => {
@@ -22,12 +21,7 @@ describe('verified logs', () => {
   }
   type Genesis = Awaited<ReturnType<typeof genesisOf>>
   const rotate = async ({ manager }: Genesis, state: DeviceLogState): Promise<Uint8Array> => {
-    const epoch = await sealNextEpoch(
-      nodeCrypto,
-      state,
-      [manager.record],
-      [{ n: state.epoch.n, secret: new Uint8Array(32) }],
-    )
+    const epoch = makeEpoch(state, [manager.record])
     return buildRotate(state, { signer: manager.signer, deviceId: manager.deviceId, timeMs: 0 }, epoch.start)
   }
 
@@ -96,6 +90,24 @@ describe('verified logs', () => {
     expect((await logs.load(userId))?.seq).toBe(2)
     store(userId, genesis.entry)
     expect((await logs.load(userId))?.seq).toBe(0)
+  })
+
+  test('DEV-14, P5: recovery devices that were only asked for weigh what devices weigh', async () => {
+    const manager = await createKeys('manager')
+    const { entry } = await sealGenesis(manager, await createKeys('recovery'))
+    let state = advance(undefined, entry)
+    const { logs } = openLogs()
+    logs.keep(state)
+    const before = logs.weight
+    const author = { signer: manager.signer, deviceId: manager.deviceId, timeMs: 0 }
+    for (let i = 0; i < 5; i++) {
+      state = advance(
+        state,
+        (await askForRecovery({ log: state, userId: state.userId }, author, await createKeys('recovery'))).entry,
+      )
+    }
+    logs.keep(state)
+    expect(logs.weight).toBe(before + 5)
   })
 
   test('DEV-1: an entry that breaks a rule is never built upon', async () => {

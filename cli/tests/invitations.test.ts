@@ -45,6 +45,15 @@ describe('DEV-4: a server that takes new users by invitation', () => {
     expect((await init('again', '--invite', String(second!['invitation']))).exitCode).toBe(0)
   })
 
+  it('BUS-7, CLI-5: the node secret is replaced beside the running server, and not twice at once', async () => {
+    const made = await runValise(['admin', 'rotate-node-secret', '--json', ...data()])
+    expect(made).toMatchObject({ exitCode: 0, stderr: '' })
+    expect(lastJson(made.stdout)).toEqual({ type: 'node_secret_rotated', number: 2, old_ends_in_ms: 120_000 })
+    const again = await runValise(['admin', 'rotate-node-secret', '--json', ...data()])
+    expect([again.exitCode, errorOf(again)]).toEqual([1, 'too_soon'])
+    expect(again.stderr).toContain('Nothing was changed; try again in 1')
+  })
+
   it.each([
     [['--count', '0'], 'bad_command_line', '--count'],
     [['--count', '1001'], 'bad_count', 'at most 1000'],

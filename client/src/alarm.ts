@@ -20,6 +20,8 @@ const ALARMS = {
   through_inconsistent: 'The server claims completeness up to a point that does not fit its events',
   stream_order_broken: 'The numbers of a stream do not continue',
   chain_gap: 'Events of a device are missing, and the server does not deliver them',
+  events_missing: 'The server says that its log is complete where events are missing',
+  history_changed: 'The server delivered another event at a place where this device holds one',
   chain_repeated: 'The server delivered an event a second time under a new number',
   chain_forked: "An event does not continue its device's chain",
   signature_invalid: 'The signature of an event is wrong',
@@ -46,10 +48,15 @@ const REMEDY_SERVER =
 const REMEDY_RESTORED =
   'Ask the operator whether a backup was restored. What this device holds is kept. If you trust what is there now, run `valise republish` on each of your devices: it publishes again what the server lost.'
 
+const REMEDY_MISSING =
+  'The server was asked for them again. This device asks once more when it is started again; if the server then delivers them, nothing is lost. If it does not, `valise republish` reads the log again from before the gap. Compare with your other devices: run `valise verify` on each.'
+
 const REMEDIES: Partial<Record<AlarmCode, string>> = {
   log_epoch_changed: REMEDY_RESTORED,
   cursor_beyond_head: REMEDY_RESTORED,
   receipts_withdrawn: REMEDY_RESTORED,
+  chain_gap: REMEDY_MISSING,
+  events_missing: REMEDY_MISSING,
   device_log_shorter:
     'Ask the operator whether a backup was restored that is older than your last change of devices. What this device holds is kept.',
   device_cloned:

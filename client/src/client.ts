@@ -18,6 +18,7 @@ import type { PresencePicture } from './presence.ts'
 import type { OutboxLimits } from './publish/outbox.ts'
 import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
 import type { HoldChange } from './receive/holds.ts'
+import type { LateEvent } from './receive/late-events.ts'
 import type { VoidedEvent } from './receive/void-events.ts'
 import type { DeviceKeys } from './sealing/device-keys.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
@@ -127,6 +128,13 @@ export interface Client {
   ): Promise<boolean>
   /** Events that the application may have applied and that a revocation made void: those known at once, then new ones. */
   onVoided(listener: (events: readonly VoidedEvent[]) => void): () => void
+  /**
+   * Events that the server had passed over and delivered later: each stands at its own place, before others that the
+   * application may have applied already. Those that come from now on; `latePassedBy` has the earlier ones.
+   */
+  onLate(listener: (events: readonly LateEvent[]) => void): () => void
+  /** Late events that a reader at this position may have gone past before they came; for it to ask as it starts. */
+  latePassedBy(position: number): Promise<readonly LateEvent[]>
   /**
    * Signs the end of the account, once a session is up; goes on asking while the server is away. With the keys of the
    * phrase, or where there is none, it resolves when the server has none of it any more, and this device's own store stays

@@ -21,7 +21,8 @@ import {
 } from './publish/publisher.ts'
 import { FAULT_STREAM } from './receive/fault-report.ts'
 import { type FoundFault, type Holds, openHolds } from './receive/holds.ts'
-import { openPrunedRanges, type PrunedRanges } from './receive/pruned-ranges.ts'
+import { createLateEvents, type LateEvents } from './receive/late-events.ts'
+import type { PrunedRange } from './receive/pruned-ranges.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
 import type { Hold } from './receive/standing.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
@@ -37,12 +38,11 @@ export interface DeviceParts {
   readonly localLog: LocalLog
   readonly voidEvents: VoidEvents
   readonly holds: Holds
+  readonly lateEvents: LateEvents
   readonly outbox: Outbox
   readonly chain: OwnChain
   readonly publisher: Publisher
   readonly receiver: Receiver
-  /** What the server said to have pruned. */
-  readonly pruned: PrunedRanges
   readonly checkpoints: Checkpoints
   readonly reader: EventReader
   readonly serverTime: ServerTime
@@ -69,6 +69,7 @@ export interface OpenDeviceParts {
   /** A device published what only it can have done wrong. */
   onFault(fault: FoundFault): void
   onOverdue(): void
+  onPruned(range: PrunedRange): void
   /** A listener threw. */
   onFailure(error: unknown): void
   /** Why nothing more will come: an error, null for a quiet end, undefined while it may. */
@@ -82,6 +83,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const epochKeys = await openEpochKeys({ store, sealer, crypto, keys, userId })
   const localLog = await openLocalLog(store, deviceId)
   const voidEvents = await openVoidEvents({ store, book, log: localLog, onFailure: parts.onFailure })
+  const lateEvents = createLateEvents({ store, log: localLog, onFailure: parts.onFailure })
   const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits })
   const chain = await openOwnChain({ store, crypto, identity })
   const serverTime = await openServerTime({ store, clock })
@@ -121,13 +123,13 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     onRetry: parts.onRetry,
     onOverdue: parts.onOverdue,
   })
-  const pruned = await openPrunedRanges(store)
   const holds = await openHolds({
     store,
     crypto,
     ownDeviceId: deviceId,
     log: localLog,
     epochKeys,
+    lateEvents,
     deviceLog: () => book.state,
     onHold: parts.onHold,
     onFault: parts.onFault,
@@ -140,7 +142,9 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     book,
     holds,
     checkpoints,
-    pruned,
+    lateEvents,
+    unreceipted: () => chain.unreceipted.length,
+    onPruned: parts.onPruned,
     readDeviceLog: refresh,
   })
   const reader = createEventReader({
@@ -160,11 +164,11 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     localLog,
     voidEvents,
     holds,
+    lateEvents,
     outbox,
     chain,
     publisher,
     receiver,
-    pruned,
     checkpoints,
     reader,
     serverTime,

@@ -16,6 +16,7 @@ import { AlarmError, blocksManagement, refusedFor, type StopCause, UpdateNeededE
 import type { ClientLog } from './client-log.ts'
 import type { Clock } from './clock.ts'
 import type { Connector } from './connection/connector.ts'
+import type { EagerLimit } from './connection/eager-limit.ts'
 import { createHandover } from './connection/handover.ts'
 import { createRequests, RequestRefusedError, type Requests, SessionLostError } from './connection/requests.ts'
 import type { Session } from './connection/session.ts'
@@ -29,6 +30,7 @@ export interface EngineParts {
   readonly log: ClientLog
   /** Uniform in [0, 1). */
   readonly random: () => number
+  readonly eagerLimit: EagerLimit
   connector(): Connector
   onReplaying(head: number): void
   onLive(): void
@@ -37,7 +39,6 @@ export interface EngineParts {
   /** The events are stopped, and a session is up whose device log is verified. */
   onManaging(): void
   onPresence(message: Presence): void
-  onResync(resync: { readonly from: number; readonly to: number }): Promise<void>
   /** The verified log says that this device was revoked. */
   onRevoked(): void
   /** The device log has grown. */
@@ -143,6 +144,7 @@ export function createEngine(parts: EngineParts): Engine {
   const handover = createHandover({
     clock,
     random: parts.random,
+    limit: parts.eagerLimit,
     attempt: () => guard(() => parts.connector().handOver()),
   })
 
@@ -183,7 +185,7 @@ export function createEngine(parts: EngineParts): Engine {
       allowance: () => session.publishAllowance,
       send: (events) => session.send({ type: 'publish', events }),
     })
-    session.send({ type: 'resume', cursor: progress.cursor, log_epoch: message.log_epoch })
+    session.send({ type: 'resume', cursor: receiver.begin(), log_epoch: message.log_epoch })
     parts.onReplaying(message.head)
     parts.onCheckpointMoment(true)
     await publisher.pump()
@@ -212,13 +214,16 @@ export function createEngine(parts: EngineParts): Engine {
     switch (message.type) {
       case 'events':
         return applied(session, await receiver.apply(message))
-      case 'caught_up':
-        applied(session, await receiver.caughtUp(message))
+      case 'caught_up': {
+        const result = await receiver.caughtUp(message)
+        applied(session, result)
+        if (result.type === 'ask_again') return
         await device.checkpoints.compareInvitedView()
         return parts.onLive()
+      }
       case 'receipts':
         await publisher.receipts(message)
-        await receiver.advance()
+        applied(session, await receiver.advance())
         parts.onCheckpointMoment(false)
         return publisher.pump()
       case 'refused':
@@ -227,11 +232,8 @@ export function createEngine(parts: EngineParts): Engine {
       case 'unavailable':
         publisher.unavailable(message.retry_after_ms)
         return publisher.pump()
-      case 'resync_required': {
-        const pruned = receiver.resync(message)
-        if (pruned !== undefined) await parts.onResync(pruned)
-        return
-      }
+      case 'resync_required':
+        return receiver.resync(message)
       case 'device_log':
         if (message.head_seq <= book.require().seq) return
         await readAccount(requests.ask, book, epochKeys, message.head_seq)

@@ -1,7 +1,15 @@
 // Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
 // More than 300 lines: it is the one place where the parts of a client meet.
 
-import { DEFAULT_LIMITS, type DeviceLogState, deviceIdOf, findDevice, formatUuid, isSameId } from '@valise/protocol'
+import {
+  DEFAULT_LIMITS,
+  type DeviceLogState,
+  deviceIdOf,
+  findDevice,
+  formatUuid,
+  isActive,
+  isSameId,
+} from '@valise/protocol'
 import { AccountError } from './account/account-error.ts'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
@@ -21,7 +29,9 @@ import { ClientStoppedError, refusedFor, type StopCause } from './alarm.ts'
 import { createBackoff } from './backoff.ts'
 import { CHECKPOINT_STREAM, CHECKPOINT_TYPE } from './checkpoint.ts'
 import type { Client, ClientParts, ClientState, Resync } from './client.ts'
+import { boundLog } from './client-log.ts'
 import { type Connector, createConnector } from './connection/connector.ts'
+import { createEagerLimit } from './connection/eager-limit.ts'
 import { isUndecided, RequestRefusedError, SessionLostError } from './connection/requests.ts'
 import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
@@ -36,6 +46,7 @@ import type { FoundFault } from './receive/holds.ts'
 import { readPruned } from './receive/pruned-ranges.ts'
 import { rememberLostLog } from './restore/lost-log.ts'
 import { isOwnName } from './sealing/content.ts'
+import { DEFAULT_WAIT_MS } from './server-times.ts'
 import { createListeners, createPulse } from './signal.ts'
 import { savePosition } from './store/positions.ts'
 import { createNameKeeper } from './store/stream-names.ts'
@@ -44,20 +55,27 @@ export const DEFAULT_CHECKPOINT_EVERY = 200
 const REPORT_OVERHEAD_BYTES = 128
 const RECONNECT_BASE_MS = 250
 const RECONNECT_CAP_MS = 30_000
+/** A device that was live for so long begins its back-off from the start; a greeting alone proves nothing. */
+const STEADY_MS = 30_000
 
 /** Rejects with an `AlarmError` when what is stored does not hold. */
 export async function openClient(parts: ClientParts): Promise<Client> {
-  const { store, sealer, crypto, clock, identity, log } = parts
+  const { store, sealer, crypto, clock, identity } = parts
+  const log = boundLog(parts.log, clock)
   const failing = (error: unknown): void => log({ level: 'error', event: 'client.listener.fail', error })
   const receiptListeners = createListeners<PublishReceipt>(failing)
   const refusalListeners = createListeners<PublishRefusal>(failing)
   const resyncListeners = createListeners<Resync>(failing)
-  const presence = createPresenceView(failing)
+  const presence = createPresenceView(failing, (deviceId) => {
+    const known = findDevice(device.book.state, deviceId)
+    return known !== undefined && isActive(known)
+  })
   const stateListeners = createListeners<ClientState>(failing)
   /** Fires when anything changes that somebody may wait for. */
   const changed = createPulse()
   let phase: { type: 'replaying'; head: number } | { type: 'live' } | { type: 'managing' } | undefined
   let isCheckpointQueued = false
+  let cancelSteady: (() => void) | undefined
   let remembering = Promise.resolve()
 
   const device: DeviceParts = await openDeviceParts({
@@ -87,6 +105,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       if (needsReport(fault)) publishReport(fault).catch(failing)
     },
     onOverdue: () => connector.session?.abandon({ type: 'silent' }),
+    onPruned: (range) => resyncListeners.emit({ reason: 'retention', ...range }),
     onFailure: failing,
     stopped: () => {
       const cause = stopCause()
@@ -220,7 +239,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       } catch (error) {
         if (error instanceof DeviceRevokedError) throw new ClientStoppedError(refusedFor('device_revoked'))
         if (!isUndecided(error)) throw error
-        if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? 0, signal)
+        if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? DEFAULT_WAIT_MS, signal)
       }
     }
   }
@@ -242,11 +261,13 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   /** What can be read is read: all of it, or what came before the alarm. */
   const hasRead = (): boolean => isLive() || phase?.type === 'managing'
 
+  const eagerLimit = createEagerLimit({ clock, random: parts.random })
   const engine: Engine = createEngine({
     device,
     clock,
     log,
     random: parts.random,
+    eagerLimit,
     connector: () => connector,
     onReplaying: (head) => {
       // The new session of a live client only goes on where the one before it stood.
@@ -255,7 +276,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       noteState()
     },
     onLive: () => {
-      backoff.reset()
+      cancelSteady ??= clock.after(STEADY_MS, backoff.reset)
       if (phase?.type === 'live') return
       phase = { type: 'live' }
       noteState()
@@ -275,12 +296,11 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       changed.fire()
     },
     onRevoked: forget,
-    onDeviceLog: considerKeys,
-    onPresence: presence.apply,
-    onResync: async (range) => {
-      await device.pruned.note(range)
-      resyncListeners.emit({ reason: 'retention', ...range })
+    onDeviceLog: () => {
+      presence.deviceLogGrew()
+      considerKeys()
     },
+    onPresence: presence.apply,
     onCheckpointMoment: (isReconnect) => {
       publishCheckpoint(isReconnect).catch(failing)
     },
@@ -347,6 +367,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const connector: Connector = createConnector({
     clock,
     backoff,
+    eagerLimit,
     openSession: (handlers) =>
       openSession({
         transport: parts.transport,
@@ -371,6 +392,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onRekeyed: engine.wake,
     onGone: () => {
       phase = undefined
+      cancelSteady?.()
+      cancelSteady = undefined
       epochWatch.cancel()
       suspendFaulty.reset()
       boxFaults.reset()
@@ -490,6 +513,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onPending: pending.add,
     changeRole: (change, signal) => manage(isUp, (manager, ask) => changeRole(manager, ask, change), signal),
     onVoided: device.voidEvents.add,
+    onLate: device.lateEvents.add,
+    latePassedBy: device.lateEvents.passedBy,
     openPairing: async ({ mailboxId, seatKey }, signal) => {
       for (;;) {
         await until(() => isUp() && engine.requests !== undefined, signal, endCause)
@@ -500,7 +525,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
         } catch (error) {
           const isLimited = error instanceof RequestRefusedError && error.answer.code === 'rate_limited'
           if (isLimited || !isUndecided(error)) throw error
-          if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? 0, signal)
+          if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? DEFAULT_WAIT_MS, signal)
         }
       }
     },

@@ -7,6 +7,7 @@ import type { DeviceParts } from './device-parts.ts'
 import { type CheckedEvent, checkEvents } from './receive/check-events.ts'
 import { judgeEvent } from './receive/judge-event.ts'
 import { epochCommit } from './sealing/epoch.ts'
+import { countHoles } from './store/holes.ts'
 import type { HeldEvent } from './store/local-log.ts'
 import { type DeviceHead, NO_PROGRESS, type Progress, type StreamHead } from './store/records.ts'
 
@@ -45,7 +46,7 @@ const describe = ({ code, text, detail }: Alarm): VerifyProblem => {
 
 /** The device log was verified from genesis when `device` was opened. */
 export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise<VerifyReport> {
-  const { book, epochKeys, localLog, identity, pruned, holds } = device
+  const { book, epochKeys, localLog, identity, holds } = device
   const log = book.require()
   const problems: VerifyProblem[] = []
   const report = (code: AlarmCode, detail: Record<string, string | number>): void => {
@@ -63,7 +64,8 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     const known = {
       device: log,
       logHeadAt: book.headAt,
-      isPruned: pruned.covers,
+      // What it was missing for was judged when it came, by what the session said then.
+      isPruned: () => held.record.body.type === 'expired' && held.record.body.excuse === 'pruned',
       progress,
       deviceHead: (deviceId: Uint8Array) => heads.device.get(toHex(deviceId)),
       streamHead: (streamId: Uint8Array) => heads.stream.get(toHex(streamId)),
@@ -123,6 +125,9 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     if (page.length < PAGE) break
   }
   verifyUnsent(crypto, device, heads.device.get(ownHex), report, counts)
+  const missing = countHoles(localLog.progress.holes)
+  const explained = device.chain.unreceipted.length
+  if (missing > explained) report('events_missing', { missing, explained })
   return {
     isSound: problems.length === 0,
     deviceLogEntries: log.seq + 1,

@@ -83,10 +83,30 @@ describe('what an honest server delivers', () => {
     })
   })
 
-  test('ORD-5: through moves the cursor over what has no place here', () => {
-    expect(check([], knowing(log.state), 9)).toMatchObject({ batch: { progress: { cursor: 9, lastHole: 9 } } })
+  test('ORD-9: the cursor stays at the last event held, and what is claimed beyond it is counted as missing', () => {
+    const nothing = { progress: { cursor: 0, holes: [] }, missing: 9 }
+    expect(check([], knowing(log.state), 9)).toMatchObject({ batch: nothing })
     expect(check([], knowing(log.state, { progress: { cursor: 9 } }), 3)).toMatchObject({
-      batch: { progress: { cursor: 9 } },
+      batch: { progress: { cursor: 9 }, missing: 0 },
+    })
+  })
+
+  test('ORD-9: places below an event that nothing is held of are holes', () => {
+    const [, , , wire] = at(0)
+    const streamId = parseEvent(wire)!.streamId
+    const ownAhead = [{ userSeq: 9, streamSeq: 6, streamId }]
+    const known = knowing(log.state, { progress: { holes: [{ from: 1, to: 2 }], cursor: 3 }, ownAhead })
+    expect(check([], known, 11)).toMatchObject({
+      batch: {
+        progress: {
+          cursor: 9,
+          holes: [
+            { from: 1, to: 2 },
+            { from: 4, to: 8 },
+          ],
+        },
+        missing: 9,
+      },
     })
   })
 })

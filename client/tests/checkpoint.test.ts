@@ -16,7 +16,7 @@ import type { Client } from '../src/client.ts'
 import { sealRun } from '../src/publish/sealing-run.ts'
 import { encodeContent } from '../src/sealing/content.ts'
 import { stopCode, waitForStop } from './support/device-pair.ts'
-import { createFirstDevice, createNextDevice, type TestDevice, take, text } from './support/test-device.ts'
+import { createFirstDevice, createNextDevice, rotateEpoch, type TestDevice, take, text } from './support/test-device.ts'
 import { createTestServer, type TestServer } from './support/test-server.ts'
 import { until } from './support/until.ts'
 
@@ -340,6 +340,31 @@ describe('a published checkpoint', () => {
     const read: unknown[] = []
     for await (const { content } of first.client.device.reader.stored(CHECKPOINT_STREAM)) read.push(content)
     expect(read).toEqual([{ type: CHECKPOINT_TYPE, atMs: expect.any(Number), body: new Uint8Array(0) }])
+  })
+
+  test('CHK-1: that is sealed again names what its device has seen by then', async () => {
+    const server = createTestServer()
+    const first = await createFirstDevice(server, { checkpointEvery: 1 })
+    const { client } = first
+    let isSwallowed = false
+    server.intercept = (message) => {
+      const isCheckpoint =
+        message.type === 'publish' && message.events.some((wire) => parseEvent(wire)?.checkpoint !== undefined)
+      isSwallowed ||= isCheckpoint
+      return isCheckpoint
+    }
+    client.start()
+    await publishAll(client, ['a'])
+    await until(() => isSwallowed, 'the checkpoint under the first epoch')
+    await rotateEpoch(server, first)
+    server.intercept = () => false
+    server.cut()
+    await until(() => client.state().type === 'offline', 'the session to end')
+    first.clock.advance(1000)
+    await until(() => checkpointsOf(server, first) === 1, 'the checkpoint under the second epoch')
+    const event = parseEvent(server.events[1]!.item[3])!
+    expect(event).toMatchObject({ epoch: 2, deviceSeq: 2, isKept: true })
+    expect(event.checkpoint).toEqual([{ deviceId: first.identity.deviceId, deviceSeq: 1, chain: event.chainPrev }])
   })
 
   test('CHK-1: of which nothing was seen is none', async () => {

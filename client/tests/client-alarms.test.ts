@@ -3,6 +3,8 @@
 import { parseEvent, type Receipts, type ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
+import { storeKeys } from '../src/store/layout.ts'
+import { del, put } from '../src/store/store.ts'
 import { verifyDevice } from '../src/verify.ts'
 import { createPair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
 import { expire } from './support/published-log.ts'
@@ -211,6 +213,65 @@ describe('reasons to stop', () => {
     expect(ranges).toEqual([[1, 2]])
     const report = await verifyDevice(crypto, second.client.device)
     expect(report).toMatchObject({ isSound: true, events: 4, expiredEvents: 2 })
+  })
+
+  test('RET-3: of a range that cannot be only what was read is kept, as one record, and told once', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await publishAll(first.client, ['a', 'b', 'c', 'd'])
+    await first.client.flush()
+    const ranges: number[][] = []
+    second.client.onResync(({ from, to }) => ranges.push([from, to]))
+    const told = Array.from({ length: 50 }, (_, i): ServerMessage => {
+      return { type: 'resync_required', reason: 'retention', from: 2 ** 40 + i, to: 2 ** 41 }
+    })
+    server.distort = (message) => (message.type === 'events' ? [...told, message] : [message])
+    second.client.start()
+    await second.client.whenLive()
+    expect(ranges).toEqual([[1, 4]])
+    expect(await second.client.resyncsAfter(0)).toEqual([{ reason: 'retention', from: 1, to: 4 }])
+    const keys: string[] = []
+    for await (const [key] of second.store.range({ gt: 'pruned/', lt: 'pruned0' })) keys.push(key)
+    expect(keys).toHaveLength(1)
+  })
+
+  test('SES-4: a server that makes the client answer and reads nothing is given up', async () => {
+    const server = createTestServer()
+    let unsentBytes = 0
+    const { connect } = server.transport
+    server.transport.connect = (url, handlers) => {
+      const connection = connect(url, handlers)
+      return {
+        ...connection,
+        get bufferedAmount() {
+          return unsentBytes
+        },
+      }
+    }
+    const { client } = await createFirstDevice(server)
+    client.start()
+    await client.whenLive()
+    server.push({ type: 'ping', id: 1 })
+    await publishAll(client, ['a'])
+    await client.flush()
+    unsentBytes = 17 * 1024 * 1024
+    server.push({ type: 'ping', id: 2 })
+    await until(() => client.state().type === 'offline', 'the session to be given up')
+  })
+
+  test('PRE-2: ids that the device log does not hold are never shown to the application', async () => {
+    const { server, first, second } = await createPair()
+    first.client.start()
+    await first.client.whenLive()
+    const shown: (number | undefined)[] = []
+    first.client.onPresence((picture) => shown.push(picture?.length))
+    const word = (device_id: Uint8Array) => ({ device_id: device_id as never, is_online: true, last_seen_at: 1 })
+    const unknown = Array.from({ length: 40 }, (_, i) => word(new Uint8Array(16).fill(i)))
+    server.push({ type: 'presence', is_snapshot: true, devices: [word(second.identity.deviceId), ...unknown] })
+    server.push({ type: 'presence', is_snapshot: false, devices: unknown })
+    server.push({ type: 'presence', is_snapshot: false, devices: [word(second.identity.deviceId)] })
+    await until(() => shown.length === 3, 'the pictures')
+    expect(shown).toEqual([undefined, 1, 1])
   })
 
   test('RET-3: that events were pruned excuses no event that is missing', async () => {

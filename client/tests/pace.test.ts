@@ -129,7 +129,7 @@ describe('a client that keeps the pace', () => {
   })
 
   test('LIM-3: what was refused for its rate is sent again at the rate, and not as a burst', async () => {
-    const rates = { ...NOTHING, device_events_per_s: 10, device_events_burst: 100 }
+    const rates = { ...NOTHING, device_events_per_s: 4, device_events_burst: 100 }
     const server = createTestServer()
     server.distort = (message) => [
       message.type === 'session_established' ? { ...message, limits: { ...message.limits, ...rates } } : message,
@@ -140,7 +140,7 @@ describe('a client that keeps the pace', () => {
       sizes.push(message.events.length)
       if (sizes.length > 1) return false
       for (const device_seq of [1, 2, 3]) {
-        peer.send({ type: 'refused', device_seq, code: 'rate_limited', retry_after_ms: 100 })
+        peer.send({ type: 'refused', device_seq, code: 'rate_limited', retry_after_ms: 250 })
       }
       return true
     }

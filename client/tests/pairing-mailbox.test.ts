@@ -40,7 +40,7 @@ function createScene(...answers: Answer[]) {
     for (let at = 1; at <= count; at++) {
       await until(() => clock.waiting > 0, 'a pause')
       while (asked.length === at) {
-        clock.advance(500)
+        clock.advance(50)
         await new Promise((resolve) => setImmediate(resolve))
       }
       times.push(clock.now() - startMs)
@@ -80,7 +80,7 @@ describe('opening', () => {
 })
 
 describe('joining', () => {
-  const joined = answerOf(200, { mailbox_id: 'ab'.repeat(16), lifetime_ms: 5 })
+  const joined = answerOf(200, { mailbox_id: 'ab'.repeat(16), lifetime_ms: 5000 })
 
   test('PAIR-5: by number or by id, and is told the id', async () => {
     for (const [target, place] of [
@@ -88,7 +88,7 @@ describe('joining', () => {
       [ID, 'ab'.repeat(16)],
     ] as const) {
       const { parts, asked } = createScene(joined)
-      expect(await joinPairingMailbox(parts, target)).toEqual({ mailboxId: ID, lifetimeMs: 5 })
+      expect(await joinPairingMailbox(parts, target)).toEqual({ mailboxId: ID, lifetimeMs: 5000 })
       expect(asked[0]).toMatchObject({ method: 'POST', url: `http://s/v1/pairings/${place}/join` })
     }
   })
@@ -110,7 +110,7 @@ describe('joining', () => {
     ['that is none', 'zz'.repeat(16)],
     ['that is a number', 12],
   ])('PAIR-5: an id %s is no id', async (_name, id) => {
-    const answer = answerOf(200, { mailbox_id: id, lifetime_ms: 5 })
+    const answer = answerOf(200, { mailbox_id: id, lifetime_ms: 5000 })
     expect(await codeOf(joinPairingMailbox(createScene(answer).parts, 412))).toContain('pairing_refused: ')
   })
 
@@ -118,6 +118,7 @@ describe('joining', () => {
     [1, '1 minute'],
     [60_000, '1 minute'],
     [60_001, '2 minutes'],
+    [2 ** 40, '60 minutes'],
   ])('PAIR-7: limited for %i ms it is told at once when to come again, in %s', async (retryAfterMs, text) => {
     const { parts, asked } = createScene(answerOf(429, { code: 'rate_limited', retry_after_ms: retryAfterMs }))
     expect(await codeOf(joinPairingMailbox(parts, 412))).toMatch(new RegExp(`^pairing_limited: .* in ${text}\\.$`))
@@ -165,12 +166,16 @@ describe('messages', () => {
     expect(lost.asked).toHaveLength(20)
   })
 
-  test('PAIR-7: a limit is waited out, at most ten seconds at a time', async () => {
+  test('PAIR-7: a limit is waited out, between a quarter of a second and ten seconds at a time', async () => {
     const limited = (ms?: number) => answerOf(429, { code: 'rate_limited', retry_after_ms: ms })
     const { mailbox, waits } = createScene(limited(2000), limited(3_600_000), limited(), answerOf(201))
     const posted = mailbox.post(0, ID)
     expect(await waits(3)).toEqual([2000, 12_000, 13_000])
     expect(await posted).toEqual({ type: 'stored' })
+    const hurried = createScene(limited(0), limited(0), answerOf(201))
+    const soon = hurried.mailbox.post(0, ID)
+    expect(await hurried.waits(2)).toEqual([250, 500])
+    expect(await soon).toEqual({ type: 'stored' })
     // Asked in vain as often as it may be, and limited in between: the server is there.
     const busy = createScene(...Array(19).fill(AWAY), limited(), AWAY, answerOf(201))
     const late = busy.mailbox.post(0, ID)

@@ -67,3 +67,17 @@ test('LIM-6: who gives up meanwhile leaves no timer behind', async () => {
   expect(clock.waiting).toBe(0)
   expect(sentAtMs.length).toBe(2)
 })
+
+test('LIM-6: a server that asks for no time again and again is waited for a minute in all, four times a second', async () => {
+  const { clock, sentAtMs, http } = serve(...Array.from({ length: 100_000 }, () => limited(0)))
+  let answered: HttpResponse | undefined
+  void http({ method: 'GET', url: 'http://s/v1/x' }).then((response) => {
+    answered = response
+  })
+  await until(() => {
+    clock.advance(50)
+    return answered !== undefined || sentAtMs.length > 1000
+  }, 'the answer')
+  expect(answered?.status).toBe(429)
+  expect(sentAtMs.length).toBeLessThanOrEqual(241)
+})

@@ -1,5 +1,6 @@
 import { beforeEach, expect, it } from 'vitest'
-import { cutPruned, notePruned, readPruned } from '../src/receive/pruned-ranges.ts'
+import { AlarmError } from '../src/alarm.ts'
+import { createPrunedClaim, cutPruned, type PrunedRange, readPruned } from '../src/receive/pruned-ranges.ts'
 import { createMemoryStore } from '../src/store/memory-store.ts'
 import type { Store } from '../src/store/store.ts'
 
@@ -8,9 +9,41 @@ let store: Store
 beforeEach(async () => {
   store = createMemoryStore()
   // Told at 4, interrupted, and told again from where the cursor was then; and once more much later.
-  await notePruned(store, { from: 4, to: 747 })
-  await notePruned(store, { from: 300, to: 800 })
-  await notePruned(store, { from: 1000, to: 1100 })
+  await read({ from: 748, to: 2000 }, 3, 747)
+  await read({ from: 801, to: 2000 }, 299, 800)
+  await read({ from: 1101, to: 2000 }, 999, 1100)
+})
+
+/** A claim made at one cursor, in a session that then read up to another. */
+async function read(message: PrunedRange, cursor: number, through: number): Promise<PrunedRange | undefined> {
+  const claim = createPrunedClaim()
+  claim.make(message, cursor)
+  await store.batch(claim.operations(through))
+  return claim.reached(through) ?? claim.end()
+}
+
+it('RET-3: a claim holds as far as the log was read, whatever range the server names', async () => {
+  expect(await read({ from: 2 ** 52, to: 2 ** 52 }, 2000, 2100)).toEqual({ from: 2001, to: 2100 })
+  expect(await read({ from: 5000, to: 5000 }, 2100, 2100)).toBeUndefined()
+  expect((await readPruned(store, 1999)).at(-1)).toEqual({ from: 2001, to: 2100 })
+})
+
+it('RET-3: a claim that is made again and again is one record, and told once', async () => {
+  const claim = createPrunedClaim()
+  const told: unknown[] = []
+  for (let cursor = 2000; cursor <= 2500; cursor++) {
+    claim.make({ from: 2401, to: 9000 }, cursor)
+    await store.batch(claim.operations(cursor))
+    told.push(claim.reached(cursor))
+  }
+  expect(told.filter((range) => range !== undefined)).toEqual([{ from: 2001, to: 2400 }])
+  const keys: string[] = []
+  for await (const [key] of store.range({ gt: 'pruned/0000000000001999', lt: 'pruned0' })) keys.push(key)
+  expect(keys).toEqual(['pruned/0000000000002001'])
+})
+
+it('RET-3: a range that ends before it begins stops the client', () => {
+  expect(() => createPrunedClaim().make({ from: 12, to: 10 }, 3)).toThrow(AlarmError)
 })
 
 it('RET-3: a reader is told of what lies after its position, of each event once', async () => {

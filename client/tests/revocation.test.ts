@@ -240,6 +240,40 @@ describe('the device that is cut off', () => {
     expect(await keysIn(second)).toEqual(['revoked'])
   })
 
+  test('P6: told no head and no position of its own, as a server tells a revoked device, it is shown the entry first', async () => {
+    await start(first, second)
+    await publish(first, 'a')
+    await publish(second, 'b')
+    await take(second.client, 'notes', 1)
+    await second.client.close()
+    await revoke(first, second)
+    server.logEpoch = new Uint8Array(16).fill(9)
+    server.distort = (message) =>
+      message.type === 'session_established' ? [{ ...message, key_epoch: 0, last_device_seq: 0, head: 0 }] : [message]
+    await second.restart()
+    second.client.start()
+    await stopped(second)
+    expect(stopCode(second)).toBe('device_revoked')
+    await second.client.close()
+    expect(await keysIn(second)).toEqual(['revoked'])
+  })
+
+  test('P6: told no head without being revoked, it raises the alarm and erases nothing', async () => {
+    await start(first, second)
+    await publish(first, 'a')
+    await take(second.client, 'notes', 1)
+    await second.client.close()
+    const before = await keysIn(second)
+    server.distort = (message) =>
+      message.type === 'session_established' ? [{ ...message, key_epoch: 0, last_device_seq: 0, head: 0 }] : [message]
+    await second.restart()
+    second.client.start()
+    await stopped(second)
+    expect(stopCode(second)).toBe('cursor_beyond_head')
+    await second.client.close()
+    expect(await keysIn(second)).toEqual([...before, 'lost-log'].sort())
+  })
+
   test('P6: an erasing that was interrupted is done at the next start, without a server', async () => {
     await start(first, second)
     await second.client.close()
@@ -256,6 +290,7 @@ describe('the device that is cut off', () => {
   test('P6: a server that only says so erases nothing', async () => {
     await start(first)
     await publish(first, 'a')
+    await until(() => first.client.cursor() === 1, 'the place of the event')
     const before = await keysIn(first)
     server.cut(4403)
     await until(() => first.client.state().type !== 'live', 'the close')

@@ -10,6 +10,7 @@ import { invitationHash } from '../devices/registration.ts'
 import { auditCommand, auditVerifyCommand } from './audit-commands.ts'
 import type { AdminCommand } from './command.ts'
 import { restoredCommand } from './restored-command.ts'
+import { rotateSecretCommand } from './rotate-secret-command.ts'
 
 export const MAX_INVITATIONS = 1000
 const DAY_MS = 86_400_000
@@ -60,6 +61,7 @@ export const ADMIN_COMMANDS: ReadonlyMap<string, AnswerAdminCommand> = new Map([
   [auditCommand.name, answering(auditCommand)],
   [auditVerifyCommand.name, answering(auditVerifyCommand)],
   [restoredCommand.name, answering(restoredCommand)],
+  [rotateSecretCommand.name, answering(rotateSecretCommand)],
 ])
 
 const formatInvitation = (secret: Uint8Array): string => toHex(secret).replace(/(....)(?=.)/g, '$1-')

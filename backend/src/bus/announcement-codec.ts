@@ -37,6 +37,8 @@ const FOLLOWS = { trace: 2, items: 1 } as const
 const TRACE_ID_BYTES = 16
 const SPAN_ID_BYTES = 8
 const TRACE_BYTES = TRACE_ID_BYTES + SPAN_ID_BYTES
+/** Of the longest message there is. */
+export const MAX_MESSAGE_BYTES = HEADER_BYTES + EVENTS_FIXED_BYTES + TRACE_BYTES + MAX_ANNOUNCED_ITEM_BYTES
 
 const itemBytes = (item: WholeItem): number => ITEM_FIXED_BYTES + item.wire.length
 
@@ -217,7 +219,7 @@ export function parseBusMessage(
   bytes: Uint8Array,
   userId: Uint8Array,
 ): { readonly origin: Uint8Array; readonly message: BusMessage } | undefined {
-  if (bytes.length > HEADER_BYTES + EVENTS_FIXED_BYTES + TRACE_BYTES + MAX_ANNOUNCED_ITEM_BYTES) return undefined
+  if (bytes.length > MAX_MESSAGE_BYTES) return undefined
   const reader = createByteReader(bytes)
   if (reader.u8() !== VERSION) return undefined
   const kind = reader.u8()

@@ -42,7 +42,7 @@ export type Announcement =
       readonly sessionNumber: number
     }
   | PresenceAnnouncement
-  /** A device has pushed out so many bytes of the others as it may in 24 hours (RET-7). */
+  /** A device has pushed out so many bytes of the others as it may in 24 hours (RET-8). */
   | {
       readonly type: 'storage_notice'
       readonly userId: Uint8Array

@@ -8,6 +8,7 @@ import type { Log } from '../telemetry/log.ts'
 import type { BusMetrics, RedisMetrics } from '../telemetry/metrics.ts'
 import { encodeBusMessage, NODE_ID_BYTES, parseBusMessage } from './announcement-codec.ts'
 import type { Bus } from './bus.ts'
+import { type BusKeys, openFromBus, sealForBus } from './bus-seal.ts'
 import { createChannelTable } from './channel-table.ts'
 import { createRedisLink, DEFAULT_REDIS_TIMINGS, type RedisClient, type RedisTimings } from './redis-link.ts'
 import { createRedisPublisher } from './redis-publisher.ts'
@@ -15,6 +16,7 @@ import { createDeliver, createGapListeners, type Subscriber } from './subscriber
 
 export interface RedisBusParts {
   readonly url: string
+  readonly keys: BusKeys
   readonly log: Log
   readonly metrics: { readonly bus: BusMetrics; readonly redis: RedisMetrics }
   readonly timings?: Partial<RedisTimings>
@@ -29,7 +31,7 @@ export const channelOf = (userId: Uint8Array): string =>
   CHANNEL_PREFIX + Buffer.from(userId.buffer, userId.byteOffset, userId.byteLength).toString('base64url')
 
 /** Resolves when Redis has answered or turned out to be away. Throws only for a URL that cannot be one of Redis. */
-export async function openRedisBus({ url, log, metrics, ...options }: RedisBusParts): Promise<Bus> {
+export async function openRedisBus({ url, keys, log, metrics, ...options }: RedisBusParts): Promise<Bus> {
   const timings = { ...DEFAULT_REDIS_TIMINGS, ...options.timings }
   const origin = randomBytes(NODE_ID_BYTES)
   const node = toHex(origin.subarray(0, 4))
@@ -71,10 +73,22 @@ export async function openRedisBus({ url, log, metrics, ...options }: RedisBusPa
   const hear = (bytes: unknown, name: string): void => {
     const channel = table.find(name)
     if (channel === undefined || channel.subscribers.size === 0) return
-    const parsed = bytes instanceof Uint8Array ? parseBusMessage(bytes, channel.userId) : undefined
+    const opened = bytes instanceof Uint8Array ? openFromBus(keys, name, bytes) : undefined
+    if (opened === undefined) {
+      metrics.bus.countAnnouncement('in', 'forged')
+      log.warn(
+        { event: 'bus.announcement.forged' },
+        'Somebody without the node secret writes to the channels of Valise in Redis; the message was ignored',
+      )
+      return
+    }
+    const parsed = parseBusMessage(opened, channel.userId)
     if (parsed === undefined) {
       metrics.bus.countAnnouncement('in', 'malformed')
-      log.debug({ event: 'bus.announcement.malformed' }, 'Bytes on a channel were no announcement')
+      log.warn(
+        { event: 'bus.announcement.malformed' },
+        'A message of another node could not be read; do all nodes run the same version?',
+      )
     } else if (equalBytes(parsed.origin, origin)) metrics.bus.countAnnouncement('in', 'own')
     else if (parsed.message.type === 'missed') hearGap(parsed.message.gapId)
     else deliver(channel.subscribers, parsed.message)
@@ -100,7 +114,10 @@ export async function openRedisBus({ url, log, metrics, ...options }: RedisBusPa
     log,
     metrics: metrics.bus,
     channelPattern: `${CHANNEL_PREFIX}*`,
-    createHint: () => encodeBusMessage({ type: 'missed', gapId: randomBytes(16) }, origin),
+    createHint: () => {
+      const message = encodeBusMessage({ type: 'missed', gapId: randomBytes(16) }, origin)
+      return (channel) => sealForBus(keys, channel, message)
+    },
     onChange: noteHealth,
   })
   const subscriber = createRedisLink({
@@ -140,7 +157,8 @@ export async function openRedisBus({ url, log, metrics, ...options }: RedisBusPa
   return {
     publish: async (announcement) => {
       if (isClosing) return metrics.bus.countAnnouncementDropped()
-      await publisher.publish(channelOf(announcement.userId), encodeBusMessage(announcement, origin))
+      const channel = channelOf(announcement.userId)
+      await publisher.publish(channel, sealForBus(keys, channel, encodeBusMessage(announcement, origin)))
     },
     subscribe: async (userId, handler, context) => {
       const entry: Subscriber = { handler, context }

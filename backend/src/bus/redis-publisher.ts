@@ -18,8 +18,8 @@ export interface RedisPublisherParts {
   readonly metrics: BusMetrics
   /** Matches every channel somebody may listen on. */
   readonly channelPattern: string
-  /** What tells a node that it may have missed announcements; a new one for each occasion. */
-  createHint(): Buffer
+  /** What tells a node that it may have missed announcements, by channel; a new one for each occasion. */
+  createHint(): (channel: string) => Buffer
   /** `isUp` has changed. */
   onChange(): void
 }
@@ -55,10 +55,12 @@ export function createRedisPublisher(parts: RedisPublisherParts): RedisPublisher
     isHinting = true
     const covered = droppedCount
     try {
-      const bytes = parts.createHint()
+      const hintFor = parts.createHint()
       const channels = await client.pubSubChannels(parts.channelPattern)
       for (let at = 0; at < channels.length; at += HINTS_AT_ONCE) {
-        await Promise.all(channels.slice(at, at + HINTS_AT_ONCE).map((channel) => client.publish(channel, bytes)))
+        await Promise.all(
+          channels.slice(at, at + HINTS_AT_ONCE).map((channel) => client.publish(channel, hintFor(channel))),
+        )
       }
       droppedCount -= covered
       log.info(

@@ -16,6 +16,7 @@ import { eventChains } from './migrations/0011-event-chains.ts'
 import { displacement } from './migrations/0012-displacement.ts'
 import { appendChecks } from './migrations/0013-append-checks.ts'
 import { pendingAndLinks } from './migrations/0014-pending-and-links.ts'
+import { nodeSecrets } from './migrations/0015-node-secrets.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -34,6 +35,7 @@ const MIGRATIONS: readonly Migration[] = [
   displacement,
   appendChecks,
   pendingAndLinks,
+  nodeSecrets,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -52,10 +52,11 @@ CREATE INDEX devices_device_id_idx ON public.devices USING btree (device_id);
 
 create table displacements (
   user_id bytea not null,
+  owner_id bytea not null,
   device_id bytea not null,
   hour_at timestamp with time zone not null,
   bytes bigint not null,
-  constraint displacements_pkey PRIMARY KEY (user_id, device_id, hour_at)
+  constraint displacements_pkey PRIMARY KEY (user_id, owner_id, device_id, hour_at)
 );
 
 create table events (
@@ -112,6 +113,15 @@ create table key_links (
   box bytea not null,
   constraint key_links_pkey PRIMARY KEY (user_id, epoch, prev_epoch),
   constraint key_links_user_fkey FOREIGN KEY (user_id) REFERENCES users(user_id)
+);
+
+create table node_secrets (
+  number integer not null,
+  secret bytea not null,
+  made_at timestamp with time zone not null default now(),
+  constraint node_secrets_pkey PRIMARY KEY (number),
+  constraint node_secrets_number_range CHECK ((number > 0)),
+  constraint node_secrets_secret_length CHECK ((octet_length(secret) = 32))
 );
 
 create table pairing_addresses (
@@ -275,7 +285,11 @@ begin
       select coalesce(sum(x.bytes), 0)
       into v_used
       from displacements as x
-      where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at > now() - interval '25 hours';
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and (p_device_id <> v_owner or x.device_id = p_device_id)
+        and x.hour_at > now() - interval '25 hours';
     end if;
 
     -- One event may always push out something, or a large one could never be stored under a small quota.
@@ -310,7 +324,11 @@ begin
     from (
       select x.hour_at, sum(x.bytes) over (order by x.hour_at) as bytes
       from displacements as x
-      where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at > now() - interval '25 hours'
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and (p_device_id <> v_owner or x.device_id = p_device_id)
+        and x.hour_at > now() - interval '25 hours'
     ) as leaving
     where leaving.bytes >= v_used + v_charge + v_pushes - v_limit
     order by leaving.hour_at
@@ -333,12 +351,20 @@ begin
   if v_charge > 0 then
     update displacements as x
     set bytes = x.bytes + v_charge
-    where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at = date_trunc('hour', now());
+    where
+      x.user_id = p_user_id
+      and x.owner_id = v_owner
+      and x.device_id = p_device_id
+      and x.hour_at = date_trunc('hour', now());
     if not found then
       delete from displacements as x
-      where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at <= now() - interval '25 hours';
-      insert into displacements (user_id, device_id, hour_at, bytes)
-      values (p_user_id, v_owner, date_trunc('hour', now()), v_charge);
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and x.device_id = p_device_id
+        and x.hour_at <= now() - interval '25 hours';
+      insert into displacements (user_id, owner_id, device_id, hour_at, bytes)
+      values (p_user_id, v_owner, p_device_id, date_trunc('hour', now()), v_charge);
     end if;
   end if;
 end
@@ -584,7 +610,7 @@ begin
           substring(p_users, run.user_index * 32 - 31, 32),
           substring(p_run_devices, run.r::integer * 16 - 15, 16)
         ),
-        run.r
+        device_id
     loop
       select a.admitted, a.retry_after_ms
       into v_admitted, v_retry_ms

@@ -27,10 +27,10 @@ export interface EntryEffect {
   readonly entry: Uint8Array
   readonly boxes: readonly SealedBox[]
   readonly links: readonly SealedLink[]
-  /** The device that signed the entry; undefined for genesis. */
-  readonly signerId?: DeviceId | undefined
   /** The device in whose 24 hours the entry counts. */
   readonly countedDeviceId?: Uint8Array | undefined
+  /** The device that signed the entry; undefined for genesis. */
+  readonly signerId?: DeviceId | undefined
 }
 
 const holdersBefore = (before: DeviceLogState | undefined): readonly DeviceState[] =>
@@ -61,7 +61,7 @@ function pendingChange(
 }
 
 export function describeChange(effect: EntryEffect): DeviceLogChange {
-  const { crypto, before, after, entry, boxes, links, signerId, countedDeviceId } = effect
+  const { crypto, before, after, entry, boxes, links, countedDeviceId, signerId } = effect
   const roleBefore = new Map(holdersBefore(before).map(({ deviceId, record }) => [toHex(deviceId), record.role]))
   const added = keyHolders(after).filter(({ deviceId }) => !roleBefore.has(toHex(deviceId)))
   const moved = keyHolders(after).filter(({ deviceId, record }) => {

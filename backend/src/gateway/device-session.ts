@@ -17,9 +17,11 @@ import type { LogEpochRow } from '../db/queries/server-state.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
+import type { EndingHint } from '../log/announced.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
 import { type ControlAnnouncement, encodeEvents, type Hubs } from '../log/hub.ts'
 import type { Intake } from '../log/intake.ts'
+import { createEarlyNews } from '../presence/picture.ts'
 import type { Presence } from '../presence/presence.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -29,6 +31,7 @@ import { createMessageHandler, type SessionStore } from './messages.ts'
 import { createPublishing } from './publishing.ts'
 import type { RateLimits } from './rate-limits.ts'
 import { logNamesOf, type Session } from './session.ts'
+import { createSessionEndings } from './session-endings.ts'
 import type { NumberedSession, SessionRegistry } from './session-registry.ts'
 import { createStanding } from './standing.ts'
 
@@ -87,6 +90,8 @@ export interface DeviceSessions {
   sweep(): Promise<void>
   /** Every session ends, and its device comes back. */
   endAll(): void
+  /** Looks nothing up any more; after `whenLeft`. */
+  close(): Promise<void>
 }
 
 export class SessionRefused extends Error {
@@ -101,14 +106,16 @@ export class SessionRefused extends Error {
 
 /** Acknowledged cursors are saved this often, in ticks of a second, and at the end. */
 const SAVE_CURSOR_TICKS = 5
-/** As many rows of devices one statement locks. */
-const CONFIRMED_AT_ONCE = 500
-
 export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions {
   const { hubs, metrics, log } = parts
   const leaving = new Set<Promise<void>>()
-  const confirmed = new WeakSet<NumberedSession>()
   let behindCount = 0
+
+  const endings = createSessionEndings({
+    ...parts,
+    onConfirmed: ({ userId, deviceId, number }) =>
+      hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number }),
+  })
 
   const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
     const { userId, deviceId, deviceHash } = session
@@ -147,6 +154,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     const onControl = (announcement: ControlAnnouncement): void => {
       switch (announcement.type) {
         case 'device_log':
+          earlyLogSeq = announcement.seq
           return handler?.pushDeviceLog(announcement.seq)
         case 'device_revoked':
           if (toHex(announcement.deviceId) === session.deviceKey) connection.close('device_revoked')
@@ -161,17 +169,25 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
           return connection.send({ type: 'storage_notice', device_id: aboutId, bytes: announcement.bytes })
         }
         case 'presence':
-          if (presence === undefined) return void earlyPresence.push(announcement)
+          if (presence === undefined) return earlyPresence.add(announcement)
           return presence.hear(announcement)
       }
     }
 
+    const onHint = (hint: EndingHint): void => {
+      if (hint.type !== 'account_deleted' && toHex(hint.deviceId) !== session.deviceKey) return
+      isHinted = true
+      if (opening.begun !== undefined) endings.hinted(opening.begun)
+    }
+
     let handler: ReturnType<typeof createMessageHandler> | undefined
     let presence: ReturnType<Presence['join']> | undefined
-    /** Heard while the session was being numbered; the database may have been read before it happened. */
-    const earlyPresence: PresenceAnnouncement[] = []
+    // Heard while the session was being numbered; the database may have been read before it happened.
+    const earlyPresence = createEarlyNews<PresenceAnnouncement>()
+    let earlyLogSeq = 0
+    let isHinted = false
     const opening = parts.registry.open(session)
-    const detach = await hubs.attach(userId, { delivery, onControl }, { deviceHash })
+    const detach = await hubs.attach(userId, { delivery, onControl, onHint }, { deviceHash })
     let isEnded = false
     const leave = async (): Promise<void> => {
       if (isEnded) return
@@ -198,11 +214,15 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       await leave()
       throw error
     }
-    const { device, number } = begun
+    const { device } = begun
+    if (opening.begun !== undefined) {
+      endings.begun(opening.begun)
+      if (isHinted) endings.hinted(opening.begun)
+    }
+    hubs.noteHead(userId, device.user.lastUserSeq)
     const present = parts.presence.join(session, begun, connection.send)
     presence = present
-    earlyPresence.forEach(present.hear)
-    hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number })
+    earlyPresence.take().forEach(present.hear)
 
     const standing = createStanding(device.suspendedSeq !== undefined, async () => {
       const found = await parts.findDevice(deviceId, userId)
@@ -237,12 +257,14 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       store: parts.store,
       logEpoch: () => parts.logEpoch().id,
       head: device.user.lastUserSeq,
+      logSeq: device.user.logSeq,
       retryAfterMs: parts.retryAfterMs,
       announce: hubs.announce,
       onReplay: metrics.delivery.countReplay,
       onFailure,
     })
     handler = working
+    working.pushDeviceLog(earlyLogSeq)
 
     let ticks = 0
     return {
@@ -275,14 +297,6 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     throw new SessionRefused(device?.user.isDeleted === false ? 'device_revoked' : 'account_deleted')
   }
 
-  const confirm = async (begun: readonly NumberedSession[]): Promise<void> => {
-    for (let at = 0; at < begun.length; at += CONFIRMED_AT_ONCE) {
-      const some = begun.slice(at, at + CONFIRMED_AT_ONCE)
-      await parts.confirmSessions(some)
-      for (const session of some) confirmed.add(session)
-    }
-  }
-
   return {
     open,
     whenLeft: async () => {
@@ -291,18 +305,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     endAll: () => {
       for (const { deviceId } of parts.registry.sessions()) parts.registry.end(toHex(deviceId), 'server_draining')
     },
-    sweep: async () => {
-      try {
-        const held = parts.registry.sessions()
-        await confirm(held.filter((session) => !confirmed.has(session)))
-        for (const ending of await parts.findEnded(held)) {
-          const deviceKey = toHex(ending.deviceId)
-          if (ending.type === 'superseded') parts.registry.supersedeOlder(deviceKey, ending.number)
-          else parts.registry.end(deviceKey, ending.type === 'revoked' ? 'device_revoked' : 'account_deleted')
-        }
-      } catch (err) {
-        log.error({ event: 'gateway.session.fail', err }, 'Sessions could not be compared with the database')
-      }
-    },
+    sweep: endings.sweep,
+    close: endings.close,
   }
 }

@@ -46,6 +46,8 @@ export interface MessageParts {
   logEpoch(): Uint8Array
   /** The user's head when the session began. */
   readonly head: number
+  /** The head of the device log when the session began: the peer is told it in its greeting. */
+  readonly logSeq: number
   readonly retryAfterMs: number
   announce(announcement: ControlAnnouncement): void
   onReplay(): void
@@ -54,7 +56,7 @@ export interface MessageParts {
 
 export interface MessageHandler {
   handle(message: ClientMessage): void
-  /** New entries of the device log, told without being asked. */
+  /** The device log reaches to here: its new entries are told without being asked. */
   pushDeviceLog(seq: number): void
   /** The socket may have room again. */
   onWritable(): void
@@ -68,8 +70,9 @@ const MAX_QUEUED_REQUESTS = 32
 export function createMessageHandler(parts: MessageParts): MessageHandler {
   const { session, connection, delivery, store } = parts
   const queue = createRequestQueue({ hasRoom: connection.hasRoom, maxQueued: MAX_QUEUED_REQUESTS })
-  /** The first entry of the device log that the peer is yet to be told of. */
-  let untoldSeq: number | undefined
+  /** The peer was told of the device log up to here, and is to be told of it up to there. */
+  let toldLogSeq = parts.logSeq
+  let knownLogSeq = parts.logSeq
   let cursor = 0
   let savedCursor = 0
 
@@ -134,12 +137,11 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
 
   /** However many entries come while the peer takes nothing, one message tells of them: it holds the newest head. */
   const tellDeviceLog = async (): Promise<void> => {
-    const seq = untoldSeq
-    untoldSeq = undefined
-    if (seq === undefined) return
     // Before the device can know: an entry it is told may be the one that suspends it.
     await parts.standing.refresh()
-    await sendDeviceLog(null, seq - 1)
+    const afterSeq = toldLogSeq
+    toldLogSeq = knownLogSeq
+    await sendDeviceLog(null, afterSeq)
   }
 
   const fetchEnvelopes = async (message: FetchEnvelopes): Promise<void> => {
@@ -226,8 +228,9 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       }
     },
     pushDeviceLog: (seq) => {
-      const isQueued = untoldSeq !== undefined
-      untoldSeq = Math.min(untoldSeq ?? seq, seq)
+      if (seq <= knownLogSeq) return
+      const isQueued = knownLogSeq > toldLogSeq
+      knownLogSeq = seq
       if (!isQueued) queue.insist(answering(undefined, tellDeviceLog))
     },
     onWritable: queue.resume,

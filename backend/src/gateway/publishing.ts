@@ -178,7 +178,7 @@ export function createPublishing(parts: PublishingParts): Publishing {
     publish: ({ events }) => {
       const arrivedAtMs = parts.monotonicMs()
       if (parts.isSuspended()) {
-        for (const wire of events) refuse({ device_seq: deviceSeqOf(readEvent(wire)), code: 'device_suspended' })
+        for (const event of events.map(readEvent)) refuse({ device_seq: deviceSeqOf(event), code: 'device_suspended' })
         return
       }
       const { maxPayload, mayPublish } = parts

@@ -5,6 +5,7 @@ import { type Crypto, entryHash, type FetchDeviceLog, MAX_DEVICE_LOG_PAGE, type 
 import type { DeviceLogRow } from '../db/queries/device-log.ts'
 import type { Connection } from './connection.ts'
 import type { EstablishedService } from './established-service.ts'
+import { createRequestQueue } from './request-queue.ts'
 import type { SessionLogNames } from './session.ts'
 
 export interface RevokedServiceParts {
@@ -22,6 +23,8 @@ export interface RevokedServiceParts {
 
 /** Long enough to read a log of many pages, and no longer. */
 const REVOKED_SESSION_MS = 10_000
+/** Requests that wait for the database; whoever asks more has read enough. */
+const MAX_QUEUED_REQUESTS = 32
 
 /** The head of the log at the entry that revoked the device: all that the device is to know of it. */
 export async function readRevokedHead(
@@ -37,14 +40,27 @@ export function createRevokedService(parts: RevokedServiceParts): EstablishedSer
   const endsAtMs = parts.now() + REVOKED_SESSION_MS
   const close = (): void => connection.close('device_revoked')
 
+  // One after another: the order of the answers says nothing of the database either.
+  const queue = createRequestQueue({ hasRoom: connection.hasRoom, maxQueued: MAX_QUEUED_REQUESTS })
+
   const answer = async (message: FetchDeviceLog): Promise<void> => {
-    const rows = await parts.readDeviceLog(parts.userId, message.after_seq ?? -1, MAX_DEVICE_LOG_PAGE)
+    if (connection.isClosed()) return
+    const afterSeq = message.after_seq ?? -1
+    // What came later is not even read: how long the answer takes says nothing of it.
+    const limit = Math.min(MAX_DEVICE_LOG_PAGE, revokedSeq - afterSeq)
+    const rows = limit > 0 ? await parts.readDeviceLog(parts.userId, afterSeq, limit) : []
     connection.send({
       type: 'device_log',
       request_id: message.request_id,
-      entries: rows.filter(({ seq }) => seq <= revokedSeq).map(({ entry }) => entry),
+      entries: rows.map(({ entry }) => entry),
       head_seq: revokedSeq,
     })
+  }
+
+  const fail = (error: unknown): void => {
+    parts.onFailure(error)
+    // It comes back, and asks again.
+    connection.close('internal_error')
   }
 
   return {
@@ -52,11 +68,7 @@ export function createRevokedService(parts: RevokedServiceParts): EstablishedSer
     handle: (message) => {
       switch (message.type) {
         case 'fetch_device_log':
-          answer(message).catch((error: unknown) => {
-            parts.onFailure(error)
-            // It comes back, and asks again.
-            connection.close('internal_error')
-          })
+          if (!queue.add(() => answer(message).catch(fail))) close()
           return
         case 'ping':
           return connection.send({ type: 'pong', id: message.id })
@@ -66,8 +78,9 @@ export function createRevokedService(parts: RevokedServiceParts): EstablishedSer
           return close()
       }
     },
-    onWritable: () => {},
+    onWritable: queue.resume,
     tick: () => {
+      queue.resume()
       if (parts.now() >= endsAtMs) close()
     },
     finish: async () => {},

@@ -43,6 +43,9 @@ export interface ConnectionService {
   begin(handshake: AcceptedHandshake, connection: Connection, arrival: Arrival): Promise<EstablishedService>
 }
 
+/** Epoch 0 says it: this session is shown the device log at most. The same at every visit, whatever the account does. */
+const NOTHING_OF_THE_LOG = { key_epoch: 0, last_device_seq: 0, head: 0 } as const
+
 export interface Arrival {
   readonly establishedAtMs: number
   /** The key that the limits of the peer's address are kept by. */
@@ -82,7 +85,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
   const beginRevoked = async (
     session: Session,
     connection: Connection,
-    { device, revokedSeq }: Extract<AcceptedHandshake, { type: 'revoked' }>,
+    { revokedSeq }: Extract<AcceptedHandshake, { type: 'revoked' }>,
   ): Promise<EstablishedService> => {
     const { userId } = session
     const logNames = logNamesOf(session)
@@ -92,9 +95,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     greet(session, connection, {
       device_log_seq: revokedSeq,
       device_log_head: head,
-      key_epoch: 0,
-      last_device_seq: device.lastDeviceSeq,
-      head: device.user.lastUserSeq,
+      ...NOTHING_OF_THE_LOG,
     })
     return createRevokedService({ crypto, connection, userId, logNames, revokedSeq, readDeviceLog, now, onFailure })
   }
@@ -106,9 +107,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     greet(session, connection, {
       device_log_seq: 0,
       device_log_head: new Uint8Array(32),
-      key_epoch: 0,
-      last_device_seq: 0,
-      head: 0,
+      ...NOTHING_OF_THE_LOG,
     })
 
     const register = async (message: Register): Promise<void> => {

@@ -16,6 +16,8 @@ export interface SessionOpening {
    * began meanwhile, here or elsewhere, and this one has to end.
    */
   begin(number: number, close: (code: SessionEndCode) => void): boolean
+  /** The session as `sessions()` has it, from the moment it began. */
+  readonly begun: NumberedSession | undefined
   /** Once, whether it began or not. */
   end(): void
 }
@@ -64,6 +66,9 @@ export function createSessionRegistry(): SessionRegistry {
         if (older === undefined) count++
         older?.close('session_superseded')
         return true
+      },
+      get begun() {
+        return own
       },
       end: () => {
         if (isEnded) return

@@ -1,4 +1,4 @@
-// Tells of a device that pushed out as much of its user's other devices as it may in 24 hours (RET-7): the operator in the
+// Tells of a device that pushed out as much of its user's other devices as it may in 24 hours (RET-8): the operator in the
 // log, a metric and the audit log, the user's other devices in a notice. Once an hour a device and node, however often it
 // tries again.
 

@@ -1,27 +1,35 @@
 // The node's fan-out: one hub a user who has a connection here. It hands each transaction's events to the user's
 // connections, listens to the user's channel on the bus, and compares heads with the log when word may have been lost.
-// It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6).
+// It keeps no events: Postgres is the truth, the bus is a hint (DESIGN 5.6), so all but events that continue the log
+// where this node knows it to end only leads to a look into the database, however often another node says it.
 
-import { encodeMessage, type LeafItem, lifetimeOf, type StoredEvent, toHex } from '@valise/protocol'
-import type { Announcement, Bus, Subscription } from '../bus/bus.ts'
+import { encodeMessage, type LeafItem, type StoredEvent, toHex } from '@valise/protocol'
+import type { Announcement, Bus, EventsAnnouncement, Subscription } from '../bus/bus.ts'
 import type { LogItem, WholeItem } from '../db/queries/events.ts'
 import type { DeliveryMetrics } from '../telemetry/metrics.ts'
 import type { SpanPlace, Tracing } from '../telemetry/tracing.ts'
+import { type EndingHint, hasEnded, judgeAnnounced } from './announced.ts'
 import type { Delivery, LiveBatch, PageMoment } from './delivery.ts'
 import type { StoredBatch } from './intake.ts'
+import { createUserLookups } from './user-lookups.ts'
 
 /** Word for a user's connections that is not about events. */
 export type ControlAnnouncement = Exclude<Announcement, { type: 'events' }>
 
 export interface Member {
   readonly delivery: Delivery
+  /** True: this node did it, or the database says so. Of presence, another node may have said so. */
   onControl(announcement: ControlAnnouncement): void
+  /** Another node says so: to be looked up before it acts. */
+  onHint(hint: EndingHint): void
 }
 
 export interface HubsParts {
   readonly bus: Bus
   /** last_user_seq by user key, one query for all. */
   readHeads(userIds: readonly Uint8Array[]): Promise<ReadonlyMap<string, number>>
+  /** The head of the device log by user key, one query for all. */
+  readLogSeqs(userIds: readonly Uint8Array[]): Promise<ReadonlyMap<string, number>>
   onFailure(error: unknown): void
   readonly tracing?: Tracing | undefined
   readonly metrics: Pick<DeliveryMetrics, 'observeEndToEnd' | 'observeRelay'>
@@ -38,14 +46,22 @@ export interface Hubs {
   announceStored(batch: StoredBatch): void
   /** Anything else, to the connections here and on every other node. */
   announce(announcement: ControlAnnouncement): void
+  /** The log of the user has this head: the database said so, to somebody who was attached before it was asked. */
+  noteHead(userId: Uint8Array, head: number): void
+  /** A backup was put back: what was known of heads is worth nothing. */
+  forgetHeads(): void
   /** Compares every hub's head with the log. */
   sweep(): Promise<void>
+  /** Looks nothing up any more. */
+  close(): Promise<void>
   readonly userCount: number
 }
 
 interface Hub {
   readonly userId: Uint8Array
   readonly members: Set<Member>
+  /** Every member knows of events up to here, or reads the log for them. Undefined until the database was asked. */
+  head: number | undefined
   /** Undefined when the bus refused; the sweep of heads then stands in for it. */
   readonly subscription: Promise<Subscription | undefined>
 }
@@ -86,7 +102,8 @@ function createLiveBatch(from: number, to: number, items: readonly WholeItem[]):
   }
 }
 
-export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, monotonicMs }: HubsParts): Hubs {
+export function createHubs(parts: HubsParts): Hubs {
+  const { bus, readHeads, onFailure, tracing, metrics, now, monotonicMs } = parts
   const hubByUser = new Map<string, Hub>()
   let sweeping: Promise<void> | undefined
   let isSweepDue = false
@@ -113,11 +130,6 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
     }
   }
 
-  const hasEnded = ({ storedAtMs, wire }: WholeItem, atMs: number): boolean => {
-    const lifetimeS = lifetimeOf(wire)
-    return lifetimeS > 0 && storedAtMs + lifetimeS * 1000 <= atMs
-  }
-
   /** True when a live connection was handed events of it. */
   const offer = (hub: Hub, batch: LiveBatch, place: SpanPlace): boolean => {
     const atMs = now()
@@ -138,25 +150,56 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
     return connections > 0
   }
 
-  const onAnnouncement = (hub: Hub, announcement: Announcement): void => {
-    if (announcement.type !== 'events') return forEachMember(hub, (member) => member.onControl(announcement))
+  const raiseHead = (hub: Hub, head: number): void => {
+    hub.head = Math.max(hub.head ?? 0, head)
+  }
+
+  const learnHead = (hub: Hub, head: number): void => {
+    if (hub.head !== undefined && head <= hub.head) return
+    raiseHead(hub, head)
+    forEachMember(hub, ({ delivery }) => delivery.noteHead(head))
+  }
+
+  const headLookups = createUserLookups<Hub>({ ...parts, ask: readHeads, take: learnHead })
+  const logLookups = createUserLookups<Hub>({
+    ...parts,
+    ask: parts.readLogSeqs,
+    take: (hub, seq) => forEachMember(hub, (one) => one.onControl({ type: 'device_log', userId: hub.userId, seq })),
+  })
+
+  const onEvents = (hub: Hub, announcement: EventsAnnouncement): void => {
     const { from, to, items, arrivedAtMs, trace } = announcement
-    if (items !== undefined) {
-      // Two nodes' clocks: what they differ by is in it, and never makes it negative.
-      if (offer(hub, createLiveBatch(from, to, items), { parent: trace })) {
-        metrics.observeEndToEnd('remote', Math.max(0, now() - arrivedAtMs))
-      }
-      return
+    const verdict = judgeAnnounced(hub.head, announcement)
+    if (verdict === 'read') return headLookups.add(hub)
+    if (verdict === 'known' || items === undefined) return
+    raiseHead(hub, to)
+    // Two nodes' clocks: what they differ by is in it, and never makes it negative.
+    if (offer(hub, createLiveBatch(from, to, items), { parent: trace })) {
+      metrics.observeEndToEnd('remote', Math.max(0, now() - arrivedAtMs))
     }
-    forEachMember(hub, ({ delivery }) => delivery.noteHead(to))
+  }
+
+  const hear = (hub: Hub, announcement: Announcement): void => {
+    switch (announcement.type) {
+      case 'events':
+        return onEvents(hub, announcement)
+      case 'device_log':
+        return logLookups.add(hub)
+      case 'presence':
+      case 'storage_notice':
+        return forEachMember(hub, (member) => member.onControl(announcement))
+      default:
+        return forEachMember(hub, (member) => member.onHint(announcement))
+    }
   }
 
   const openHub = (userKey: string, userId: Uint8Array, context: { readonly deviceHash: string }): Hub => {
     const hub: Hub = {
       userId,
       members: new Set(),
+      head: undefined,
       subscription: bus
-        .subscribe(userId, (announcement) => onAnnouncement(hub, announcement), context)
+        .subscribe(userId, (announcement) => hear(hub, announcement), context)
         .catch((error: unknown) => {
           onFailure(error)
           return undefined
@@ -174,6 +217,7 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
       for (const hub of hubs) {
         const head = headByUser.get(toHex(hub.userId))
         if (head === undefined) continue
+        raiseHead(hub, head)
         attempt(() =>
           forEachMember(hub, ({ delivery }) => {
             delivery.noteHead(head)
@@ -217,6 +261,7 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
       const place = { parent, links }
       const hub = hubByUser.get(batch.userKey)
       if (hub !== undefined) {
+        raiseHead(hub, to)
         attempt(() => {
           if (!offer(hub, createLiveBatch(from, to, items), place)) return
           metrics.observeEndToEnd('local', monotonicMs() - batch.arrivedAtMs)
@@ -231,8 +276,15 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
     },
     announce: (announcement) => {
       const hub = hubByUser.get(toHex(announcement.userId))
-      if (hub !== undefined) attempt(() => onAnnouncement(hub, announcement))
+      if (hub !== undefined) attempt(() => forEachMember(hub, (member) => member.onControl(announcement)))
       void bus.publish(announcement)
+    },
+    noteHead: (userId, head) => {
+      const hub = hubByUser.get(toHex(userId))
+      if (hub !== undefined) attempt(() => learnHead(hub, head))
+    },
+    forgetHeads: () => {
+      for (const hub of hubByUser.values()) hub.head = undefined
     },
     sweep: () => {
       // One that runs may have read its heads before what is to be found was stored: another follows it.
@@ -240,6 +292,7 @@ export function createHubs({ bus, readHeads, onFailure, tracing, metrics, now, m
       sweeping ??= sweepWhileDue()
       return sweeping
     },
+    close: async () => void (await Promise.all([headLookups.close(), logLookups.close()])),
     get userCount() {
       return hubByUser.size
     },

@@ -21,6 +21,36 @@ export interface PresenceNews {
   readonly atMs: number
 }
 
+/** Devices that a picture has at most: far more than a user may have. */
+const MAX_DEVICES = 500
+
+/** Words heard before there is a picture: of each device the one that outweighs the others. */
+export interface EarlyNews<News extends PresenceNews> {
+  add(news: News): void
+  /** Each once: it is forgotten here. */
+  take(): News[]
+}
+
+export function createEarlyNews<News extends PresenceNews>(): EarlyNews<News> {
+  const newsByDevice = new Map<string, News>()
+  return {
+    add: (news) => {
+      const key = toHex(news.deviceId)
+      const known = newsByDevice.get(key)
+      if (known === undefined ? newsByDevice.size >= MAX_DEVICES : !outweighs(news, known)) return
+      newsByDevice.set(key, news)
+    },
+    take: () => {
+      const taken = [...newsByDevice.values()]
+      newsByDevice.clear()
+      return taken
+    },
+  }
+}
+
+const outweighs = (news: PresenceNews, known: PresenceNews): boolean =>
+  news.sessionNumber === known.sessionNumber ? !news.isOnline : news.sessionNumber > known.sessionNumber
+
 export interface Picture {
   readonly devices: ReadonlyMap<string, DevicePicture>
   /** Puts a device into the picture, whatever stood there. */
@@ -41,6 +71,7 @@ export function createPicture(): Picture {
       const known = devices.get(key)
       const deviceId = known?.deviceId ?? toDeviceId(bytes)
       if (deviceId === undefined) return undefined
+      if (known === undefined && devices.size >= MAX_DEVICES) return undefined
       const knownNumber = known?.sessionNumber ?? 0
       if (sessionNumber < knownNumber) return undefined
       if (sessionNumber === knownNumber && isOnline && known?.isOnline === false && sessionNumber > 0) return undefined

@@ -8,7 +8,14 @@ import type { DeviceKey } from '../db/queries/devices.ts'
 import type { SeenDevice } from '../db/queries/sessions.ts'
 import type { Session } from '../gateway/session.ts'
 import { type Lease, type Leases, leaseKey } from './leases.ts'
-import { createPicture, type DevicePicture, type Picture, toPresenceMessage } from './picture.ts'
+import {
+  createEarlyNews,
+  createPicture,
+  type DevicePicture,
+  type EarlyNews,
+  type Picture,
+  toPresenceMessage,
+} from './picture.ts'
 
 export interface PresenceParts {
   readonly leases: Leases
@@ -47,7 +54,7 @@ interface Watcher {
   readonly others: readonly SeenDevice[]
   /** Undefined until the snapshot was sent. */
   picture: Picture | undefined
-  readonly early: PresenceAnnouncement[]
+  readonly early: EarlyNews<PresenceAnnouncement>
   send(message: PresenceMessage): void
 }
 
@@ -100,7 +107,7 @@ export function createPresence(parts: PresenceParts): Presence {
       const isOnline = number !== undefined
       picture.set({ deviceId, isOnline, sessionNumber: number ?? 0, lastSeenAtMs, confirmedAtMs: atMs })
     }
-    for (const announcement of watcher.early.splice(0)) picture.apply(announcement, atMs)
+    for (const announcement of watcher.early.take()) picture.apply(announcement, atMs)
     watcher.picture = picture
     watcher.send(toPresenceMessage(true, picture.devices.values()))
   }
@@ -163,7 +170,7 @@ export function createPresence(parts: PresenceParts): Presence {
     compare,
     join: ({ userId, deviceId }, { number: sessionNumber, others }, send) => {
       const lease: Lease = { userId, deviceId, sessionNumber }
-      const watcher: Watcher = { lease, others, picture: undefined, early: [], send }
+      const watcher: Watcher = { lease, others, picture: undefined, early: createEarlyNews(), send }
       const change = (isOnline: boolean): PresenceAnnouncement => ({
         type: 'presence',
         ...lease,
@@ -184,7 +191,7 @@ export function createPresence(parts: PresenceParts): Presence {
         },
         hear: (announcement) => {
           if (isEnded || equalBytes(announcement.deviceId, deviceId)) return
-          if (watcher.picture === undefined) return void watcher.early.push(announcement)
+          if (watcher.picture === undefined) return watcher.early.add(announcement)
           const changed = watcher.picture.apply(announcement, now())
           if (changed !== undefined) send(toPresenceMessage(false, [changed]))
         },

@@ -1,5 +1,6 @@
 // Leases in Redis: a key a device that holds the session's number and expires by Redis's own clock. Comparing and
-// writing are one script, so a late renewal of an older session changes nothing. Redis may be away at any time.
+// writing are one script, so a late renewal of an older session changes nothing. Redis may be away at any time, and
+// whoever can write there can say who is online: what stands in a key may be anything.
 
 import { createRedisLink, DEFAULT_REDIS_TIMINGS, type RedisClient } from '../bus/redis-link.ts'
 import type { DeviceKey } from '../db/queries/devices.ts'
@@ -20,17 +21,22 @@ const KEYS_PER_COMMAND = 256
 
 const HOLD = `
 for i, key in ipairs(KEYS) do
-  local held = redis.call('GET', key)
-  if not held or tonumber(held) <= tonumber(ARGV[i + 1]) then
+  local held = redis.pcall('GET', key)
+  held = type(held) == 'string' and string.len(held) <= 15 and string.match(held, '^[1-9]%d*$') and tonumber(held)
+  if not held or held <= tonumber(ARGV[i + 1]) then
     redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
   end
 end`
 
 const RELEASE = `
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then
   return redis.call('DEL', KEYS[1])
 end
 return 0`
+
+const SESSION_NUMBER = /^[1-9]\d{0,14}$/
+const toSessionNumber = (value: string | null): number | undefined =>
+  value !== null && SESSION_NUMBER.test(value) ? Number(value) : undefined
 
 const nameOf = (device: DeviceKey): string => KEY_PREFIX + leaseKey(device)
 
@@ -82,7 +88,7 @@ export async function openRedisLeases({ url, ttlMs, log, onUp }: RedisLeasesPart
       for (const some of inPortions(devices)) {
         const held = await ask((client) => client.mGet(some.map(nameOf)))
         if (held === undefined) return undefined
-        for (const value of held) numbers.push(value === null ? undefined : Number(value))
+        for (const value of held) numbers.push(toSessionNumber(value))
       }
       return numbers
     },

@@ -11,8 +11,8 @@ export interface RedisMetrics {
 }
 
 const DIRECTIONS = ['in', 'out'] as const
-/** `own` is an echo of this node's events, `malformed` bytes that do not parse, `failed` an error of Redis or a handler. */
-const ANNOUNCEMENT_RESULTS = ['ok', 'own', 'malformed', 'failed'] as const
+/** `own` is an echo of this node's events, `forged` bytes without a valid seal, `malformed` sealed bytes that do not parse, `failed` an error of Redis or a handler. */
+const ANNOUNCEMENT_RESULTS = ['ok', 'own', 'forged', 'malformed', 'failed'] as const
 const PUBLISH_RESULTS = ['ok', 'failed'] as const
 
 type AnnouncementResult = (typeof ANNOUNCEMENT_RESULTS)[number]

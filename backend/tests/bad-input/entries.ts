@@ -50,7 +50,11 @@ interface OpaqueEpoch {
 }
 
 /** The next epoch with boxes and links that nobody opens: the server has no key and cannot tell. */
-function makeEpoch(log: DeviceLogState, members: readonly DeviceRecord[], linkedTo = [log.epoch.n]): OpaqueEpoch {
+export function makeEpoch(
+  log: DeviceLogState,
+  members: readonly DeviceRecord[],
+  linkedTo = [log.epoch.n],
+): OpaqueEpoch {
   const boxes = members
     .map((record) => ({ deviceId: deviceIdOf(nodeCrypto, record), box: nodeCrypto.randomBytes(100) }))
     .sort((a, b) => (toHex(a.deviceId) < toHex(b.deviceId) ? -1 : 1))
@@ -165,7 +169,7 @@ export async function sealRecovery(
 
 /** Asks for this recovery device: it waits. */
 export async function askForRecovery(
-  { log, userId }: TestAccount,
+  { log, userId }: Pick<TestAccount, 'log' | 'userId'>,
   author: EntryAuthor,
   recovery: DeviceKeys,
 ): Promise<SealedEntry> {

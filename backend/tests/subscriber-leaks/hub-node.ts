@@ -10,6 +10,7 @@ import { createHubs, type Hubs } from '../../src/log/hub.ts'
 import type { StoredBatch } from '../../src/log/intake.ts'
 import { createLog, type LogLevel } from '../../src/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts'
+import { testBusKeys } from '../support/bus-keys.ts'
 
 export const userOf = (index: number): Uint8Array => {
   const userId = new Uint8Array(32)
@@ -103,10 +104,11 @@ export async function openHubNode(url: string, memoryLog: MemoryLog, level: LogL
   const lines: HubNode['lines'][number][] = []
   const failures: unknown[] = []
   const log = createLog({ level, stream: { write: (line) => lines.push(JSON.parse(line)) } })
-  const bus = await openRedisBus({ url, log, metrics, timings: TIMINGS })
+  const bus = await openRedisBus({ url, keys: testBusKeys, log, metrics, timings: TIMINGS })
   const hubs = createHubs({
     bus,
     readHeads: async (userIds) => memoryLog.readHeads(userIds),
+    readLogSeqs: async () => new Map(),
     onFailure: (error) => failures.push(error),
     metrics: metrics.delivery,
     now: Date.now,
@@ -159,8 +161,10 @@ export async function attachDevice(
   const onControl = (): void => {
     if (isBroken) throw new Error('a broken connection')
   }
-  const detach = await node.hubs.attach(userOf(user), { delivery, onControl }, { deviceHash })
-  delivery.start(0, memoryLog.head(user))
+  const detach = await node.hubs.attach(userOf(user), { delivery, onControl, onHint: onControl }, { deviceHash })
+  const head = memoryLog.head(user)
+  node.hubs.noteHead(userOf(user), head)
+  delivery.start(0, head)
   return {
     user,
     isBroken,

@@ -5,6 +5,7 @@ import type { Announcement, Bus, Subscription } from '../../src/bus/bus.ts'
 import { openRedisBus } from '../../src/bus/redis-bus.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts'
+import { testBusKeys } from './bus-keys.ts'
 import { startRedis, type TestRedis } from './redis.ts'
 import { readTruth, until } from './redis-truth.ts'
 
@@ -35,7 +36,7 @@ export async function openNode(url: string, { heartbeatMs = timings.heartbeatMs 
   const metrics = createMetrics()
   const lines: BusNode['lines'] = []
   const log = createLog({ level: 'debug', stream: { write: (line) => lines.push(JSON.parse(line)) } })
-  const bus = await openRedisBus({ url, log, metrics, timings: { ...timings, heartbeatMs } })
+  const bus = await openRedisBus({ url, keys: testBusKeys, log, metrics, timings: { ...timings, heartbeatMs } })
   const gaps = { count: 0 }
   bus.onGap(() => {
     gaps.count++

@@ -16,9 +16,9 @@ export const APPEND_WAYS: readonly AppendWay[] = [
 ]
 
 export const appending =
-  ({ append }: AppendWay, run: AppendRun, maxStreams = 10) =>
+  ({ append }: AppendWay, run: AppendRun, maxStreams = 10, maxUserBytes?: number) =>
   (tx: Queryable) =>
-    append(tx, [run], { maxStreams })
+    append(tx, [run], { maxStreams, maxUserBytes })
 
 const together =
   (...changes: readonly SchemaChange[]): SchemaChange =>
@@ -39,7 +39,9 @@ export const withoutDeviceLock = together(
   withAppendEvents('for no key update of d', ''),
   withAppendRun(
     `and d.revoked_at is null
+    and d.suspended_at is null
     and d.last_device_seq = p_first_seq - 1
+    and d.last_log_seq <= p_first_log_seq
     and d.last_chain = p_chain_prev`,
     `and exists (
       select
@@ -57,7 +59,10 @@ export const withoutDeviceLock = together(
 export const withoutDeviceCounter = together(
   withAppendEvents('run.last_event >= run.first_event\n      and d.user_id', 'run.last_event < 0\n      and d.user_id'),
   withAppendRun(
-    'set last_device_seq = p_first_seq + p_count - 1, last_chain = p_chain',
+    `set
+    last_device_seq = p_first_seq + p_count - 1,
+    last_chain = substring(p_chains, p_count * 32 - 31),
+    last_log_seq = p_last_log_seq`,
     'set last_device_seq = d.last_device_seq',
   ),
 )
@@ -77,6 +82,11 @@ export const withSequenceObject = together(
     'where u.user_id is null and moved.user_index = 0',
   ),
   withAppendRun('select u.last_user_seq, u.stream_count', `select nextval('user_seqs') - 1, u.stream_count`),
-  withAppendRun('stream_count = v_stream_count\n  where u.user_id = p_user_id', 'stream_count = 0\n  where false'),
+  withAppendRun(
+    `stream_count = v_stream_count,
+    published_bytes = u.published_bytes + v_bytes
+  where u.user_id = p_user_id`,
+    'stream_count = 0\n  where false',
+  ),
   withoutUserLock,
 )

@@ -19,7 +19,7 @@ import {
   type Wrap,
 } from './scene.ts'
 
-const BYTES = 64
+const BYTES = 300
 const LATER_MS = 3_600_000
 
 export function describeRetention(): void {

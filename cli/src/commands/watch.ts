@@ -1,7 +1,7 @@
 // `valise watch`: prints the payloads of a stream as they arrive from the other devices, and resumes where it stopped.
 // A position is saved only after standard output has taken what comes before it.
 
-import type { Client, ReceivedEvent, Resync } from '@valise/client'
+import type { Client, LateEvent, ReceivedEvent, Resync } from '@valise/client'
 import { formatTime, type NodeDevice } from '@valise/client/node'
 import { decodeUtf8, encodeUtf8, formatUuid } from '@valise/protocol'
 import { InvalidArgumentError, Option } from 'commander'
@@ -60,10 +60,12 @@ async function watch(
     tellHeld(client, output),
     tellPending(client, output),
     client.onResync((resync) => tellResync(output, resync)),
+    client.onLate((events) => tellLate(output, streamName, events)),
   ]
   try {
     // Before the start: what the session to come is told, the listener tells.
     for (const resync of await client.resyncsAfter(from === 'start' ? 0 : saved)) tellResync(output, resync)
+    tellLate(output, streamName, from === 'start' ? [] : await client.latePassedBy(saved))
     client.start()
     let printed = 0
     const options = from === 'start' ? { signal } : { after: saved, readBefore, signal }
@@ -87,6 +89,19 @@ function tellResync(output: Output, { from, to }: Resync): void {
     from,
     to,
   })
+}
+
+/** A late event that stands after what was printed is printed in its turn; this one may have been passed. */
+function tellLate(output: Output, streamName: string, events: readonly LateEvent[]): void {
+  if (events.length === 0) return
+  const places = events.map(({ userSeq }) => userSeq)
+  const first = places.slice(0, MAX_NAMED).join(', ')
+  const more = places.length > MAX_NAMED ? ` and ${places.length - MAX_NAMED} more` : ''
+  output.notice(
+    'late',
+    `The server had passed over ${places.length} events and delivered them late: ${first}${more}. They stand before events that may have been printed already; \`valise watch ${streamName} --from start\` prints all of this stream in order.`,
+    { user_seqs: places },
+  )
 }
 
 /** Tells of what becomes void while it is watched: it may have been printed. */

@@ -63,8 +63,9 @@ async function fetchEnvelopes(ask: Ask, last: number, first: number): Promise<Re
     for (const { epoch, prev_epoch, box } of answer.links) {
       if (epoch <= last) links.set(epoch, (links.get(epoch) ?? new Map<number, Uint8Array>()).set(prev_epoch, box))
     }
-    if (answer.is_last) return { boxes, links }
-    const newest = Math.max(...answer.boxes.map(({ epoch }) => epoch), ...answer.links.map(({ epoch }) => epoch))
+    const newest = [...answer.boxes, ...answer.links].reduce((highest, { epoch }) => Math.max(highest, epoch), 0)
+    // Later epochs are not in the log that was read: however many pages follow, they are of no use.
+    if (answer.is_last || newest >= last) return { boxes, links }
     if (!(newest > after)) throw new AlarmError('malformed_message', { answer: 'envelopes' })
     after = newest
   }

@@ -6,6 +6,7 @@ import type { ServerMessage, SessionEstablished } from '@valise/protocol'
 import { refusedFor, type StopCause } from '../alarm.ts'
 import type { Backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
+import type { EagerLimit } from './eager-limit.ts'
 import { type AfterEnd, decideAfterEnd } from './reconnect-policy.ts'
 import type { Session, SessionEnd, SessionHandlers } from './session.ts'
 
@@ -19,6 +20,7 @@ export type ConnectorState =
 export interface ConnectorParts {
   readonly clock: Clock
   readonly backoff: Backoff
+  readonly eagerLimit: EagerLimit
   openSession(handlers: SessionHandlers): Session
   /** A session is up: the first after `onGone`, or the one that takes the place of the one before. */
   onEstablished(session: Session, message: SessionEstablished): void
@@ -50,7 +52,7 @@ const REPLACED = {
 } as const satisfies AfterEnd
 
 export function createConnector(parts: ConnectorParts): Connector {
-  const { clock, backoff } = parts
+  const { clock, backoff, eagerLimit } = parts
   let state: ConnectorState = { type: 'offline', text: 'Not started', retryAtMs: undefined }
   let session: Session | undefined
   /** Opens beside the session that is up, or was up a moment ago. */
@@ -81,7 +83,9 @@ export function createConnector(parts: ConnectorParts): Connector {
   }
 
   const comeBack = (next: Exclude<AfterEnd, { type: 'stop' }>): void => {
-    const delayMs = next.when === 'now' ? 0 : backoff.next()
+    const isNow = next.when === 'now' && eagerLimit.waitMs() === 0
+    if (isNow) eagerLimit.spend()
+    const delayMs = isNow ? 0 : backoff.next()
     cancelRetry = clock.after(delayMs, connect)
     parts.onGone()
     setState({ type: 'offline', text: next.text, retryAtMs: clock.now() + delayMs })
@@ -138,6 +142,7 @@ export function createConnector(parts: ConnectorParts): Connector {
   const handOver = (): Promise<void> =>
     new Promise((resolve) => {
       if (session === undefined || successor !== undefined || state.type !== 'connected') return resolve()
+      eagerLimit.spend()
       const opened = parts.openSession({
         onEstablished: (message) => {
           const old = session

@@ -2,11 +2,14 @@
 // sessions that began together do not change together; and again while an attempt fails and the old session lasts.
 
 import type { Clock } from '../clock.ts'
+import { boundSessionEnd } from '../server-times.ts'
+import type { EagerLimit } from './eager-limit.ts'
 
 export interface HandoverParts {
   readonly clock: Clock
   /** Uniform in [0, 1). */
   readonly random: () => number
+  readonly limit: Pick<EagerLimit, 'waitMs'>
   /** Tries to replace the session; resolves when the attempt is over, whatever came of it. */
   attempt(): Promise<void>
 }
@@ -22,12 +25,13 @@ export interface Handover {
 
 const RETRY_MS = 30_000
 
-export function createHandover({ clock, random, attempt }: HandoverParts): Handover {
+export function createHandover({ clock, random, limit, attempt }: HandoverParts): Handover {
   let planned: { readonly atMs: number; cancel(): void } | undefined
   /** Counts sessions, so that an attempt of one does not plan for the next. */
   let generation = 0
 
-  const after = (delayMs: number): void => {
+  const after = (wantedMs: number): void => {
+    const delayMs = Math.max(wantedMs, limit.waitMs())
     const atMs = clock.now() + delayMs
     if (planned !== undefined && planned.atMs <= atMs) return
     planned?.cancel()
@@ -43,7 +47,7 @@ export function createHandover({ clock, random, attempt }: HandoverParts): Hando
   }
 
   return {
-    before: (remainingMs) => after(Math.floor((random() * Math.max(0, remainingMs)) / 2)),
+    before: (remainingMs) => after(Math.floor((random() * boundSessionEnd(remainingMs)) / 2)),
     after,
     cancel: () => {
       generation += 1

@@ -20,6 +20,7 @@ import {
 } from '@valise/protocol'
 import type { ServerPin } from '../account/identity.ts'
 import type { Clock } from '../clock.ts'
+import { boundMessage } from '../server-times.ts'
 import type { Connection, Transport } from '../transport.ts'
 
 export type SessionEnd =
@@ -75,6 +76,8 @@ const HANDSHAKE_TIMEOUT_MS = 10_000
 /** A silent server is pinged after this long and given up after as long again: within a minute in all (SES-4). */
 const SILENCE_MS = 20_000
 const LIVENESS_TIMEOUT_MS = 5000
+/** Far more than the events and requests that may be under way: what is left are answers to pings. */
+const MAX_UNSENT_BYTES = 16 * 1024 * 1024
 const CLOSE_NORMAL = 1000
 /** A client may not send the reserved codes; the server learns no more than that it is over. */
 const CLOSE_ABANDONED = 4400
@@ -134,6 +137,9 @@ export function openSession(parts: SessionParts): Session {
     if (stage.type !== 'established') return
     if (message.type === 'publish') eventCount += message.events.length
     connection.send(stage.channel.seal(encodeMessage(message)))
+    if (connection.bufferedAmount > MAX_UNSENT_BYTES) {
+      end({ type: 'given_up', text: 'The server does not read what this device sends' })
+    }
   }
 
   const startChannel = (secrets: SessionSecrets): SessionChannel =>
@@ -145,8 +151,9 @@ export function openSession(parts: SessionParts): Session {
       end(decoded.code === 'bad_frame' ? { type: 'bad_frame' } : { type: 'malformed_message', field: decoded.field })
       return
     }
-    for (const message of decoded.messages) {
+    for (const decodedMessage of decoded.messages) {
       if (stage.type === 'ended') return
+      const message = boundMessage(decodedMessage)
       if (stage.type === 'awaiting_established') {
         if (message.type !== 'session_established') return end({ type: 'bad_frame' })
         stage = { type: 'established', channel: stage.channel }

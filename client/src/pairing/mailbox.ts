@@ -7,6 +7,7 @@ import { SetupError } from '../account/setup-error.ts'
 import type { Clock } from '../clock.ts'
 import type { Http, HttpRequest, HttpResponse } from '../http.ts'
 import { pause } from '../pause.ts'
+import { boundWait, DEFAULT_WAIT_MS } from '../server-times.ts'
 import type { PairingFailure } from './ceremony-state.ts'
 import { MAILBOX_ID_BYTES } from './offer.ts'
 
@@ -40,7 +41,10 @@ const MAX_FAILURES = 20
 const MAX_LIMIT_PAUSE_MS = 10_000
 
 const refusal = z.object({ code: z.string(), retry_after_ms: z.number().optional() })
-const openedAnswer = z.object({ nameplate: z.int().min(1).max(999_999), lifetime_ms: z.number().min(0) })
+const openedAnswer = z.object({
+  nameplate: z.int().min(1).max(999_999),
+  lifetime_ms: z.number().min(0).transform(boundWait),
+})
 const joinedAnswer = z.object({
   mailbox_id: z.string().transform((text, context) => {
     const id = fromHex(text)
@@ -48,7 +52,7 @@ const joinedAnswer = z.object({
     context.addIssue({ code: 'custom', message: 'expected 16 bytes' })
     return z.NEVER
   }),
-  lifetime_ms: z.number().min(0),
+  lifetime_ms: z.number().min(0).transform(boundWait),
 })
 
 const CLOSED_BY_CODE: ReadonlyMap<string, PairingFailure> = new Map([
@@ -169,7 +173,7 @@ export function pairingLimited(retryAfterMs: number): SetupError {
 }
 
 const retryAfterMs = ({ body }: HttpResponse): number =>
-  refusal.safeParse(readJson(body)).data?.retry_after_ms ?? PAUSE_MS
+  boundWait(refusal.safeParse(readJson(body)).data?.retry_after_ms ?? DEFAULT_WAIT_MS)
 
 const codeOf = ({ body }: HttpResponse): string | undefined => refusal.safeParse(readJson(body)).data?.code
 

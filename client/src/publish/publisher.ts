@@ -19,6 +19,7 @@ import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { Clock } from '../clock.ts'
 import { isOwnName } from '../sealing/content.ts'
 import type { ServerTime } from '../server-time.ts'
+import { DEFAULT_WAIT_MS } from '../server-times.ts'
 import type { LocalLog, LogEvent } from '../store/local-log.ts'
 import type { StoreOperation } from '../store/store.ts'
 import type { Outbox } from './outbox.ts'
@@ -104,7 +105,6 @@ export const DEFAULT_WINDOW_LIMITS: WindowLimits = {
 /** Signing dominates: so many take a few tens of milliseconds, after which the first can be on their way. */
 const MAX_SEALED_AT_ONCE = 128
 const ANSWER_TIMEOUT_MS = 30_000
-const DEFAULT_RETRY_MS = 1000
 
 /** What the server checks against its own rows, all of which this device has from it. */
 const DENIALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -272,12 +272,15 @@ export function createPublisher(parts: PublisherParts): Publisher {
     },
     receipts: async (message) => {
       const stored: { event: LogEvent; item: SealedItem; receipt: PublishReceipt }[] = []
+      const answered = new Set<SealedItem>()
       let head = log.deviceHead(deviceId)
       for (const [deviceSeq, streamSeq, userSeq, storedAtMs, isDuplicate] of message.receipts) {
         const item = chain.find(deviceSeq)
-        if (item === undefined || stored.some((other) => other.item === item)) continue
+        if (item === undefined || answered.has(item)) continue
+        answered.add(item)
         const isOrdered = head === undefined || deviceSeq > head.deviceSeq === userSeq > head.userSeq
-        if (!isOrdered) throw new AlarmError('receipt_contradiction', { device_seq: deviceSeq, user_seq: userSeq })
+        if (!isOrdered || log.isHeld(userSeq))
+          throw new AlarmError('receipt_contradiction', { device_seq: deviceSeq, user_seq: userSeq })
         const { wire, event, eventId, streamName } = item
         if (head === undefined || deviceSeq > head.deviceSeq) {
           head = { deviceSeq, chain: item.chain, logSeq: event.logSeq, userSeq }
@@ -318,7 +321,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
         throw new AlarmError('foreign_session', { device_seq })
       refuseDenial(device_seq, code)
       if (code === 'rate_limited') pace.empty(clock.now())
-      const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_RETRY_MS)
+      const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_WAIT_MS)
       window.refused(device_seq, code, { expected, retryAtMs })
       watchAnswers()
     },

@@ -24,6 +24,7 @@ import {
   toHex,
   verifyEventSignature,
 } from '@valise/protocol'
+import { countHoles, type Hole } from '../store/holes.ts'
 import type { LogEvent } from '../store/local-log.ts'
 import type { DeviceHead, Progress, StreamHead } from '../store/records.ts'
 import {
@@ -76,7 +77,10 @@ export interface UnprovedTail {
 export interface CheckedBatch {
   readonly events: readonly CheckedEvent[]
   readonly unproved: readonly UnprovedTail[]
+  /** The cursor never passes the last event that is held: that the log is complete beyond it is a claim. */
   readonly progress: Progress
+  /** Places up to `through` that nothing is held of. */
+  readonly missing: number
   readonly deviceHeads: ReadonlyMap<string, { readonly deviceId: DeviceId; readonly head: DeviceHead }>
   readonly streamHeads: ReadonlyMap<string, { readonly streamId: Uint8Array; readonly head: StreamHead }>
 }
@@ -209,12 +213,16 @@ function createWalk(known: KnownLog) {
   const own = [...known.ownAhead()]
   let at = progress.cursor
   let { lastHole } = progress
+  const holes: Hole[] = [...progress.holes]
 
   const step = (next: { userSeq: number; streamSeq: number; streamId: Uint8Array | undefined }): void => {
     const { userSeq, streamSeq, streamId } = next
     const where = { user_seq: userSeq }
     if (userSeq <= at) throw fail('order_broken', { ...where, after: at })
-    if (userSeq > at + 1) lastHole = userSeq - 1
+    if (userSeq > at + 1) {
+      lastHole = userSeq - 1
+      holes.push({ from: at + 1, to: lastHole })
+    }
     if (streamId === undefined) lastHole = userSeq
     else {
       const hex = toHex(streamId)
@@ -237,12 +245,9 @@ function createWalk(known: KnownLog) {
     },
     finish: (through: number) => {
       passOwn((userSeq) => userSeq <= through)
-      if (through > at) {
-        lastHole = through
-        at = through
-      }
       passOwn((userSeq) => userSeq === at + 1)
-      return { progress: { ...progress, cursor: at, lastHole }, streamHeads }
+      const missing = countHoles(holes) + Math.max(0, through - at)
+      return { progress: { ...progress, cursor: at, lastHole, holes }, missing, streamHeads }
     },
   }
 }

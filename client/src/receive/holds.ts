@@ -23,6 +23,7 @@ import type { Store, StoreOperation } from '../store/store.ts'
 import type { CheckedBatch } from './check-events.ts'
 import { createReportAssembly, FAULT_TYPE, parseReportPart, type ReportPart } from './fault-report.ts'
 import { judgeEvent } from './judge-event.ts'
+import type { LateEvents } from './late-events.ts'
 import { type ReleasedEvent, rejudge } from './rejudge.ts'
 import { type FaultKind, type Hold, isFault, isFaultKind, openStanding, type Standing } from './standing.ts'
 
@@ -43,8 +44,8 @@ export interface FoundFault {
 export interface JudgedBatch {
   /** To be stored together with the batch. */
   readonly also: readonly StoreOperation[]
-  /** Events that were opened. */
-  readonly opened: readonly ParsedEvent[]
+  /** Events that were opened, with their places. */
+  readonly opened: readonly { readonly userSeq: number; readonly event: ParsedEvent }[]
   /** Notes what was stored, tells of it, and judges what it proves. Throws when the store fails. */
   onStored(): Promise<void>
 }
@@ -67,6 +68,8 @@ export interface HoldsParts {
   readonly log: LocalLog
   readonly epochKeys: Pick<EpochKeys, 'contentKey'>
   deviceLog(): DeviceLogState | undefined
+  /** What was held back and counts after all comes late for a reader that has gone past it. */
+  readonly lateEvents: Pick<LateEvents, 'operations' | 'emit'>
   /** A device is held back for a fault, or waits. */
   onHold(hold: Hold): void
   /** To be published, when the bytes may go before others have them. */
@@ -109,10 +112,17 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
       before,
     )
     if (after?.fromSeq === before.fromSeq && after.kind === before.kind) return
-    await store.batch([after === undefined ? standing.clearing(deviceId) : standing.saving(after)])
+    const places = released.map(({ userSeq }) => userSeq)
+    await store.batch([
+      after === undefined ? standing.clearing(deviceId) : standing.saving(after),
+      ...parts.lateEvents.operations(places, log.progress.cursor),
+    ])
     if (after === undefined) standing.clear(deviceId)
     else standing.note(after)
-    if (released.length > 0) listeners.emit({ type: 'released', deviceId, events: released })
+    if (released.length > 0) {
+      listeners.emit({ type: 'released', deviceId, events: released })
+      await parts.lateEvents.emit(places)
+    }
     if (after === undefined) return
     tell(after)
     const [stored] = await log.read(undefined, after.userSeq - 1, 1)
@@ -152,7 +162,7 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     const { events } = batch
     const unproved = new Map(batch.unproved.map(({ deviceId, fromSeq }) => [toHex(deviceId), fromSeq]))
     const heldHere = new Map<string, { readonly hold: Hold; readonly wire: Uint8Array | undefined }>()
-    const opened: ParsedEvent[] = []
+    const opened: { userSeq: number; event: ParsedEvent }[] = []
     const reports: { readonly reporter: DeviceId; readonly part: ReportPart }[] = []
     const seen = new Map<string, DeviceId>()
 
@@ -167,7 +177,7 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
       if (body.type !== 'stored') return
       const judgement = judgeEvent(epochKeys.contentKey(body.event.epoch), body.event)
       if (judgement.type === 'hold') return holdHere(judgement.kind)
-      opened.push(body.event)
+      opened.push({ userSeq, event: body.event })
       if (judgement.type !== 'content' || judgement.content.type !== FAULT_TYPE) return
       const part = parseReportPart(judgement.content.body)
       if (part !== undefined) reports.push({ reporter: deviceId, part })

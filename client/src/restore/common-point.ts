@@ -29,7 +29,9 @@ const WINDOW_GROWTH = 8
 
 /** A user_seq; 0 when the logs have nothing in common. */
 export async function findCommonPoint({ crypto, log, ownDeviceId, probe }: CommonPointParts): Promise<number> {
-  const upper = Math.min(log.progress.cursor, probe.established.head)
+  const { cursor, holes } = log.progress
+  // What is missing here may be there now: both agree at most up to the first hole.
+  const upper = Math.min(cursor, probe.established.head, (holes[0]?.from ?? Number.POSITIVE_INFINITY) - 1)
   const held = async (userSeq: number): Promise<HeldEvent | undefined> => {
     const [event] = await log.read(undefined, userSeq - 1, 1)
     return event?.userSeq === userSeq ? event : undefined

@@ -74,6 +74,7 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
       del(storeKeys.deviceEvent(deviceId, deviceSeq)),
       del(storeKeys.earlierPlace(userSeq)),
       del(storeKeys.voided(userSeq)),
+      del(storeKeys.late(userSeq)),
     )
     if (event === undefined) continue
     operations.push(del(storeKeys.streamEvent(event.streamId, userSeq)))
@@ -101,6 +102,7 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
         cursor: through,
         logEpoch,
         lastHole: heads.lastHole(through),
+        holes: [],
         logEpochAtMs,
         acceptedAtMs,
       }),

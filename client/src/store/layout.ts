@@ -34,6 +34,8 @@ export const storeKeys = {
   voided: (userSeq: number) => `voided/${counter(userSeq)}`,
   /** From which of its events on a device is held back, and why. */
   held: (deviceId: Uint8Array) => `held/${toHex(deviceId)}`,
+  /** An event that came after later ones had been applied: where the cursor stood then. */
+  late: (userSeq: number) => `late/${counter(userSeq)}`,
   /** Events, this one the first, that the server no longer kept when this device came for them: the last one. */
   pruned: (from: number) => `pruned/${counter(from)}`,
   /** What is left on a device that was revoked: who it was. */

@@ -4,6 +4,7 @@
 import { type DeviceId, type EventLeaf, fromHex, type ParsedEvent, parseEvent, toHex } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import { createPulse, type Pulse } from '../signal.ts'
+import { fillHole, isInHole } from './holes.ts'
 import { counterOf, keysUnder, storeKeys } from './layout.ts'
 import {
   type DeviceHead,
@@ -27,7 +28,7 @@ import {
   parseStreamHead,
   type StreamHead,
 } from './records.ts'
-import { del, put, type Store, type StoreOperation } from './store.ts'
+import { del, put, type Store, type StoreOperation, type StoreRange } from './store.ts'
 
 /** An event to be stored, with the chain of its device after it. */
 export interface LogEvent {
@@ -74,7 +75,12 @@ export interface LocalLog {
   anyStream(): Uint8Array | undefined
   /** Own events beyond the cursor, in order. */
   ownAhead(): readonly AheadEvent[]
+  /** Stores a change; an event at the place of a hole fills it. */
   commit(change: LogChange): Promise<void>
+  /** Whether this device holds the event of a place. */
+  isHeld(userSeq: number): boolean
+  /** The events of a stream next to a place, of those held here. */
+  streamNeighbours(streamId: Uint8Array, userSeq: number): Promise<{ before?: StreamHead; after?: StreamHead }>
   /** The user_seq of a device's event, if this device holds it. */
   placeOf(deviceId: Uint8Array, deviceSeq: number): Promise<number | undefined>
   /** Events of other devices that the server lost and that have not come again. */
@@ -149,6 +155,17 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
     return operations
   }
 
+  const readStreamPlace = async (range: StoreRange): Promise<StreamHead | undefined> => {
+    for await (const [key] of store.range(range)) {
+      const userSeq = counterOf(key)
+      const eventKey = storeKeys.event(userSeq)
+      const value = await store.get(eventKey)
+      if (value === undefined) throw new AlarmError('store_damaged', { record: eventKey })
+      return { streamSeq: parseEventRecord(eventKey, value).streamSeq, userSeq }
+    }
+    return undefined
+  }
+
   const toHeld = (userSeq: number, record: EventRecord): HeldEvent => ({
     userSeq,
     earlierUserSeq: earlierByUserSeq.get(userSeq),
@@ -180,9 +197,11 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
       for (const { streamId, head } of newStreamHeads) {
         operations.push(put(storeKeys.streamHead(streamId), encodeStreamHead(head)))
       }
-      operations.push(put(storeKeys.progress, encodeProgress(change.progress)), ...change.also)
+      const holes = change.events.reduce((left, { userSeq }) => fillHole(left, userSeq), change.progress.holes)
+      const newProgress = { ...change.progress, holes }
+      operations.push(put(storeKeys.progress, encodeProgress(newProgress)), ...change.also)
       await store.batch(operations)
-      progress = change.progress
+      progress = newProgress
       for (const { userSeq, hex, earlier } of again) {
         lostByEvent.delete(hex)
         earlierByUserSeq.set(userSeq, earlier)
@@ -195,6 +214,15 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
       }
       for (const userSeq of aheadByUserSeq.keys()) if (userSeq <= progress.cursor) aheadByUserSeq.delete(userSeq)
       changed.fire()
+    },
+    isHeld: (userSeq) =>
+      userSeq <= progress.cursor ? !isInHole(progress.holes, userSeq) : aheadByUserSeq.has(userSeq),
+    streamNeighbours: async (streamId, userSeq) => {
+      const prefix = `by-stream/${toHex(streamId)}/`
+      const at = storeKeys.streamEvent(streamId, userSeq)
+      const before = await readStreamPlace({ ...keysUnder(prefix), lt: at, limit: 1, reverse: true })
+      const after = await readStreamPlace({ ...keysUnder(prefix), gt: at, limit: 1 })
+      return { ...(before && { before }), ...(after && { after }) }
     },
     placeOf: async (deviceId, deviceSeq) => {
       const key = storeKeys.deviceEvent(deviceId, deviceSeq)

@@ -2,6 +2,7 @@
 
 import { createByteReader, createByteWriter, type DeviceId, type EventLeaf, toDeviceId } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
+import type { Hole } from './holes.ts'
 
 /** What the bytes of an event were missing for when this device came for it. */
 export type Excuse =
@@ -116,22 +117,35 @@ export interface Progress {
   readonly logEpoch: Uint8Array | undefined
   /** The highest user_seq up to the cursor that this device holds nothing readable of. */
   readonly lastHole: number
+  /** The places up to the cursor that this device holds nothing of, in order. */
+  readonly holes: readonly Hole[]
   /** When that history began, Unix milliseconds by the server's database; as it was first told, for it never changes. */
   readonly logEpochAtMs: number
   /** When this device's user last accepted a log that had lost events, Unix milliseconds; 0 = never. */
   readonly acceptedAtMs: number
 }
 
-export const NO_PROGRESS: Progress = { cursor: 0, logEpoch: undefined, lastHole: 0, logEpochAtMs: 0, acceptedAtMs: 0 }
+export const NO_PROGRESS: Progress = {
+  cursor: 0,
+  logEpoch: undefined,
+  lastHole: 0,
+  holes: [],
+  logEpochAtMs: 0,
+  acceptedAtMs: 0,
+}
 
-export const encodeProgress = ({ cursor, logEpoch, lastHole, logEpochAtMs, acceptedAtMs }: Progress): Uint8Array =>
-  createByteWriter()
+export function encodeProgress(progress: Progress): Uint8Array {
+  const { cursor, logEpoch, lastHole, holes, logEpochAtMs, acceptedAtMs } = progress
+  const writer = createByteWriter()
     .u64(cursor)
     .prefixed(logEpoch ?? new Uint8Array(0))
     .u64(lastHole)
     .u64(logEpochAtMs)
     .u64(acceptedAtMs)
-    .finish()
+    .u64(holes.length)
+  for (const { from, to } of holes) writer.u64(from).u64(to)
+  return writer.finish()
+}
 
 export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const reader = createByteReader(bytes)
@@ -140,6 +154,9 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
   const lastHole = reader.u64()
   const logEpochAtMs = reader.u64()
   const acceptedAtMs = reader.u64()
+  const holes: Hole[] = []
+  const holeCount = Math.min(reader.u64(), bytes.length)
+  for (let i = 0; i < holeCount; i++) holes.push({ from: reader.u64(), to: reader.u64() })
   if (!reader.finish() || (logEpoch.length !== 0 && logEpoch.length !== 16)) {
     throw new AlarmError('store_damaged', { record: key })
   }
@@ -147,6 +164,7 @@ export function parseProgress(key: string, bytes: Uint8Array): Progress {
     cursor,
     logEpoch: logEpoch.length === 0 ? undefined : logEpoch,
     lastHole,
+    holes,
     logEpochAtMs,
     acceptedAtMs,
   }

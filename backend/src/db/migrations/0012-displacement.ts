@@ -21,13 +21,15 @@ alter table user_storage
 const displacements = `
 create table displacements (
   user_id bytea not null,
+  owner_id bytea not null,
   device_id bytea not null,
   hour_at timestamptz not null,
   bytes bigint not null,
-  constraint displacements_pkey primary key (user_id, device_id, hour_at)
+  constraint displacements_pkey primary key (user_id, owner_id, device_id, hour_at)
 )`
 
-// A device added less than 24 hours ago counts with the one that added it, so adding devices gains nothing that day.
+// A device added less than 24 hours ago counts with the one that added it, its owner, and with all others that have the
+// same owner. The owner's own allowance is not touched by theirs: else a new device could silence the one that let it in.
 const owner = `
 create function displacement_owner(p_user_id bytea, p_device_id bytea)
 returns bytea
@@ -109,7 +111,11 @@ begin
       select coalesce(sum(x.bytes), 0)
       into v_used
       from displacements as x
-      where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at > now() - interval '25 hours';
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and (p_device_id <> v_owner or x.device_id = p_device_id)
+        and x.hour_at > now() - interval '25 hours';
     end if;
 
     -- One event may always push out something, or a large one could never be stored under a small quota.
@@ -144,7 +150,11 @@ begin
     from (
       select x.hour_at, sum(x.bytes) over (order by x.hour_at) as bytes
       from displacements as x
-      where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at > now() - interval '25 hours'
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and (p_device_id <> v_owner or x.device_id = p_device_id)
+        and x.hour_at > now() - interval '25 hours'
     ) as leaving
     where leaving.bytes >= v_used + v_charge + v_pushes - v_limit
     order by leaving.hour_at
@@ -167,12 +177,20 @@ begin
   if v_charge > 0 then
     update displacements as x
     set bytes = x.bytes + v_charge
-    where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at = date_trunc('hour', now());
+    where
+      x.user_id = p_user_id
+      and x.owner_id = v_owner
+      and x.device_id = p_device_id
+      and x.hour_at = date_trunc('hour', now());
     if not found then
       delete from displacements as x
-      where x.user_id = p_user_id and x.device_id = v_owner and x.hour_at <= now() - interval '25 hours';
-      insert into displacements (user_id, device_id, hour_at, bytes)
-      values (p_user_id, v_owner, date_trunc('hour', now()), v_charge);
+      where
+        x.user_id = p_user_id
+        and x.owner_id = v_owner
+        and x.device_id = p_device_id
+        and x.hour_at <= now() - interval '25 hours';
+      insert into displacements (user_id, owner_id, device_id, hour_at, bytes)
+      values (p_user_id, v_owner, p_device_id, date_trunc('hour', now()), v_charge);
     end if;
   end if;
 end

@@ -289,7 +289,7 @@ begin
           substring(p_users, run.user_index * 32 - 31, 32),
           substring(p_run_devices, run.r::integer * 16 - 15, 16)
         ),
-        run.r
+        device_id
     loop
       select a.admitted, a.retry_after_ms
       into v_admitted, v_retry_ms

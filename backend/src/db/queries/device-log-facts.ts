@@ -54,25 +54,21 @@ export async function readCountedEntries(
   return rows.map((row) => ({ isOwn: row.is_own, leftMs: row.left_ms }))
 }
 
-// chain_prev stands at byte 57 of an event (PROTOCOL E), so the next event of the device holds the chain of this one.
 const readChain: Statement = {
   name: 'read_chain_at',
   text: `
-    select
-      case when d.last_device_seq = $3 then d.last_chain else substring(after.wire, 58, 32) end as chain
-    from devices as d
-    left join events as after
-      on after.user_id = d.user_id and after.device_id = d.device_id and after.device_seq = $3 + 1
-    where d.user_id = $1 and d.device_id = $2 and d.last_device_seq >= $3`,
+    select e.chain
+    from events as e
+    where e.user_id = $1 and e.device_id = $2 and e.device_seq = $3`,
 }
 
-/** `gone`: the event is there, and the bytes that would say its chain are not. `undefined`: there is no such event. */
+/** The chain of a device after one of its events, which has to be stored. */
 export async function chainAt(
   db: Queryable,
   userId: Uint8Array,
   deviceId: Uint8Array,
   deviceSeq: number,
-): Promise<Uint8Array | 'gone' | undefined> {
-  const [row] = await db.query<{ chain: Uint8Array | null }>(readChain, [userId, deviceId, deviceSeq])
-  return row === undefined ? undefined : (row.chain ?? 'gone')
+): Promise<Uint8Array | undefined> {
+  const [row] = await db.query<{ chain: Uint8Array }>(readChain, [userId, deviceId, deviceSeq])
+  return row?.chain
 }

@@ -12,35 +12,37 @@ const credit: Statement = {
   text: `
     with
     own as (
-      select taken.owner_id, sum(taken.bytes)::bigint as bytes
-      from (
-        select
-          displacement_owner($1, substring($2::bytea, given.i::integer * 16 - 15, 16)) as owner_id,
-          given.bytes
-        from unnest($3::bigint[]) with ordinality as given (bytes, i)
-      ) as taken
-      group by taken.owner_id
+      select substring($2::bytea, given.i::integer * 16 - 15, 16) as device_id, given.bytes
+      from unnest($3::bigint[]) with ordinality as given (bytes, i)
     ),
     charged as materialized (
-      select x.device_id, x.hour_at, x.bytes
+      select x.owner_id, x.device_id, x.hour_at, x.bytes
       from own
-      join displacements as x on x.user_id = $1 and x.device_id = own.owner_id
+      join displacements as x on x.user_id = $1 and x.device_id = own.device_id
       where x.hour_at > now() - interval '25 hours'
-      order by x.device_id, x.hour_at
+      order by x.owner_id, x.device_id, x.hour_at
       for update of x
     ),
     left_over as (
       select
+        c.owner_id,
         c.device_id,
         c.hour_at,
-        own.bytes - (sum(c.bytes) over (partition by c.device_id order by c.hour_at desc) - c.bytes) as bytes
+        own.bytes - (
+          sum(c.bytes) over (partition by c.device_id order by c.hour_at desc, c.owner_id) - c.bytes
+        ) as bytes
       from charged as c
-      join own on own.owner_id = c.device_id
+      join own on own.device_id = c.device_id
     )
     update displacements as x
     set bytes = x.bytes - least(x.bytes, l.bytes)
     from left_over as l
-    where x.user_id = $1 and x.device_id = l.device_id and x.hour_at = l.hour_at and l.bytes > 0`,
+    where
+      x.user_id = $1
+      and x.owner_id = l.owner_id
+      and x.device_id = l.device_id
+      and x.hour_at = l.hour_at
+      and l.bytes > 0`,
 }
 
 /** `deviceIds`: 16 bytes a device, as many as there are sums. */

@@ -1,6 +1,8 @@
 // Users: where their log and device log stand, and the end of an account.
 
+import { toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
+import { formatByteaArray } from '../values.ts'
 
 export interface User {
   readonly lastUserSeq: number
@@ -47,6 +49,22 @@ export async function findUser(db: Queryable, userId: Uint8Array): Promise<User 
     epochLogSeq: row.epoch_log_seq,
     deletedAtMs: row.deleted_at_ms ?? undefined,
   }
+}
+
+const readLogSeqsStatement: Statement = {
+  name: 'read_log_seqs',
+  text: `
+    select u.user_id, u.log_seq
+    from users as u
+    where u.user_id = any ($1::bytea[])`,
+}
+
+/** The head of the device log by user id in hexadecimal; unknown users are left out. */
+export async function readLogSeqs(db: Queryable, userIds: readonly Uint8Array[]): Promise<Map<string, number>> {
+  const rows = await db.query<{ user_id: Uint8Array; log_seq: number }>(readLogSeqsStatement, [
+    formatByteaArray(userIds),
+  ])
+  return new Map(rows.map((row) => [toHex(row.user_id), row.log_seq]))
 }
 
 /**
