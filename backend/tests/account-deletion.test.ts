@@ -52,6 +52,9 @@ describe.each(DATABASE_KINDS)('P6: the rows of a user on %s', (kind) => {
   const fill = async (db: Queryable & Parameters<typeof addUser>[0]) => {
     const { devices, genesis } = await addUser(db, 2)
     await appendRuns(db, [continueRun(devices[0]!, makeEvents(3)), continueRun(devices[1]!, makeEvents(2))])
+    // At the quota.
+    const limits = { maxStreams: 10, maxUserBytes: 1500 }
+    await appendRuns(db, [continueRun(devices[0]!, makeEvents(1))], limits)
     await takeOpeningOfUser(db, genesis.userId, { max: 5, windowMs: 60_000 })
     const asked = makeEntry(genesis, {
       epoch: { n: 2, links: [{ prevEpoch: 1, box: new Uint8Array(48) }] },
@@ -85,12 +88,12 @@ describe.each(DATABASE_KINDS)('P6: the rows of a user on %s', (kind) => {
       expect(await countRows(db, leaving.userId)).toEqual(after)
       const kept = await read(
         db,
-        `select d.cursor, d.last_seen_at, d.revoked_at is not null as is_revoked, u.stream_count
+        `select d.cursor, d.last_seen_at, d.revoked_at is not null as is_revoked, u.stream_count, u.published_bytes
          from devices as d join users as u on u.user_id = d.user_id
          where d.user_id = $1`,
         [leaving.userId],
       )
-      const nothing = { cursor: 0, last_seen_at: null, is_revoked: true, stream_count: 0 }
+      const nothing = { cursor: 0, last_seen_at: null, is_revoked: true, stream_count: 0, published_bytes: 0 }
       expect(kept).toEqual([nothing, nothing])
     } finally {
       await close()
