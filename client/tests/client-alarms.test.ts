@@ -3,8 +3,6 @@
 import { parseEvent, type Receipts, type ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
-import { storeKeys } from '../src/store/layout.ts'
-import { del, put } from '../src/store/store.ts'
 import { verifyDevice } from '../src/verify.ts'
 import { createPair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
 import { expire } from './support/published-log.ts'
