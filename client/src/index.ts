@@ -2,6 +2,8 @@
 export { AccountError, type AccountErrorCode } from './account/account-error.ts'
 export type { AddedDevice } from './account/added-devices.ts'
 export type { DeviceCut, DeviceSummary, StreamSummary } from './account/directory.ts'
+export type { ServerPin } from './account/identity.ts'
+export type { ServerKeyMove } from './account/pin-keeper.ts'
 export { SetupError, type SetupErrorCode } from './account/setup-error.ts'
 export { type Alarm, type AlarmCode, AlarmError, ClientStoppedError, describeStop, type StopCause } from './alarm.ts'
 export type { Client, ClientParts, ClientState, PublishOptions, Resync } from './client.ts'

@@ -9,6 +9,7 @@ import { closeAccount } from './account/close-account.ts'
 import { createEpochWatch } from './account/epoch-age.ts'
 import { forgetRevoked } from './account/forget-account.ts'
 import { changeRole, replaceRecovery, revokeDevices, rotateEpoch } from './account/manage-devices.ts'
+import { openPinKeeper } from './account/pin-keeper.ts'
 import { encodeProfile, PROFILE_STREAM, PROFILE_TYPE } from './account/profile.ts'
 import { type Ask, DeviceRevokedError } from './account/sync.ts'
 import { ClientStoppedError, refusedFor, type StopCause } from './alarm.ts'
@@ -77,6 +78,9 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       return cause.type === 'closed' ? null : new ClientStoppedError(cause)
     },
   })
+  const { transport } = parts
+  const onFollowed = (): void => log({ level: 'warn', event: 'client.server-key.follow' })
+  const pin = await openPinKeeper({ store, sealer, crypto, transport, server: identity.server, failing, onFollowed })
   const addedDevices = await createAddedDevices({ store, book: device.book, ownDeviceId: identity.deviceId, failing })
   const { outbox, chain, localLog, checkpoints, reader, epochKeys, serverTime } = device
 
@@ -218,8 +222,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     backoff,
     openSession: (handlers) =>
       openSession({
-        transport: parts.transport,
-        server: identity.server,
+        transport,
+        pin,
         crypto,
         signer: identity.keys.signer,
         identity: {
@@ -285,6 +289,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     resyncsAfter: async (after) => (await readPruned(store, after)).map((range) => ({ reason: 'retention', ...range })),
     onPresence: presence.add,
     onDeviceAdded: addedDevices.add,
+    onServerKeyMoved: pin.onMoved,
+    serverPin: () => pin.current,
+    refreshServerPin: pin.refresh,
+    trustServer: pin.trust,
     events: (streamName, options = {}) => {
       if (streamName !== undefined) rememberName(streamName).catch(failing)
       return reader.follow(streamName, options)

@@ -9,6 +9,7 @@ import { insertInvitations } from '../db/queries/invitations.ts'
 import { invitationHash } from '../devices/registration.ts'
 import { auditCommand, auditVerifyCommand } from './audit-commands.ts'
 import type { AdminCommand } from './command.ts'
+import { keyChangeCommand } from './key-change-command.ts'
 import { restoredCommand } from './restored-command.ts'
 
 export const MAX_INVITATIONS = 1000
@@ -60,6 +61,7 @@ export const ADMIN_COMMANDS: ReadonlyMap<string, AnswerAdminCommand> = new Map([
   [auditCommand.name, answering(auditCommand)],
   [auditVerifyCommand.name, answering(auditVerifyCommand)],
   [restoredCommand.name, answering(restoredCommand)],
+  [keyChangeCommand.name, answering(keyChangeCommand)],
 ])
 
 const formatInvitation = (secret: Uint8Array): string => toHex(secret).replace(/(....)(?=.)/g, '$1-')

@@ -12,6 +12,7 @@ import { userStorage } from './migrations/0007-user-storage.ts'
 import { pairing } from './migrations/0008-pairing.ts'
 import { confirmedSessions } from './migrations/0009-confirmed-sessions.ts'
 import { appendFaster } from './migrations/0010-append-faster.ts'
+import { serverKeyChanges } from './migrations/0011-server-key-changes.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -26,6 +27,7 @@ const MIGRATIONS: readonly Migration[] = [
   pairing,
   confirmedSessions,
   appendFaster,
+  serverKeyChanges,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -18,6 +18,7 @@ import type { AddCommand, Invocation } from '../invocation.ts'
 import { cutLines, type Piece } from '../lines.ts'
 import type { JsonFields, Output } from '../output.ts'
 import { createPublishWindow, type PublishWindow } from '../publish-window.ts'
+import { tellServerKey } from '../server-key.ts'
 import { parseStreamName } from '../stream-name.ts'
 
 /** Left for what stands around the body inside an event: its type and time. */
@@ -80,6 +81,7 @@ async function send(
   )
   const stopListening = [
     tellAddedDevices(client, output),
+    tellServerKey(client, output),
     connection.close,
     client.onState((state) => {
       if (state.type === 'stopped') stopped.abort()

@@ -14,6 +14,7 @@ import type { AddCommand, Invocation } from '../invocation.ts'
 import { payloadOf } from '../lines.ts'
 import type { Output } from '../output.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
+import { tellServerKey } from '../server-key.ts'
 import { parseStreamName } from '../stream-name.ts'
 
 interface WatchOptions {
@@ -55,6 +56,7 @@ async function watch(
     tellConnection(client, output, () => 'Ctrl-C ends the watch.').close,
     tellVoided(client, output),
     tellAddedDevices(client, output),
+    tellServerKey(client, output),
     client.onResync((resync) => tellResync(output, resync)),
   ]
   try {
