@@ -129,6 +129,7 @@ describe('a party who knows the secret', () => {
     invitation = {
       userId,
       serverFingerprint: SERVER,
+      nextFingerprint: SERVER,
       inviter: pair.keys.deviceId,
       seen: { device_log_seq: seq, device_log_head: head, devices: [] },
     }

@@ -53,6 +53,7 @@ export async function createPairingScene(): Promise<PairingScene> {
     invite: () => ({
       userId: account.state.userId,
       serverFingerprint: SERVER.fingerprint,
+      nextFingerprint: SERVER.fingerprint,
       inviter: account.manager.deviceId,
       seen: { device_log_seq: account.state.seq, device_log_head: account.state.head, devices: [] },
     }),
