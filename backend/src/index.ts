@@ -3,9 +3,9 @@
 export { AdminAccessError } from './admin/access.ts'
 export { auditCommand, auditVerifyCommand, MAX_AUDIT_RECORDS } from './admin/audit-commands.ts'
 export { inviteCommand, MAX_INVITATION_MS, MAX_INVITATIONS, MIN_INVITATION_MS } from './admin/commands.ts'
-export { keyChangeCommand } from './admin/key-change-command.ts'
 export { operate } from './admin/operator.ts'
 export { restoredCommand } from './admin/restored-command.ts'
+export { type RotatedServerKey, rotateServerKey } from './admin/rotate-server-key.ts'
 export { type App, type AppOverrides, startApp } from './app.ts'
 export {
   adminUrlOf,
@@ -19,6 +19,5 @@ export {
 export type { Variable } from './config-variables.ts'
 export { examine, type Finding } from './doctor/doctor.ts'
 export { shouldRotateKeys } from './gateway/session-rotation.ts'
-export { type RotatedKey, rotateServerKey } from './keys/rotate-key.ts'
 export { runServer } from './main.ts'
 export { parseStatus, type Status } from './status/status.ts'

@@ -22,7 +22,8 @@ export interface KeyChange {
 /** Changes by the key that they replace, in hexadecimal. */
 export type KeyChanges = ReadonlyMap<string, KeyChange>
 
-function describeChange(crypto: Crypto, bytes: Uint8Array): KeyChange | undefined {
+/** `undefined` for bytes that are none. Its signatures are not looked at. */
+export function describeKeyChange(crypto: Crypto, bytes: Uint8Array): KeyChange | undefined {
   const change = parseServerKeyChange(bytes)
   return (
     change && {
@@ -37,7 +38,7 @@ function describeChange(crypto: Crypto, bytes: Uint8Array): KeyChange | undefine
 /** Rejects as the database does. */
 export async function loadKeyChanges(crypto: Crypto, db: Queryable): Promise<KeyChanges> {
   const rows = await readKeyChanges(db)
-  const changes = rows.flatMap((bytes) => describeChange(crypto, bytes) ?? [])
+  const changes = rows.flatMap((bytes) => describeKeyChange(crypto, bytes) ?? [])
   return new Map(changes.map((change) => [toHex(change.oldFingerprint), change]))
 }
 
@@ -45,8 +46,8 @@ export async function loadKeyChanges(crypto: Crypto, db: Queryable): Promise<Key
  * Adds a change, once however often it is asked. Rejects with an `IdentityError` for one that clients would take for an
  * alarm: not signed, against what the change before named, or a second one of the same key.
  */
-export async function publishKeyChange(crypto: Crypto, db: Queryable, bytes: Uint8Array): Promise<KeyChange> {
-  const change = openServerKeyChange(crypto, bytes) && describeChange(crypto, bytes)
+export async function publishKeyChange(crypto: Crypto, db: Queryable, bytes: Uint8Array): Promise<void> {
+  const change = openServerKeyChange(crypto, bytes) && describeKeyChange(crypto, bytes)
   if (change === undefined) throw new IdentityError('the change of the key is not signed by both keys')
   const before = [...(await loadKeyChanges(crypto, db)).values()].find(({ newFingerprint }) =>
     equalBytes(newFingerprint, change.oldFingerprint),
@@ -56,7 +57,7 @@ export async function publishKeyChange(crypto: Crypto, db: Queryable, bytes: Uin
   }
   await insertKeyChange(db, change.oldFingerprint, bytes)
   const stored = (await loadKeyChanges(crypto, db)).get(toHex(change.oldFingerprint))
-  if (stored !== undefined && equalBytes(stored.bytes, bytes)) return change
+  if (stored !== undefined && equalBytes(stored.bytes, bytes)) return
   throw new IdentityError(
     'another change of the same key is published already, and clients follow that one: use the identity.key that it left on the other machine',
   )

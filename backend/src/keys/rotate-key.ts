@@ -1,10 +1,8 @@
 // Changes the server's key in its files. Each step leaves a state from which the server runs and the change can be
 // finished: the key after the next one is on the disk before the identity names it, and the identity changes in one step.
 
-import { rename } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { type Crypto, encodeServerKeyChange, serverFingerprint, signServerKeyChange } from '@valise/protocol'
-import { nodeCrypto } from '@valise/protocol/node-crypto'
-import type { Config } from '../config.ts'
 import { readIdentity } from '../identity.ts'
 import {
   createPrivate,
@@ -31,10 +29,6 @@ export interface RotatedKey {
   readonly nextFile: string
 }
 
-/** For the server of a configuration. Rejects as `rotateKey` does. */
-export const rotateServerKey = (config: Pick<Config, 'identityFile'>, nextFile?: string): Promise<RotatedKey> =>
-  rotateKey(nodeCrypto, config.identityFile, nextFile)
-
 /** `nextFile`: where the next key is kept; without it beside the identity file. Rejects with an `IdentityError`. */
 export async function rotateKey(crypto: Crypto, identityFile: string, nextFile?: string): Promise<RotatedKey> {
   const text = await readPrivate(identityFile)
@@ -48,6 +42,11 @@ export async function rotateKey(crypto: Crypto, identityFile: string, nextFile?:
   try {
     const nextFingerprint = serverFingerprint(crypto, crypto.createSigner(nextSeed).publicKey)
     if (!(await createPrivate(draft, formatNextKey(nextSeed)))) throw draftIsThere(draft)
+    // The draft is the lock. A call that held it meanwhile has changed the key that was read above.
+    if ((await readPrivate(identityFile)) !== text) {
+      await rm(draft, { force: true })
+      throw new IdentityError('another rotate-key has just changed the key: nothing was done')
+    }
     const change = encodeServerKeyChange(await signServerKeyChange(identity.signer, signer, nextFingerprint))
     await replacePrivate(identityFile, formatIdentity({ seed, nextFingerprint, change }))
     const written = await adoptDraft(identityFile)
@@ -92,7 +91,10 @@ async function finishInterrupted(crypto: Crypto, identityFile: string, text: str
 
 async function adoptDraft(identityFile: string): Promise<string> {
   const nextFile = nextFileOf(identityFile)
-  await rename(draftFileOf(identityFile), nextFile)
+  await rename(draftFileOf(identityFile), nextFile).catch((error: unknown) => {
+    // A call beside this one has finished it.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+  })
   await syncFolder(nextFile)
   return nextFile
 }

@@ -5,7 +5,7 @@ import { type Crypto, equalBytes, fromBase64Url, MAX_KEY_CHANGES_PAGE, toBase64U
 import { readIdentity, type ServerIdentity } from '../identity.ts'
 import type { Log } from '../telemetry/log.ts'
 import { IdentityError, readPrivate } from './identity-file.ts'
-import type { KeyChange, KeyChanges } from './key-changes.ts'
+import { describeKeyChange, type KeyChange, type KeyChanges } from './key-changes.ts'
 
 export interface ServerKeysParts {
   readonly crypto: Crypto
@@ -14,7 +14,7 @@ export interface ServerKeysParts {
   readonly log: Log
   load(): Promise<KeyChanges>
   /** Rejects with an `IdentityError` for a change that must not be published. */
-  publish(change: Uint8Array): Promise<KeyChange>
+  publish(change: Uint8Array): Promise<void>
   /** This node proves another key from now on. */
   onChange(): void
 }
@@ -46,21 +46,29 @@ export async function openServerKeys(parts: ServerKeysParts): Promise<ServerKeys
   function isReplaced({ fingerprint }: ServerIdentity): boolean {
     return changes.has(toHex(fingerprint))
   }
-  const leadsTo = (fingerprint: Uint8Array): boolean => {
-    let at: Uint8Array | undefined = current.fingerprint
-    for (let step = 0; at !== undefined && step <= changes.size; step++) {
+  /** Whether the published changes, and this one after them, lead from the key of this node to the other. */
+  const isSuccessor = (fingerprint: Uint8Array, last: KeyChange | undefined): boolean => {
+    let at = current.fingerprint
+    for (let step = 0; step <= changes.size; step++) {
       if (equalBytes(at, fingerprint)) return true
-      at = changes.get(toHex(at))?.newFingerprint
+      const isLast = last !== undefined && equalBytes(last.oldFingerprint, at)
+      const change = changes.get(toHex(at)) ?? (isLast ? last : undefined)
+      if (change === undefined) return false
+      at = change.newFingerprint
     }
-    return false
+    return equalBytes(at, fingerprint)
   }
   /** A file that cannot be used changes nothing: it may be half copied. */
   const takeFile = async (text: string): Promise<void> => {
     const next = readIdentity(crypto, file, text)
     if (equalBytes(next.fingerprint, current.fingerprint)) return
+    changes = await parts.load()
+    const change = next.change && describeKeyChange(crypto, next.change)
+    if (!isSuccessor(next.fingerprint, change)) {
+      throw new IdentityError(`${file} holds a key to which no signed change leads`)
+    }
     if (next.change !== undefined) await parts.publish(next.change)
     changes = await parts.load()
-    if (!leadsTo(next.fingerprint)) throw new IdentityError(`${file} holds a key to which no signed change leads`)
     current = next
     log.info(
       { event: 'identity.key.change', fingerprint: toBase64Url(current.fingerprint) },

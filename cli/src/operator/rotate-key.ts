@@ -22,18 +22,11 @@ export function addRotateKey(admin: Command, run: Run): void {
       const rotated = await backend.rotateServerKey(config, next)
       const [fingerprint, nextFingerprint] = [rotated.fingerprint, rotated.nextFingerprint].map(toBase64Url)
       const from = rotated.from === undefined ? null : toBase64Url(rotated.from)
-      // The files are changed: from here on nothing can fail that the server does not make up for by itself.
-      const refusal = await backend
-        .operate(config, backend.keyChangeCommand, { change: toBase64Url(rotated.change) })
-        .then(
-          (published) => published.refusal,
-          (error: unknown) => (error instanceof Error ? error.message : 'unknown error'),
-        )
-      if (refusal !== null) {
+      if (rotated.unpublished !== undefined) {
         output.notice(
           'not_published',
-          `The key files are changed, and the database does not know it yet: ${refusal}. The server publishes the change itself when it reads the file.`,
-          { reason: refusal },
+          `The key files are changed, and the database does not know it yet: ${rotated.unpublished}. The server publishes the change itself when it reads the file.`,
+          { reason: rotated.unpublished },
         )
       }
       const text = [
@@ -53,7 +46,7 @@ export function addRotateKey(admin: Command, run: Run): void {
         fingerprint: fingerprint ?? null,
         next_fingerprint: nextFingerprint ?? null,
         next_file: rotated.nextFile,
-        published: refusal === null,
+        published: rotated.unpublished === undefined,
       })
       return EXIT.success
     }),

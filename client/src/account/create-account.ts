@@ -81,7 +81,7 @@ export async function createAccount(
   for (let attempt = 1; ; attempt++) {
     const end = await register(parts, { pin, keys, entry, boxes, invitation, signal })
     if (end === undefined) break
-    if (end.type === 'ended' && end.end.type === 'server_key_followed' && attempt < MAX_ATTEMPTS) continue
+    if (isBetweenKeys(end) && attempt < MAX_ATTEMPTS) continue
     const error = toSetupError(end, server.url)
     if (
       !(error instanceof SetupError) ||
@@ -105,6 +105,10 @@ type Failure = { readonly wasSent: boolean } & (
   | { readonly type: 'refused'; readonly message: Extract<ServerMessage, { type: 'error' }> }
   | { readonly type: 'aborted' }
 )
+
+/** The server changes its key: the next session meets the new one. */
+const isBetweenKeys = (failure: Failure): boolean =>
+  failure.type === 'ended' && (failure.end.type === 'server_key_followed' || failure.end.type === 'given_up')
 
 /** One session in which the account is registered; `undefined` when the server has confirmed it. */
 function register(

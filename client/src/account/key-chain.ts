@@ -8,8 +8,10 @@ import {
   fromBase64Url,
   MAX_KEY_CHANGES,
   MAX_KEY_CHANGES_PAGE,
+  openServerKeyChange,
   type ServerKeyFault,
   type ServerKeyPin,
+  serverFingerprint,
   toBase64Url,
 } from '@valise/protocol'
 import { z } from 'zod'
@@ -57,6 +59,17 @@ export async function followKeyChain(parts: ChainParts, pin: ServerKeyPin): Prom
     current = followed.pin
   }
   return { type: 'alarm', code: 'server_keys_invalid' }
+}
+
+/** Whether signed changes lead from one key to another. The key at the end has signed the last of them itself. */
+export async function leadsToKey(parts: ChainParts, from: Uint8Array, to: Uint8Array): Promise<boolean> {
+  const page = await readPage(parts, from)
+  const [first] = Array.isArray(page) ? page : []
+  const change = first === undefined ? undefined : openServerKeyChange(parts.crypto, first)
+  if (change === undefined) return false
+  const nextFingerprint = serverFingerprint(parts.crypto, change.newPublicKey)
+  const outcome = await followKeyChain(parts, { fingerprint: from, nextFingerprint })
+  return outcome.type === 'followed' && pinsOf(outcome.pin).some(({ fingerprint }) => equalBytes(fingerprint, to))
 }
 
 /** `undefined` for an answer that is no page of changes. A server without such a page has made none. */

@@ -11,7 +11,7 @@ import { storeKeys } from '../store/layout.ts'
 import { put, type Store } from '../store/store.ts'
 import type { Transport } from '../transport.ts'
 import type { ServerPin } from './identity.ts'
-import { type ChainOutcome, followKeyChain } from './key-chain.ts'
+import { type ChainOutcome, followKeyChain, leadsToKey } from './key-chain.ts'
 
 /** The server has changed its key, and this device has followed. */
 export interface ServerKeyMove {
@@ -104,6 +104,11 @@ export function createPinKeeper(parts: PinKeeperParts): PinKeeper {
     }
     return followKeyChain({ crypto, http, serverUrl: current.url }, current)
   }
+  /** A device that met the server after a change does not know the keys before: their changes lead to its own. */
+  const isPredecessor = async (fingerprint: Uint8Array): Promise<boolean> => {
+    const { http } = transport
+    return http !== undefined && leadsToKey({ crypto, http, serverUrl: current.url }, fingerprint, current.fingerprint)
+  }
   const isRetired = (fingerprint: Uint8Array): boolean =>
     (current.retired ?? []).some((retired) => equalBytes(retired, fingerprint))
 
@@ -123,7 +128,7 @@ export function createPinKeeper(parts: PinKeeperParts): PinKeeper {
       if (outcome.type !== 'followed') return outcome
       const { pin } = outcome
       const isOnPath = [pin.fingerprint, ...(pin.retired ?? [])].some((each) => equalBytes(each, proved))
-      if (!isOnPath) return { type: 'foreign' }
+      if (!isOnPath) return { type: (await isPredecessor(proved)) ? 'retired' : 'foreign' }
       if (!equalBytes(pin.fingerprint, current.fingerprint)) await move(pin)
       return { type: 'followed' }
     },
