@@ -16,8 +16,6 @@ import {
   readPrivate,
 } from './keys/identity-file.ts'
 
-export { IdentityError } from './keys/identity-file.ts'
-
 /** Where the next key is: beside this one, somewhere else, or a file that holds another key. */
 export type NextKeyPlace = 'here' | 'away' | 'other'
 

@@ -52,7 +52,7 @@ test('SES-1: the bytes on the wire and the secrets behind them are as the docume
   if (!answer.ok) throw new Error(answer.code)
   const { policy, publicKey } = client.readServer(answer.reply)
   expect(new Uint8Array(publicKey)).toEqual(serverSigner.publicKey)
-  expect(policy.toString('hex')).toBe('0000018bcfe56800' + '00000320' + '000003e8' + '00015180' + '00100000')
+  expect(policy.toString('hex')).toBe(`${'07'.repeat(32)}0000018bcfe5680000000320000003e80001518000100000`)
   const auth = server.receiveAuth(client.writeAuth(honestClaim, device.privateKey))
   if (!auth.ok) throw new Error('the server refused')
   expect(auth.claim).toMatchObject({ mode: 'device', logSeq: 7, canRekey: true, clientInfo: 'by hand' })

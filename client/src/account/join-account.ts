@@ -78,10 +78,13 @@ export async function joinAccount(parts: JoinAccountParts, joining: Joining): Pr
 /** A joining that was interrupted after the approval, if there is one and it was approved. */
 export async function resumeJoining(parts: JoinAccountParts, server: ServerPin): Promise<Identity | undefined> {
   const { crypto, store, sealer } = parts
-  const identity = await loadIdentity(crypto, store, sealer, storeKeys.joining)
-  if (identity === undefined) return undefined
-  // The server may have changed its key since: its address says that it is the same one, its proof must still hold.
-  if (identity.server.url !== server.url && !isSameKey(identity.server, server)) return undefined
+  const joining = await loadIdentity(crypto, store, sealer, storeKeys.joining)
+  if (joining === undefined) return undefined
+  const isSame = isSameKey(joining.server, server)
+  if (joining.server.url !== server.url && !isSame) return undefined
+  // The server may have changed its key since: it must prove the one that is trusted now.
+  const identity = isSame ? joining : { ...joining, server }
+  if (!isSame) await store.batch([del(storeKeys.serverPin)])
   try {
     await enterAccount(parts, identity, [], AbortSignal.timeout(RESUME_TIMEOUT_MS))
     return identity

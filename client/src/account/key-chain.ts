@@ -111,6 +111,12 @@ export function pinsOf<Pin extends ServerKeyPin>(pin: Pin): Pin[] {
 
 export const isSameKey = (a: ServerKeyPin, b: ServerKeyPin): boolean => equalBytes(a.fingerprint, b.fingerprint)
 
+/** Whether a pin may stand in the place of an earlier one: the same key, or one that the earlier is known to lead to. */
+export const continuesKey = (pin: ServerKeyPin, earlier: ServerKeyPin): boolean =>
+  isSameKey(pin, earlier) ||
+  (earlier.nextFingerprint !== undefined && equalBytes(earlier.nextFingerprint, pin.fingerprint)) ||
+  (pin.retired ?? []).some((retired) => equalBytes(retired, earlier.fingerprint))
+
 /** Whether a pin allows what another device has pinned: it may not know the next key yet. */
 export const agreesOnKeys = (pin: ServerKeyPin, other: ServerKeyPin): boolean =>
   isSameKey(pin, other) &&

@@ -75,7 +75,12 @@ export async function recoverAccount(parts: RecoverParts, recovering: Recovering
       const { record } = identity.keys
       const proof = await signDevicePop(identity.keys.signer, userId, record)
       await addDevice(manager, ask, { record, proof })
-      await store.batch([saveIdentity(sealer, identity), saveStage('revoke'), del(storeKeys.joining)])
+      await store.batch([
+        saveIdentity(sealer, identity),
+        saveStage('revoke'),
+        del(storeKeys.joining),
+        del(storeKeys.serverPin),
+      ])
       return identity
 
       async function createIdentity(): Promise<Identity> {
