@@ -507,8 +507,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
 
 function noteNextKey(log: Log, identityFile: string, nextKey: NextKeyPlace): void {
   const text = describeNextKey(identityFile, nextKey)
-  if (nextKey === 'away') log.info({ event: 'identity.next_key.miss' }, text)
-  else log.warn({ event: 'identity.next_key.lie', place: nextKey }, text)
+  if (nextKey === 'other') log.warn({ event: 'identity.next_key.differ' }, text)
+  else log.info({ event: 'identity.next_key.find', place: nextKey }, text)
 }
 
 /** Bytes of events in one page, leaving room for its frame. */

@@ -20,7 +20,7 @@ describe('reasons to stop', () => {
     client.start()
     expect(await waitForStop(client)).toBe('wrong_server_key')
     await expect(client.flush()).resolves.toBeUndefined()
-    await expect(client.whenLive()).rejects.toThrow(/Compare the fingerprint/)
+    await expect(client.whenLive()).rejects.toThrow(/valise trust FINGERPRINT/)
   })
 
   test('DEV-1: a shorter and a different device log stop the client', async () => {
