@@ -21,6 +21,7 @@ import type { JsonFields, Output } from '../output.ts'
 import { tellPending } from '../pending-notices.ts'
 import { createPublishWindow, type PublishWindow } from '../publish-window.ts'
 import { tellServerKey } from '../server-key.ts'
+import { tellDisplaced } from '../storage-notices.ts'
 import { parseStreamName } from '../stream-name.ts'
 
 /** Left for what stands around the body inside an event: its type and time. */
@@ -84,6 +85,7 @@ async function send(
   const stopListening = [
     tellAddedDevices(client, output),
     tellHeld(client, output),
+    tellDisplaced(client, output),
     tellPending(client, output),
     tellServerKey(client, output),
     connection.close,

@@ -1,4 +1,4 @@
-// Another device of the user has pushed as many bytes of the others out of the quota as it may in 24 hours (RET-7).
+// Another device of the user has pushed as many bytes of the others out of the quota as it may in 24 hours (RET-8).
 
 import { z } from 'zod'
 import { counter, deviceId } from './fields.ts'
@@ -9,3 +9,4 @@ export const storageNotice = z.strictObject({
   /** That limit: a tenth of the quota. */
   bytes: counter,
 })
+export type StorageNotice = z.infer<typeof storageNotice>
