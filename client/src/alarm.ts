@@ -32,6 +32,7 @@ const ALARMS = {
   device_cloned: 'The server holds events of this device that this device does not know',
   receipts_withdrawn: 'The server no longer holds events of this device that it had confirmed',
   receipt_contradiction: 'A receipt contradicts an earlier one',
+  refusal_false: 'The server refuses an event for a reason that cannot be true',
   tombstone_refused: 'The server refuses even an empty event in place of one it refused',
   store_damaged: "This device's own store is damaged",
 } as const

@@ -12,16 +12,13 @@ import { type Requests, SessionLostError } from './connection/requests.ts'
 import { createEventReader, type EventReader } from './event-reader.ts'
 import { type Outbox, type OutboxLimits, openOutbox } from './publish/outbox.ts'
 import { type OwnChain, openOwnChain } from './publish/own-chain.ts'
-import {
-  createPublisher,
-  DEFAULT_WINDOW_LIMITS,
-  type Publisher,
-  type PublishReceipt,
-  type PublishRefusal,
-} from './publish/publisher.ts'
+import { createPublisher, DEFAULT_WINDOW_LIMITS, type Publisher, type PublishReceipt } from './publish/publisher.ts'
+import { openRefusedContent, type RefusedContent } from './publish/refused-content.ts'
+import type { PublishRefusal } from './publish/repair.ts'
 import { createReceiver, type Receiver } from './receive/receiver.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
 import { openServerTime, type ServerTime } from './server-time.ts'
+import { createPulse } from './signal.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
 import { type LocalLog, openLocalLog } from './store/local-log.ts'
 import type { Store } from './store/store.ts'
@@ -33,6 +30,7 @@ export interface DeviceParts {
   readonly localLog: LocalLog
   readonly voidEvents: VoidEvents
   readonly outbox: Outbox
+  readonly refusedContent: RefusedContent
   readonly chain: OwnChain
   readonly publisher: Publisher
   readonly receiver: Receiver
@@ -59,6 +57,7 @@ export interface OpenDeviceParts {
   onSettled(): void
   onRetry(): void
   onOverdue(): void
+  onTimeDoubted(): void
   /** A listener threw. */
   onFailure(error: unknown): void
   /** Why nothing more will come: an error, null for a quiet end, undefined while it may. */
@@ -72,7 +71,9 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const epochKeys = await openEpochKeys({ store, sealer, crypto, keys, userId })
   const localLog = await openLocalLog(store, deviceId)
   const voidEvents = await openVoidEvents({ store, book, log: localLog, onFailure: parts.onFailure })
-  const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits })
+  const freed = createPulse()
+  const refusedContent = await openRefusedContent({ store, sealer, freed })
+  const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits, kept: refusedContent, freed })
   const chain = await openOwnChain({ store, crypto, identity })
   const serverTime = await openServerTime({ store, clock })
 
@@ -98,6 +99,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     serverTime,
     identity,
     outbox,
+    refusedContent,
     chain,
     log: localLog,
     book,
@@ -110,6 +112,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     onSettled: parts.onSettled,
     onRetry: parts.onRetry,
     onOverdue: parts.onOverdue,
+    onTimeDoubted: parts.onTimeDoubted,
   })
   const receiver = createReceiver({
     crypto,
@@ -137,6 +140,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     localLog,
     voidEvents,
     outbox,
+    refusedContent,
     chain,
     publisher,
     receiver,

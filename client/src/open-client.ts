@@ -1,7 +1,7 @@
 // Builds the client of a device over a store that already holds an account: device, engine and connector, wired.
 // More than 300 lines: it is the one place where the parts of a client meet.
 
-import { DEFAULT_LIMITS, deviceIdOf, findDevice, isSameId } from '@valise/protocol'
+import { createEventId, DEFAULT_LIMITS, deviceIdOf, findDevice, isSameId } from '@valise/protocol'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
@@ -21,10 +21,12 @@ import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
 import { createPresenceView } from './presence.ts'
-import { checkStreamName, composeItem } from './publish/compose.ts'
+import { checkContentSize, checkStreamName, composeItem } from './publish/compose.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
+import { isOwnStream } from './publish/own-streams.ts'
 import { PublishError } from './publish/publish-error.ts'
-import { isOwnStream, type PublishReceipt, type PublishRefusal } from './publish/publisher.ts'
+import type { PublishReceipt } from './publish/publisher.ts'
+import type { PublishRefusal } from './publish/repair.ts'
 import { notePruned, readPruned } from './receive/pruned-ranges.ts'
 import { rememberLostLog } from './restore/lost-log.ts'
 import { createListeners, createPulse } from './signal.ts'
@@ -32,6 +34,7 @@ import { savePosition } from './store/positions.ts'
 import { createNameKeeper } from './store/stream-names.ts'
 
 export const DEFAULT_CHECKPOINT_EVERY = 200
+const TIME_DOUBTED = 'The server says that a lifetime has ended which by its own time has not; it is asked again'
 const RECONNECT_BASE_MS = 250
 const RECONNECT_CAP_MS = 30_000
 
@@ -69,6 +72,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     },
     onSettled: changed.fire,
     onRetry: () => engine.wake(),
+    onTimeDoubted: () => connector.session?.abandon({ type: 'given_up', text: TIME_DOUBTED }),
     onOverdue: () => connector.session?.abandon({ type: 'silent' }),
     onFailure: failing,
     stopped: () => {
@@ -78,7 +82,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     },
   })
   const addedDevices = await createAddedDevices({ store, book: device.book, ownDeviceId: identity.deviceId, failing })
-  const { outbox, chain, localLog, checkpoints, reader, epochKeys, serverTime } = device
+  const { outbox, refusedContent, chain, localLog, checkpoints, reader, epochKeys, serverTime } = device
 
   const state = (): ClientState => {
     const { cursor } = localLog.progress
@@ -279,6 +283,28 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       return { eventId: item.eventId }
     },
     flush: (signal) => until(() => outbox.count === 0 && chain.unreceipted.length === 0, signal),
+    refused: {
+      get count() {
+        return refusedContent.count
+      },
+      get bytes() {
+        return refusedContent.bytes
+      },
+      list: refusedContent.list,
+      retry: async (refusedId) => {
+        const eventId = createEventId(serverTime.now(), crypto.randomBytes(10))
+        const isRetried = await refusedContent.take(refusedId, async (item, removal) => {
+          const cause = stopCause()
+          if (cause !== undefined) throw stoppedError(cause)
+          checkContentSize(item.content, device.limits.maxPayload)
+          await outbox.addAtOnce({ ...item, eventId }, [removal])
+        })
+        if (!isRetried) return undefined
+        engine.wake()
+        return { eventId }
+      },
+      discard: (refusedId) => refusedContent.take(refusedId, (_item, removal) => store.batch([removal])),
+    },
     onReceipt: receiptListeners.add,
     onRefused: refusalListeners.add,
     onResync: resyncListeners.add,

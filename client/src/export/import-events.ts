@@ -5,8 +5,8 @@
 import { toHex } from '@valise/protocol'
 import type { Client } from '../client.ts'
 import type { Clock } from '../clock.ts'
+import { isOwnStream } from '../publish/own-streams.ts'
 import { PublishError } from '../publish/publish-error.ts'
-import { isOwnStream } from '../publish/publisher.ts'
 import { bodyOf } from './check-export.ts'
 import { type ExportedEvent, parseExportLine } from './export-lines.ts'
 

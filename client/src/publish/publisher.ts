@@ -2,19 +2,18 @@
 // keeps a bounded window in flight, repairs what is refused, and turns receipts into events of the local log.
 // Its methods run in the client's lane.
 
-import { type ErrorCode, type EventId, errorEntry, formatUuid, type Receipts, type Refused } from '@valise/protocol'
-import type { LogBook } from '../account/log-book.ts'
+import { type EventId, formatUuid, type Receipts, type Refused } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
-import type { ServerTime } from '../server-time.ts'
-import type { LocalLog, LogEvent } from '../store/local-log.ts'
+import type { LogEvent } from '../store/local-log.ts'
 import type { StoreOperation } from '../store/store.ts'
-import type { Outbox } from './outbox.ts'
-import type { OwnChain, SealedItem } from './own-chain.ts'
+import type { SealedItem } from './own-chain.ts'
+import { isOwnStream } from './own-streams.ts'
 import { type AnnouncedRates, createPace } from './pace.ts'
-import { draftTombstone, hasOutlivedToo, redraft } from './redraft.ts'
+import { falseRefusal, meaningOf } from './refusals.ts'
+import { createRepairer, type RepairParts } from './repair.ts'
 import { type Draft, type SealingParts, sealRun } from './sealing-run.ts'
-import { createSendWindow, type Repair, type WindowItem, type WindowLimits } from './send-window.ts'
+import { createSendWindow, type WindowItem, type WindowLimits } from './send-window.ts'
 
 /** What the server answers for a stored event. */
 export interface PublishReceipt {
@@ -27,17 +26,9 @@ export interface PublishReceipt {
   readonly isDuplicate: boolean
 }
 
-/** An event that was refused for good and replaced by an empty one. */
-export interface PublishRefusal {
-  readonly eventId: EventId
-  readonly streamName: string
-  readonly code: ErrorCode
-  /** Fit to show to a person. */
-  readonly text: string
-}
-
 export interface PublishSession {
   readonly lastDeviceSeq: number
+  readonly maxPayload: number
   readonly maxMessageEvents: number
   readonly maxMessageBytes: number
   readonly rates: AnnouncedRates
@@ -57,23 +48,13 @@ export interface Publisher {
   unavailable(retryAfterMs: number): void
 }
 
-export interface PublisherParts extends SealingParts {
+export interface PublisherParts extends RepairParts {
   readonly clock: Clock
-  readonly serverTime: Pick<ServerTime, 'now'>
-  readonly outbox: Outbox
-  readonly chain: OwnChain
-  readonly log: LocalLog
-  readonly book: LogBook
   readonly epochKeys: SealingParts['epochKeys'] & { streamId(name: string): Draft['streamId'] | undefined }
   readonly limits: WindowLimits
-  /** Reads the device log and epoch keys anew. */
-  refreshDeviceLog(): Promise<void>
   /** To be stored with own events that got their receipts. */
   countEvents(count: number): StoreOperation[]
   onReceipt(receipt: PublishReceipt): void
-  onRefusal(refusal: PublishRefusal): void
-  /** The outbox or the window became shorter. */
-  onSettled(): void
   /** Something is to be tried again later: pump then. */
   onRetry(): void
   /** What was sent stays without an answer. */
@@ -102,6 +83,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
   window.add(chain.unreceipted.map(toWindowItem))
   let lastSealedPosition = chain.unreceipted.reduce((last, item) => Math.max(last, item.position ?? 0), 0)
   let session: PublishSession | undefined
+  const repairer = createRepairer({ ...parts, onSealed: (items) => window.replace(items.map(toWindowItem)) })
   let cancelRetry = (): void => {}
   let cancelOverdue = (): void => {}
 
@@ -128,40 +110,6 @@ export function createPublisher(parts: PublisherParts): Publisher {
     return true
   }
 
-  const repairFrom = async (repair: Exclude<Repair, { type: 'send_again' }>): Promise<void> => {
-    const first = chain.find(repair.deviceSeq)
-    if (first === undefined) throw new Error('a repair of an event that is not in the window')
-    if (repair.type === 'seal_again') {
-      await parts.refreshDeviceLog()
-      const { epoch, seq } = book.require()
-      const { logSeq } = first.event
-      // Sealed under the newest epoch that the server shows, or under an entry that it has shown: it denies its own log.
-      const isDenied = repair.code === 'stale_epoch' ? epoch.logSeq <= logSeq : logSeq <= seq
-      if (isDenied) throw new AlarmError('device_log_shorter', { seq })
-    }
-    const later = chain.unreceipted.filter((item) => item.deviceSeq >= repair.deviceSeq)
-    const drafts: Draft[] = []
-    const buried = new Set<SealedItem>()
-    for (const item of later) {
-      const isBuried =
-        repair.type === 'bury' && (item === first || hasOutlivedToo(repair.code, item, parts.serverTime.now()))
-      if (isBuried) buried.add(item)
-      drafts.push(isBuried ? draftTombstone(parts, item, repair.code) : await redraft(parts, item))
-    }
-    const end = { deviceSeq: first.deviceSeq - 1, chain: first.event.chainPrev }
-    const sealed = await sealRun(parts, book.require(), end, drafts)
-    const positions = [...buried].flatMap(({ position }) => (position === undefined ? [] : [position]))
-    await chain.save(sealed, positions.map(outbox.removal))
-    window.replace(sealed.map(toWindowItem))
-    if (repair.type !== 'bury') return
-    for (const position of positions) outbox.settled(position)
-    const { code } = repair
-    for (const { eventId, streamName } of buried) {
-      parts.onRefusal({ eventId, streamName, code, text: errorEntry(code).text })
-    }
-    parts.onSettled()
-  }
-
   const send = (current: PublishSession, deviceSeqs: readonly number[]): void => {
     current.send(deviceSeqs.flatMap((deviceSeq) => chain.find(deviceSeq)?.wire ?? []))
     watchAnswers()
@@ -175,6 +123,16 @@ export function createPublisher(parts: PublisherParts): Publisher {
   /** What the keys hold back goes on with the new ones, what the pace holds back with time. */
   const retryForPace = (delayMs: number): void => {
     if (delayMs > 0) retryAfter(delayMs)
+  }
+
+  /** What is expected is neither beyond the event nor among those that have receipts. */
+  const checkGap = (deviceSeq: number, expected: number | undefined): void => {
+    const stored = log.deviceHead(deviceId)?.deviceSeq ?? 0
+    if (expected === undefined) return
+    if (expected > deviceSeq) throw falseRefusal(deviceSeq, 'device_seq_gap')
+    if (expected > stored) return
+    const where = { device: formatUuid(deviceId), server: expected - 1, confirmed: stored }
+    throw new AlarmError('receipts_withdrawn', where)
   }
 
   return {
@@ -211,7 +169,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
             if (await sealMore(step.maxEvents, step.maxBytes)) break
             return retryForPace(paceMs)
           case 'repair':
-            await repairFrom(step.repair)
+            if ((await repairer.repair(step.repair, session)) === 'given_up') return
             break
           case 'wait':
             return retryAfter(step.untilMs - clock.now())
@@ -262,10 +220,13 @@ export function createPublisher(parts: PublisherParts): Publisher {
       parts.onSettled()
     },
     refused: ({ device_seq, code, expected, retry_after_ms }) => {
-      if (code === 'device_seq_conflict') throw new AlarmError('device_cloned', { device_seq })
-      if (code === 'chain_mismatch') throw new AlarmError('chain_forked', { device_seq })
-      if (code === 'foreign_event' || code === 'recovery_cannot_publish')
-        throw new AlarmError('foreign_session', { device_seq })
+      const meaning = meaningOf(code)
+      if (typeof meaning === 'object') {
+        throw meaning.alarm === 'refusal_false'
+          ? falseRefusal(device_seq, code)
+          : new AlarmError(meaning.alarm, { device_seq })
+      }
+      if (meaning === 'gap') checkGap(device_seq, expected)
       if (code === 'rate_limited') pace.empty(clock.now())
       const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_RETRY_MS)
       window.refused(device_seq, code, { expected, retryAtMs })
@@ -277,6 +238,3 @@ export function createPublisher(parts: PublisherParts): Publisher {
     },
   }
 }
-
-/** Streams that the client keeps for itself. */
-export const isOwnStream = (streamName: string): boolean => streamName.startsWith('valise/')

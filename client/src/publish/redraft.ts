@@ -1,6 +1,6 @@
 // What is sealed once more in the place of a sealed event: the same content again, or a tombstone (ORD-6).
 
-import { type ErrorCode, eventIdTimeMs, toStreamId } from '@valise/protocol'
+import { type ErrorCode, toStreamId } from '@valise/protocol'
 import type { EpochKeys } from '../account/epoch-keys.ts'
 import { AlarmError } from '../alarm.ts'
 import { openEvent } from '../sealing/event-seal.ts'
@@ -44,10 +44,3 @@ export function draftTombstone({ log }: RedraftParts, item: SealedItem, code: Er
   const { streamName, eventId } = item
   return { position: undefined, streamName, streamId: where, eventId, ttlS: 0, content: undefined }
 }
-
-/** Where one lifetime ended before its event was stored, those of others may have: one repair is enough for all. */
-export const hasOutlivedToo = (code: ErrorCode, { event }: SealedItem, nowMs: number): boolean =>
-  code === 'event_expired' &&
-  !event.isTombstone &&
-  event.ttlS > 0 &&
-  eventIdTimeMs(event.eventId) + event.ttlS * 1000 <= nowMs

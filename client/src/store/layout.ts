@@ -20,6 +20,8 @@ export const storeKeys = {
   epochSecret: (n: number) => `epoch/${counter(n)}`,
   /** ! Plaintext that waits to be sealed and sent, by order of publishing. */
   outboxItem: (position: number) => `outbox/${counter(position)}`,
+  /** ! Content of an event that the server refused for good, by order of refusals. */
+  refusedItem: (position: number) => `refused/${counter(position)}`,
   /** An event sealed by this device that has no receipt yet. */
   sealedEvent: (deviceSeq: number) => `sealed/${counter(deviceSeq)}`,
   /** The end of this device's own chain, events without receipt included. */
