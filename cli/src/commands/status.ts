@@ -6,8 +6,8 @@ import { describeAccount } from '../account-fields.ts'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
 import { describeServerAnswer, probeServer } from '../server-probe.ts'
+import { printable } from '../visible.ts'
 
 export const addStatus: AddCommand = (program, run) => {
   program

@@ -15,6 +15,7 @@ import { payloadOf } from '../lines.ts'
 import type { Output } from '../output.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
 import { parseStreamName } from '../stream-name.ts'
+import { visibleJson } from '../visible.ts'
 
 interface WatchOptions {
   readonly from: 'start' | 'cursor'
@@ -109,7 +110,7 @@ const MAX_NAMED = 5
 function toJson(streamName: string, event: ReceivedEvent): string {
   const { type, atMs, body } = event.content
   const text = decodeUtf8(body)
-  return JSON.stringify({
+  return visibleJson({
     stream: streamName,
     user_seq: event.userSeq,
     stream_seq: event.streamSeq,
