@@ -128,6 +128,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     log: localLog,
     epochKeys,
     isVoid: (event) => isVoidEvent(book.state, event),
+    nowMs: serverTime.now,
     ownStreams: [CHECKPOINT_STREAM, PROFILE_STREAM],
     hasUnreceipted: () => chain.unreceipted.length > 0,
     stopped: parts.stopped,

@@ -14,6 +14,7 @@ import type { EpochKeys } from './account/epoch-keys.ts'
 import { AlarmError } from './alarm.ts'
 import { type EventContent, parseContent } from './sealing/content.ts'
 import { openEvent } from './sealing/event-seal.ts'
+import { isOver } from './store/expired-record.ts'
 import { storeKeys } from './store/layout.ts'
 import type { HeldEvent, LocalLog } from './store/local-log.ts'
 
@@ -52,6 +53,8 @@ export interface EventReaderParts {
   readonly epochKeys: EpochKeys
   /** Of the log as it is now: an event that counts no more is not shown. */
   isVoid(event: Pick<ParsedEvent, 'deviceId' | 'deviceSeq'>): boolean
+  /** The server's time: what has outlived its lifetime is not shown, erased or not (RET-7). */
+  nowMs(): number
   /** Streams that `follow` without a name leaves out. */
   readonly ownStreams: readonly string[]
   /** True while own events may still appear below what is stored. */
@@ -68,7 +71,8 @@ export function createEventReader(parts: EventReaderParts): EventReader {
   const open = ({ userSeq, record }: HeldEvent): ReceivedEvent | undefined => {
     if (record.body.type === 'expired') return undefined
     const event: ParsedEvent | undefined = parseEvent(record.body.wire)
-    if (event !== undefined && parts.isVoid(event)) return undefined
+    if (event !== undefined && (parts.isVoid(event) || isOver(record.storedAtMs, event, parts.nowMs())))
+      return undefined
     const key = event && epochKeys.contentKey(event.epoch)
     const data = event && key && openEvent(key, event)
     if (event === undefined || data === undefined) {

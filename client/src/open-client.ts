@@ -30,6 +30,7 @@ import type { PublishRefusal } from './publish/repair.ts'
 import { notePruned, readPruned } from './receive/pruned-ranges.ts'
 import { rememberLostLog } from './restore/lost-log.ts'
 import { createListeners, createPulse } from './signal.ts'
+import { createExpirer } from './store/expirer.ts'
 import { savePosition } from './store/positions.ts'
 import { createNameKeeper } from './store/stream-names.ts'
 
@@ -181,6 +182,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     random: parts.random,
     connector: () => connector,
     onReplaying: (head) => {
+      expirer.start()
       // The new session of a live client only goes on where the one before it stood.
       if (phase?.type === 'live') return
       phase = { type: 'replaying', head }
@@ -203,6 +205,15 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onCheckpointMoment: (isReconnect) => {
       publishCheckpoint(isReconnect).catch(failing)
     },
+  })
+  const expirer = createExpirer({
+    store,
+    crypto,
+    clock,
+    log: localLog,
+    nowMs: serverTime.now,
+    run: engine.guard,
+    onFailure: failing,
   })
   const epochWatch = createEpochWatch({
     store,
@@ -260,6 +271,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const own = findDevice(device.book.state, identity.deviceId)
   // It stopped between the entry and the erasing.
   if (own?.status.type === 'revoked') forget()
+  else expirer.start()
 
   return {
     start: connector.start,
@@ -303,7 +315,11 @@ export async function openClient(parts: ClientParts): Promise<Client> {
         engine.wake()
         return { eventId }
       },
-      discard: (refusedId) => refusedContent.take(refusedId, (_item, removal) => store.batch([removal])),
+      discard: (refusedId) =>
+        refusedContent.take(refusedId, async (_item, removal) => {
+          await store.batch([removal])
+          await store.compact?.(removal.key, removal.key)
+        }),
     },
     onReceipt: receiptListeners.add,
     onRefused: refusalListeners.add,
@@ -362,6 +378,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     publishProfile: (profile = identity) => publishOwn(PROFILE_STREAM, PROFILE_TYPE, encodeProfile(profile)),
     close: async () => {
       connector.stop({ type: 'closed' })
+      await expirer.close()
       await engine.lane.idle()
       await remembering
     },

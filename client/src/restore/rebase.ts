@@ -9,6 +9,7 @@ import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import { encodeSealedEvent } from '../publish/own-chain.ts'
 import { cutPruned } from '../receive/pruned-ranges.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
+import { lifetimeEndMs } from '../store/expired-record.ts'
 import { counterOf, keysUnder, storeKeys } from '../store/layout.ts'
 import {
   type DeviceHead,
@@ -75,11 +76,14 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
       del(storeKeys.voided(userSeq)),
     )
     if (event === undefined) continue
+    const lostKey = storeKeys.lostEvent(event.eventId)
+    const endMs = lifetimeEndMs(record.storedAtMs, event)
+    if (endMs !== undefined) {
+      operations.push(del(storeKeys.expiry(endMs, key)), put(storeKeys.expiry(endMs, lostKey), new Uint8Array(0)))
+    }
     operations.push(del(storeKeys.streamEvent(event.streamId, userSeq)))
     const isOwn = isSameId(deviceId, ownDeviceId)
-    operations.push(
-      put(storeKeys.lostEvent(event.eventId), encodeLostEvent({ userSeq, record: isOwn ? undefined : value })),
-    )
+    operations.push(put(lostKey, encodeLostEvent({ userSeq, record: isOwn ? undefined : value })))
     if (isOwn) {
       ownEvents += 1
       const hex = toHex(event.streamId)

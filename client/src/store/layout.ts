@@ -28,6 +28,8 @@ export const storeKeys = {
   ownChain: 'own-chain',
   /** One event of the user's log, own ones included. */
   event: (userSeq: number) => `event/${counter(userSeq)}`,
+  /** Index: what is to be erased, by the end of its lifetime. */
+  expiry: (endMs: number, recordKey: string) => `expires/${counter(endMs)}/${recordKey}`,
   /** Index: the events of a stream. */
   streamEvent: (streamId: Uint8Array, userSeq: number) => `by-stream/${toHex(streamId)}/${counter(userSeq)}`,
   /** Index: a device's chain after each of its events. */
