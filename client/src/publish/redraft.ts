@@ -18,7 +18,7 @@ export interface RedraftParts {
 /** The same event, to be sealed again. */
 export async function redraft(
   { outbox, epochKeys }: RedraftParts,
-  { position, streamName, eventId, event }: SealedItem,
+  { position, streamName, eventId, event }: Pick<SealedItem, 'position' | 'streamName' | 'eventId' | 'event'>,
 ): Promise<Draft> {
   const kept = { position, streamName, streamId: event.streamId, eventId, ttlS: event.ttlS }
   if (event.isTombstone) return { ...kept, content: undefined }

@@ -13,6 +13,7 @@ import type { Transport } from '../transport.ts'
 import { findCommonPoint } from './common-point.ts'
 import { openLogProbe } from './log-probe.ts'
 import { type Rebased, rebaseLog } from './rebase.ts'
+import { resealErased } from './reseal.ts'
 
 export interface AcceptLogParts {
   readonly store: Store
@@ -23,7 +24,7 @@ export interface AcceptLogParts {
   readonly clientInfo: string
   readonly identity: Identity
   /** Of a client that is closed. */
-  readonly device: Pick<DeviceParts, 'book' | 'localLog' | 'epochKeys' | 'chain'>
+  readonly device: Pick<DeviceParts, 'book' | 'localLog' | 'epochKeys' | 'chain' | 'outbox'>
   readonly signal: AbortSignal
 }
 
@@ -36,8 +37,23 @@ export async function acceptLog(parts: AcceptLogParts): Promise<Rebased> {
   try {
     checkSession(parts, probe.established)
     const through = await findCommonPoint({ crypto, log: device.localLog, ownDeviceId: deviceId, probe })
+    const resealing = {
+      crypto,
+      identity,
+      epochKeys: device.epochKeys,
+      outbox: device.outbox,
+      chain: device.chain,
+      log: device.localLog,
+      state: device.book.require(),
+      nowMs: probe.established.server_time,
+    }
     return await rebaseLog(
-      { ...parts, ownDeviceId: deviceId, epochKeys: device.epochKeys },
+      {
+        ...parts,
+        ownDeviceId: deviceId,
+        epochKeys: device.epochKeys,
+        resealErased: (lost) => resealErased(resealing, lost),
+      },
       { through, logEpoch: probe.established.log_epoch, acceptedAtMs: probe.established.server_time },
     )
   } catch (error) {
