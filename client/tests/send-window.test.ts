@@ -152,7 +152,7 @@ describe('refusals', () => {
     expect(sendAllAt(window, 100)).toEqual([1, 2, 3])
   })
 
-  test.each(['payload_too_large', 'event_expired', 'invalid_event', 'stream_limit_reached', 'event_refused'] as const)(
+  test.each(['payload_too_large', 'event_expired', 'stream_limit_reached', 'event_refused'] as const)(
     'ORD-6: %s is for good: a tombstone takes its place',
     (code) => {
       const window = createConnected(2)
@@ -180,7 +180,7 @@ describe('refusals', () => {
     const window = createConnected(3)
     sendAll(window)
     window.receipt(1)
-    window.refused(0, 'invalid_event', none)
+    window.refused(0, 'event_refused', none)
     window.refused(3, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
     expect(window.next(0, MANY)).toMatchObject({ repair: { type: 'bury', deviceSeq: 2 } })
   })

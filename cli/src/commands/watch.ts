@@ -17,6 +17,7 @@ import type { Output } from '../output.ts'
 import { tellPending } from '../pending-notices.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
 import { parseStreamName } from '../stream-name.ts'
+import { visibleJson } from '../visible.ts'
 
 interface WatchOptions {
   readonly from: 'start' | 'cursor'
@@ -128,7 +129,7 @@ const MAX_NAMED = 5
 function toJson(streamName: string, event: ReceivedEvent): string {
   const { type, atMs, body } = event.content
   const text = decodeUtf8(body)
-  return JSON.stringify({
+  return visibleJson({
     stream: streamName,
     user_seq: event.userSeq,
     stream_seq: event.streamSeq,

@@ -63,7 +63,7 @@ export type RecoveryStage = 'revoke' | 'phrase'
 export async function recoverAccount(parts: RecoverParts, recovering: Recovering): Promise<Identity | undefined> {
   const { store, sealer, crypto } = parts
   const { server, recovery, name, platform, signal } = recovering
-  return withRecoverySession(parts, { server, keys: recovery, signal }, async ({ manager, ask }) => {
+  return withRecoverySession(parts, { server, keys: recovery, signal }, async ({ manager, ask, savingLog }) => {
     const { book } = manager
     const { userId } = book.require()
     const earlier = await findEarlier(parts, server, userId)
@@ -72,7 +72,13 @@ export async function recoverAccount(parts: RecoverParts, recovering: Recovering
     const { record } = identity.keys
     const proof = await signDevicePop(identity.keys.signer, userId, record)
     await addDevice(manager, ask, { record, proof })
-    await store.batch([saveIdentity(sealer, identity), saveStage('revoke'), del(storeKeys.joining)])
+    await store.batch([
+      saveIdentity(sealer, identity),
+      saveStage('revoke'),
+      del(storeKeys.joining),
+      // Without it the device would not know its own role until the server shows the log again.
+      ...(await savingLog()),
+    ])
     return identity
 
     async function createIdentity(): Promise<Identity> {

@@ -1,4 +1,4 @@
-// Another device of the user has pushed as many bytes of the others out of the quota as it may in 24 hours (RET-7).
+// Another device of the user has pushed as many bytes of the others out of the quota as it may in 24 hours (RET-8).
 
 import { z } from 'zod'
 import { counter, deviceId } from './fields.ts'
