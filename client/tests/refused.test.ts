@@ -5,6 +5,7 @@ import {
   DEFAULT_LIMITS,
   type ErrorCode,
   formatUuid,
+  isSameId,
   parseEvent,
   type ServerMessage,
 } from '@valise/protocol'
@@ -65,6 +66,18 @@ describe('what a refusal claims', () => {
     expect(alarmOf(client)).toMatchObject({ detail: { device_seq: 1, claim: code } })
     expect(client.device.outbox.count).toBe(1)
     expect(await keysOf(store, 'refused/')).toEqual([])
+  })
+
+  test('CHK-4: checkpoint_false of an event that is no checkpoint drops nothing, however old the log says it is', async () => {
+    const server = createTestServer()
+    server.logEpochAtMs = Number.MAX_SAFE_INTEGER
+    const { client } = await createFirstDevice(server)
+    refuseFirst(server, 'checkpoint_false')
+    await publishAll(client, ['kept'])
+    client.start()
+    expect(await waitForStop(client)).toBe('truth_refused')
+    expect(alarmOf(client)).toMatchObject({ detail: { device_seq: 1, code: 'checkpoint_false' } })
+    expect(client.device.outbox.count).toBe(1)
   })
 
   test('REF-1: a stream that stands in the log is not one too many', async () => {
@@ -164,6 +177,36 @@ describe('what a refusal claims', () => {
     await publishAll(client, ['kept'])
     expect(await waitForStop(client)).toBe(expected === 1 ? 'receipts_withdrawn' : 'refusal_false')
     expect(client.device.outbox.count).toBe(1)
+  })
+})
+
+describe('a suspended device', () => {
+  test('DEV-13: publishes nothing more, keeps its outbox, raises no alarm and reads on', async () => {
+    const { server, first, second } = await createPair()
+    const refusals: PublishRefusal[] = []
+    first.client.onRefused((refusal) => refusals.push(refusal))
+    let attempts = 0
+    server.intercept = (message, peer) => {
+      if (message.type !== 'publish' || !isSameId(peer.deviceId, first.identity.deviceId)) return false
+      attempts += 1
+      for (const wire of message.events) {
+        peer.send({ type: 'refused', device_seq: parseEvent(wire)!.deviceSeq, code: 'device_suspended' })
+      }
+      return true
+    }
+    await publishAll(first.client, ['a', 'b'])
+    for (const { client } of [first, second]) client.start()
+    await first.client.whenLive()
+    await until(() => attempts === 1, 'the refusals')
+    await publishAll(first.client, ['c'])
+    first.clock.advance(2000)
+    await publishAll(second.client, ['read on'])
+    expect(await take(first.client, 'notes', 1)).toEqual(['read on'])
+    expect(first.client.state().type).toBe('live')
+    expect(first.client.device.outbox.count).toBe(3)
+    expect(attempts).toBe(1)
+    expect(refusals).toEqual([])
+    expect(await keysOf(first.store, 'refused/')).toEqual([])
   })
 })
 
