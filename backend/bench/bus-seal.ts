@@ -40,7 +40,6 @@ const events = (wireBytes: number): BusMessage => ({
       storedAtMs: Date.now(),
       deviceId,
       deviceSeq: 7,
-      leaf: new Uint8Array(randomBytes(32)),
       wire: new Uint8Array(randomBytes(wireBytes)),
     },
   ],

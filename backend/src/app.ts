@@ -60,7 +60,9 @@ import { createPairingRoute } from './http/pairing.ts'
 import { createPublicHttp } from './http/public.ts'
 import { createReadiness } from './http/readiness.ts'
 import { readStatusPage } from './http/status-page.ts'
-import { openIdentity } from './identity.ts'
+import { describeNextKey, type NextKeyPlace, openIdentity } from './identity.ts'
+import { loadKeyChanges, publishKeyChange } from './keys/key-changes.ts'
+import { openServerKeys } from './keys/server-keys.ts'
 import { createCheckpointGuard } from './log/checkpoint-guard.ts'
 import { createDisplacementWatch } from './log/displacement-watch.ts'
 import { createHubs } from './log/hub.ts'
@@ -84,7 +86,10 @@ export interface App {
   readonly adminUrl: string
   /** SHA-256 of the identity key, 32 bytes. */
   readonly fingerprint: Uint8Array
+  /** SHA-256 of the key that will follow. */
+  readonly nextFingerprint: Uint8Array
   readonly isNewIdentity: boolean
+  readonly nextKey: NextKeyPlace
   readonly databaseKind: Database['kind']
   readonly metrics: Metrics
   /** Lets the sessions go over `drainMs` (default: as configured), then closes bus and database (SES-5). Idempotent. */
@@ -145,6 +150,16 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     await runMigrations(db)
     const audit = createServerAudit({ db, log, retentionDays: config.auditRetentionDays })
     closers.push(audit.close)
+    const keys = await openServerKeys({
+      crypto,
+      file: config.identityFile,
+      identity,
+      log,
+      load: () => loadKeyChanges(crypto, db),
+      publish: (change) => publishKeyChange(crypto, db, change),
+      onChange: () => void audit.note('server.key', { fingerprint: toHex(keys.current.fingerprint) }).catch(onFailure),
+    })
+    noteNextKey(log, config.identityFile, identity.nextKey)
     await audit.note('server.start', describeStart(config, db.kind))
     const gatewayMetrics = audit.watch(metrics.gateway)
 
@@ -198,7 +213,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     })
     closers.push(presence.close)
     const sweep = async (): Promise<void> => {
-      await Promise.all([hubs.sweep(), deviceSessions.sweep(), logEpoch.check()])
+      await Promise.all([hubs.sweep(), deviceSessions.sweep(), logEpoch.check(), keys.check()])
     }
     const gapSweeps = createPaced<'sweep'>({
       intervalMs: GAP_SWEEP_MS,
@@ -324,7 +339,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       createHandshake: () =>
         createGatewayHandshake({
           crypto,
-          signer: identity.signer,
+          signer: keys.current.signer,
+          nextFingerprint: keys.current.nextFingerprint,
           policy: () => ({
             timeMs: now(),
             softEvents: softEventLimit(rotationLimits),
@@ -360,8 +376,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const adminToken = db.kind === 'pglite' ? createAdminToken() : undefined
     let isDraining = false
     const publicHttp = createPublicHttp({
-      publicKey: identity.signer.publicKey,
-      fingerprint: identity.fingerprint,
+      identity: () => ({ ...keys.current, publicKey: keys.current.signer.publicKey }),
+      keyChangesAfter: keys.changesAfter,
       registration: config.registration,
       mailboxes: {
         post: (mailboxId, slot, body) => postMailboxMessage(db, { mailboxId, slot, body }),
@@ -389,13 +405,16 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     const readiness = createReadiness({
       isDraining: () => isDraining,
       isBusHealthy: () => bus.isHealthy,
+      isKeyStale: () => keys.isStale,
       readMigrationState: () => readMigrationState(db),
       now: () => performance.now(),
     })
     const status = await watchStatus({
       server: {
         version: readVersion(),
-        fingerprint: toBase64Url(identity.fingerprint),
+        get fingerprint() {
+          return toBase64Url(keys.current.fingerprint)
+        },
         database: db.kind,
         bus: config.redisUrl === undefined ? 'local' : 'redis',
         started_at_ms: now(),
@@ -465,8 +484,14 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     return {
       publicUrl: `ws://${formatHost(config.host)}:${publicPort}`,
       adminUrl,
-      fingerprint: identity.fingerprint,
+      get fingerprint() {
+        return keys.current.fingerprint
+      },
+      get nextFingerprint() {
+        return keys.current.nextFingerprint
+      },
       isNewIdentity: identity.isNew,
+      nextKey: identity.nextKey,
       databaseKind: db.kind,
       metrics,
       close: (options) => {
@@ -478,6 +503,12 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     await unwind()
     throw error
   }
+}
+
+function noteNextKey(log: Log, identityFile: string, nextKey: NextKeyPlace): void {
+  const text = describeNextKey(identityFile, nextKey)
+  if (nextKey === 'other') log.warn({ event: 'identity.next_key.differ' }, text)
+  else log.info({ event: 'identity.next_key.find', place: nextKey }, text)
 }
 
 /** Bytes of events in one page, leaving room for its frame. */

@@ -1,67 +1,111 @@
-// The server's identity: an Ed25519 key made at the first start and kept in a file of mode 0600. It signs handshakes and
-// `server-key` only; all nodes of one server use the same file (PROTOCOL A, H.5).
+// The server's identity: an Ed25519 key and the one that will follow it, both made at the first start and never later. The
+// first signs handshakes; the other is needed for a change of key alone. All nodes of one server use the same file.
 
-import { randomBytes } from 'node:crypto'
-import { chmod, mkdir, open, readFile, stat } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { type Crypto, fromBase64Url, type Signer, serverFingerprint, toBase64Url } from '@valise/protocol'
+import { type Crypto, type Signer, serverFingerprint } from '@valise/protocol'
+import {
+  createPrivate,
+  createSeed,
+  formatIdentity,
+  formatNextKey,
+  IdentityError,
+  nextFileOf,
+  parseIdentity,
+  parseNextKey,
+  readPrivate,
+} from './keys/identity-file.ts'
+
+/** Where the next key is: beside this one, somewhere else, or a file that holds another key. */
+export type NextKeyPlace = 'here' | 'away' | 'other'
 
 export interface ServerIdentity {
   readonly signer: Signer
   /** SHA-256 of the public key: what clients pin. */
   readonly fingerprint: Uint8Array
+  /** SHA-256 of the next public key, pinned with it. */
+  readonly nextFingerprint: Uint8Array
+  /** The signed change by which this key came. */
+  readonly change: Uint8Array | undefined
+}
+
+export interface OpenedIdentity extends ServerIdentity {
   readonly isNew: boolean
+  readonly nextKey: NextKeyPlace
 }
 
-const SEED_BYTES = 32
-
-/** The identity file cannot be used; the message says why and what to do. */
-export class IdentityError extends Error {
-  override readonly name = 'IdentityError'
-}
-
-export async function openIdentity(crypto: Crypto, file: string): Promise<ServerIdentity> {
+/** Rejects with an `IdentityError`. */
+export async function openIdentity(crypto: Crypto, file: string): Promise<OpenedIdentity> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-  const made = await makeSeed(file)
-  const seed = made ?? (await readSeedFile(file))
-  const signer = crypto.createSigner(seed)
-  seed.fill(0)
-  return { signer, fingerprint: serverFingerprint(crypto, signer.publicKey), isNew: made !== undefined }
+  const isNew = (await readPrivate(file)) === undefined && (await makeIdentity(crypto, file))
+  const identity = readIdentity(crypto, file, await awaitIdentity(file))
+  return { ...identity, isNew, nextKey: await findNextKey(crypto, file, identity.nextFingerprint) }
 }
 
-/** `undefined` when the file is there already: `wx` makes two first starts agree on one key. */
-async function makeSeed(file: string): Promise<Uint8Array | undefined> {
-  try {
-    const handle = await open(file, 'wx', 0o600)
-    try {
-      const seed = new Uint8Array(randomBytes(SEED_BYTES))
-      await handle.write(`valise-identity-1 ${toBase64Url(seed)}\n`)
-      await handle.sync()
-      return seed
-    } finally {
-      await handle.close()
-    }
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return undefined
-    throw new IdentityError(`cannot write the identity file: ${error instanceof Error ? error.message : 'unknown'}`)
-  }
-}
-
-async function readSeedFile(file: string): Promise<Uint8Array> {
-  const [text, { mode }] = await Promise.all([readFile(file, 'utf8'), stat(file)])
-  if ((mode & 0o077) !== 0) await chmod(file, 0o600)
-  const seed = readSeed(text)
-  if (seed === undefined) {
+/** From the text of `identity.key`. Throws an `IdentityError`. */
+export function readIdentity(crypto: Crypto, file: string, text: string): ServerIdentity {
+  const record = parseIdentity(text)
+  if (record === undefined) {
     throw new IdentityError(
-      `${file} is not an identity file; restore it from a backup, or clients that pinned it are lost`,
+      text.startsWith('valise-identity-1 ')
+        ? `${file} was made by an earlier version and names no next key; move it away, and the server makes new keys that every device must be told to trust (valise trust)`
+        : `${file} is not an identity file; restore it from a backup, or clients that pinned it are lost`,
     )
   }
-  return seed
+  const signer = crypto.createSigner(record.seed)
+  record.seed.fill(0)
+  const { nextFingerprint, change } = record
+  return { signer, fingerprint: serverFingerprint(crypto, signer.publicKey), nextFingerprint, change }
 }
 
-/** Of an identity file's text; `undefined` when it is none. Whoever asks overwrites it. */
-export function readSeed(text: string): Uint8Array | undefined {
-  const encoded = /^valise-identity-1 ([A-Za-z0-9_-]{43})\n$/.exec(text)?.[1]
-  const seed = encoded === undefined ? undefined : fromBase64Url(encoded)
-  return seed?.length === SEED_BYTES ? seed : undefined
+/** Only looks. */
+export async function findNextKey(crypto: Crypto, file: string, nextFingerprint: Uint8Array): Promise<NextKeyPlace> {
+  const text = await readFile(nextFileOf(file), 'utf8').catch(() => undefined)
+  if (text === undefined) return 'away'
+  const seed = parseNextKey(text)
+  if (seed === undefined) return 'other'
+  const { publicKey } = crypto.createSigner(seed)
+  seed.fill(0)
+  return Buffer.from(serverFingerprint(crypto, publicKey)).equals(nextFingerprint) ? 'here' : 'other'
+}
+
+/** For the operator, at each start. */
+export function describeNextKey(file: string, place: NextKeyPlace): string {
+  const nextFile = nextFileOf(file)
+  switch (place) {
+    case 'here':
+      return `The next key lies beside the identity key. Move ${nextFile} to a safe place on another machine: whoever copies both takes the server over`
+    case 'away':
+      return `The next key is not on this machine, as it should be. Make sure that you have its file: without it the key cannot be changed, and none is made in its place`
+    case 'other':
+      return `${nextFile} is not the next key of this identity. Look for the right one: without it the key cannot be changed, and none is made in its place`
+  }
+}
+
+/** The next key first: an identity names it. False when another node makes both at this moment. */
+async function makeIdentity(crypto: Crypto, file: string): Promise<boolean> {
+  const [seed, nextSeed] = [createSeed(), createSeed()]
+  try {
+    if (!(await createPrivate(nextFileOf(file), formatNextKey(nextSeed)))) return false
+    const nextFingerprint = serverFingerprint(crypto, crypto.createSigner(nextSeed).publicKey)
+    return await createPrivate(file, formatIdentity({ seed, nextFingerprint, change: undefined }))
+  } finally {
+    seed.fill(0)
+    nextSeed.fill(0)
+  }
+}
+
+/** Another node that makes the keys needs a moment between the two. */
+const MAKING_MS = 2000
+const LOOK_MS = 20
+
+async function awaitIdentity(file: string): Promise<string> {
+  for (let waitedMs = 0; waitedMs <= MAKING_MS; waitedMs += LOOK_MS) {
+    const text = await readPrivate(file)
+    if (text !== undefined) return text
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+  }
+  throw new IdentityError(
+    `${file} is not there, but ${nextFileOf(file)} is: restore the first from a backup, or clients that pinned it are lost; for a server that nobody uses yet, move the second away`,
+  )
 }

@@ -6,6 +6,7 @@ export { inviteCommand, MAX_INVITATION_MS, MAX_INVITATIONS, MIN_INVITATION_MS } 
 export { operate } from './admin/operator.ts'
 export { restoredCommand } from './admin/restored-command.ts'
 export { rotateSecretCommand } from './admin/rotate-secret-command.ts'
+export { type RotatedServerKey, rotateServerKey } from './admin/rotate-server-key.ts'
 export { type App, type AppOverrides, startApp } from './app.ts'
 export {
   adminUrlOf,

@@ -4,6 +4,7 @@
 import { toBase64Url } from '@valise/protocol'
 import { startApp } from './app.ts'
 import { type Config, ConfigError, parseConfig, type RawConfig } from './config.ts'
+import { describeNextKey } from './identity.ts'
 import { type StrayFaults, watchStrayFaults } from './stray-faults.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { DEFAULT_REPEATS } from './telemetry/log-repeats.ts'
@@ -45,10 +46,18 @@ export async function runServer({ flags, print, printError, isJson }: ProcessPar
   if (isJson) {
     const { publicUrl, adminUrl, databaseKind } = app
     print(
-      JSON.stringify({ type: 'listening', url: publicUrl, admin_url: adminUrl, fingerprint, database: databaseKind }),
+      JSON.stringify({
+        type: 'listening',
+        url: publicUrl,
+        admin_url: adminUrl,
+        fingerprint,
+        next_fingerprint: toBase64Url(app.nextFingerprint),
+        next_key: app.nextKey,
+        database: databaseKind,
+      }),
     )
   } else {
-    for (const line of greeting(app, fingerprint, config.dataDir, config.redisUrl !== undefined)) print(line)
+    for (const line of greeting(app, fingerprint, config)) print(line)
   }
 
   const cause = await Promise.race([signals.first, faults.first])
@@ -71,7 +80,7 @@ function giveUp(log: Log): number {
 
 type Started = Awaited<ReturnType<typeof startApp>>
 
-function greeting(app: Started, fingerprint: string, dataDir: string, hasRedis: boolean): string[] {
+function greeting(app: Started, fingerprint: string, { dataDir, identityFile, redisUrl }: Config): string[] {
   const store =
     app.databaseKind === 'pglite'
       ? [
@@ -85,10 +94,13 @@ function greeting(app: Started, fingerprint: string, dataDir: string, hasRedis: 
     '',
     `  address      ${app.publicUrl}`,
     `  fingerprint  ${fingerprint}${app.isNewIdentity ? '  (new)' : ''}`,
+    `  next key     ${toBase64Url(app.nextFingerprint)}`,
     `  data folder  ${dataDir}`,
     `  database     ${store.join('\n')}`,
-    `  bus          ${hasRedis ? 'Redis' : 'in this process'}`,
+    `  bus          ${redisUrl === undefined ? 'in this process' : 'Redis'}`,
     `  admin        ${app.adminUrl}  (a page to look at; /live /ready /metrics)`,
+    '',
+    `${describeNextKey(identityFile, app.nextKey)}.`,
     '',
     'Next, in other terminals:',
     '',

@@ -120,6 +120,7 @@ describe('SEE-4: readiness', () => {
     const readiness = createReadiness({
       isDraining: () => isDraining,
       isBusHealthy: () => true,
+      isKeyStale: () => false,
       readMigrationState: () => {
         asked += 1
         return new Promise(() => {})

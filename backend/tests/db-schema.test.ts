@@ -62,6 +62,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       'pairing_messages',
       'pairings',
       'schema_migrations',
+      'server_key_changes',
       'server_state',
     ]
     const ofUsers = keys.filter(({ name }) => !ofNoUser.includes(name))

@@ -74,7 +74,10 @@ describe('SEE-7: the machine', () => {
 test('SEE-7: a data folder that is a file, and an identity key that others can read', async () => {
   const folder = await makeFolder()
   const identityFile = join(folder, 'identity.key')
-  await writeFile(identityFile, `valise-identity-1 ${Buffer.alloc(32, 7).toString('base64url')}\n`)
+  await writeFile(
+    identityFile,
+    `valise-identity-2 ${Buffer.alloc(32, 7).toString('base64url')} ${Buffer.alloc(32, 8).toString('base64url')}\n`,
+  )
   await chmod(identityFile, 0o644)
   const config = configOf({ VALISE_DATA_DIR: identityFile, VALISE_IDENTITY_FILE: identityFile })
   expect(complaintsOf(await checkFiles(config))).toEqual([

@@ -4,7 +4,7 @@ import { toHex } from '@valise/protocol'
 import { describe, expect, test } from 'vitest'
 import type { Announcement, Bus } from '../src/bus/bus.ts'
 import { createLocalBus, createLocalExchange } from '../src/bus/local-bus.ts'
-import type { LogItem } from '../src/db/queries/events.ts'
+import type { WholeItem } from '../src/db/queries/events.ts'
 import type { SubmittedEvent } from '../src/log/batch.ts'
 import { createDelivery } from '../src/log/delivery.ts'
 import { createHubs, type Member, toLogItems } from '../src/log/hub.ts'
@@ -193,7 +193,7 @@ describe('hubs', () => {
 
   describe('what another node announces', () => {
     const itemsOf = (...userSeqs: number[]) => userSeqs.map((userSeq) => toLogItems(storedBatch(userSeq))[0]!)
-    const word = (from: number, to: number, items?: readonly LogItem[]): Announcement => ({
+    const word = (from: number, to: number, items?: readonly WholeItem[]): Announcement => ({
       type: 'events',
       userId,
       from,

@@ -8,7 +8,7 @@ import { type BusMessage, encodeBusMessage } from '../src/bus/announcement-codec
 import { type BusKeys, sealForBus } from '../src/bus/bus-seal.ts'
 import { channelOf } from '../src/bus/redis-bus.ts'
 import { openPostgres } from '../src/db/postgres.ts'
-import type { LogItem } from '../src/db/queries/events.ts'
+import type { WholeItem } from '../src/db/queries/events.ts'
 import { openNodeSecret } from '../src/node-secret.ts'
 import { appendEntry, authorOf, sealClose, sealRevoke } from './bad-input/entries.ts'
 import { follow, haveEvents, publishAll, roundTrip } from './event-ordering/publishing.ts'
@@ -99,14 +99,14 @@ async function openScene(): Promise<Scene> {
   }
 }
 
-function itemAfter(userSeq: number, deviceId: Uint8Array): LogItem {
-  const [leaf, wire] = [new Uint8Array(32), new Uint8Array(300)]
-  return { userSeq, streamSeq: userSeq, storedAtMs: Date.now(), deviceId, deviceSeq: userSeq, leaf, wire }
+function itemAfter(userSeq: number, deviceId: Uint8Array): WholeItem {
+  const wire = new Uint8Array(300)
+  return { userSeq, streamSeq: userSeq, storedAtMs: Date.now(), deviceId, deviceSeq: userSeq, wire }
 }
 
 /** One word of every kind, none of them true. */
 function untrueWords({ account: { userId }, writer, reader }: Scene): BusMessage[] {
-  const events = (from: number, to: number, items?: LogItem[]): BusMessage => ({
+  const events = (from: number, to: number, items?: WholeItem[]): BusMessage => ({
     type: 'events',
     userId,
     from,

@@ -13,6 +13,8 @@ export function describeAccount(account: Account, homeDir: string): JsonFields {
     device_fingerprint: account.deviceFingerprint,
     server: account.serverUrl,
     server_fingerprint: toBase64Url(account.serverFingerprint),
+    server_next_fingerprint:
+      account.serverNextFingerprint === undefined ? null : toBase64Url(account.serverNextFingerprint),
     home: homeDir,
   }
 }

@@ -50,7 +50,8 @@ const SETUP_HINTS: Readonly<Record<string, string>> = {
   not_set_up: 'Run `valise init --server …` for a first device, or `valise pair --new --server …` for a further one.',
   already_set_up: 'Choose another folder with --home for another device.',
   bad_server_url: 'Expected --server ws://HOST:PORT or wss://HOST.',
-  bad_fingerprint: 'Expected the 43 characters that the server prints when it starts.',
+  bad_fingerprint:
+    'Expected the 43 characters that the server prints when it starts, or the whole `its key` of a recovery sheet.',
   invitation_required: 'Ask its operator for one, and give it with --invite CODE.',
   invitation_refused: 'Ask its operator for another one; each makes one user, and only for a time.',
   revoked: 'Choose another folder with --home, or link it anew: `valise link --server …`.',

@@ -23,6 +23,7 @@ import { addRole } from './commands/role.ts'
 import { addRotate } from './commands/rotate.ts'
 import { addSend } from './commands/send.ts'
 import { addStatus } from './commands/status.ts'
+import { addTrust } from './commands/trust.ts'
 import { addVerify } from './commands/verify.ts'
 import { addWatch } from './commands/watch.ts'
 import { describeFailure, EXIT } from './failure.ts'
@@ -103,6 +104,7 @@ const COMMANDS: readonly AddCommand[] = [
   addRecovery,
   addRecover,
   addVerify,
+  addTrust,
   addTop,
   addDoctor,
   addConfig,

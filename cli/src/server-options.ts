@@ -15,7 +15,10 @@ export function addServerOptions(command: Command): Command {
   return command
     .requiredOption('--server <url>', 'address that the server prints: ws://HOST:PORT or wss://HOST')
     .option('--name <name>', 'name of this device, sealed to your devices (default: the name of this machine)')
-    .option('--fingerprint <text>', "the server's fingerprint as it prints it; without it the first answer is trusted")
+    .option(
+      '--fingerprint <text>',
+      "the server's fingerprint as it prints it, or `its key` of a recovery sheet; without it the first answer is trusted",
+    )
 }
 
 export function toServerOptions({ server, name, fingerprint }: ServerOptions) {

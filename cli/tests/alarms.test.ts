@@ -36,6 +36,7 @@ describe('a client that stops for good', () => {
     await initDevice(its, home)
     await its.stop()
     rmSync(join(own, 'server', 'identity.key'))
+    rmSync(join(own, 'server', 'identity-next.key'))
     await its.startAgain()
     for (const command of ['send', 'watch']) {
       const stopped = await runValise([command, 'notes', '--json'], { home, input: 'a secret\n' })

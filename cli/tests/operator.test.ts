@@ -176,7 +176,7 @@ describe('beside a running server', () => {
   it('SEE-7: a server of another identity key is told from ours', async () => {
     const other = makeFolder()
     mkdirSync(join(other, 'server'), { mode: 0o700 })
-    const key = `valise-identity-1 ${Buffer.alloc(32, 7).toString('base64url')}\n`
+    const key = `valise-identity-2 ${Buffer.alloc(32, 7).toString('base64url')} ${Buffer.alloc(32, 8).toString('base64url')}\n`
     writeFileSync(join(other, 'server', 'identity.key'), key, { mode: 0o600 })
     const ended = await runValise(['doctor', '--json', ...ports, '--data', join(other, 'server')])
     expect(textsOf(ended, 'wrong')).toEqual([expect.stringContaining('another fingerprint than the identity key')])

@@ -38,6 +38,9 @@ const ALARMS = {
   truth_refused: 'The server refuses an event that agrees with all that the server itself showed',
   refusal_false: 'The server refuses an event for a reason that cannot be true',
   tombstone_refused: 'The server refuses even an empty event in place of one it refused',
+  server_key_forked: 'The server shows two different successors of one of its keys',
+  server_next_key_changed: 'The server names another next key than before, without a signed change',
+  server_keys_invalid: "The server's list of its key changes does not hold",
   store_damaged: "This device's own store is damaged",
 } as const
 
@@ -45,6 +48,9 @@ export type AlarmCode = keyof typeof ALARMS
 
 const REMEDY_SERVER =
   'Stop using this server until its operator has explained it, and compare with your other devices: run `valise verify` on each.'
+
+const REMEDY_KEYS =
+  "Somebody else may have the server's key. Do not use this server until its operator has explained it over another channel."
 
 const REMEDY_RESTORED =
   'Ask the operator whether a backup was restored. What this device holds is kept. If you trust what is there now, run `valise republish` on each of your devices: it publishes again what the server lost.'
@@ -62,6 +68,9 @@ const REMEDIES: Partial<Record<AlarmCode, string>> = {
     'Ask the operator whether a backup was restored that is older than your last change of devices. What this device holds is kept.',
   device_cloned:
     'This home folder was restored from an older copy or is used twice. Link this device anew into an empty home folder.',
+  server_key_forked: REMEDY_KEYS,
+  server_next_key_changed: REMEDY_KEYS,
+  server_keys_invalid: REMEDY_KEYS,
   store_damaged: 'Keep a copy of the home folder, then link this device anew into an empty one.',
 }
 
@@ -127,7 +136,7 @@ export type StopCause =
 
 const REFUSAL_REMEDIES: Partial<Record<RefusalCode, string>> = {
   wrong_server_key:
-    'Someone may be between you and the server, or the server has a new key. Compare the fingerprint that the server prints at its start with the one of `valise status`; do not go on unless its operator explains the change.',
+    'Someone may be between you and the server, or the server has a new key. Ask its operator, over another channel, for the fingerprint that the server prints at its start. If the operator confirms a new key, run `valise trust FINGERPRINT` with it; otherwise do not go on.',
   update_needed: 'Update this program; what it holds is kept, and nothing is lost.',
   version_unsupported: 'Update this program, or ask the operator to update the server.',
   device_revoked:

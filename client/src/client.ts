@@ -1,13 +1,14 @@
 // What an application sees of a device: publish, flush, read, and know how things stand. `open-client.ts` builds it.
 
-import type { Crypto, DeviceId, EventId } from '@valise/protocol'
+import type { Crypto, DeviceId, EventId, ServerKeyPin } from '@valise/protocol'
 import type { NewDeviceProof } from './account/add-device.ts'
 import type { AddedDevice } from './account/added-devices.ts'
 import type { NewRecovery, RecoveryOutcome } from './account/change-recovery.ts'
 import type { CloseOutcome } from './account/close-account.ts'
-import type { Identity } from './account/identity.ts'
+import type { Identity, ServerPin } from './account/identity.ts'
 import type { RevokeReason } from './account/manage-devices.ts'
 import type { Pending, PendingChange, PendingKind } from './account/pending.ts'
+import type { ServerKeyMove } from './account/pin-keeper.ts'
 import type { DeviceProfile } from './account/profile.ts'
 import type { StopCause } from './alarm.ts'
 import type { ClientLog } from './client-log.ts'
@@ -83,6 +84,14 @@ export interface Client {
    * device that is at fault is suspended by a manager, one that waits is released when what it waits for is here.
    */
   onHeld(listener: (change: HoldChange) => void): () => void
+  /** The server changed its key, with signatures of both, and this device followed: told once, also later. */
+  onServerKeyMoved(listener: (move: ServerKeyMove) => void): () => void
+  /** The key that this device trusts in its server, and the next one. */
+  serverPin(): ServerPin
+  /** Follows the changes of key that the server has made. Throws an `AlarmError` for one that does not hold. */
+  refreshServerPin(): Promise<void>
+  /** The user has compared this key with the operator. A client that has stopped stays so: open another. */
+  trustServer(pin: ServerKeyPin): Promise<void>
   /** What is stored, then what comes. Throws `ClientStoppedError` when the client stops for good; ends when closed. */
   events(streamName: string | undefined, options?: ReadOptions): AsyncIterable<ReceivedEvent>
   state(): ClientState

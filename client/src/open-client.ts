@@ -22,6 +22,7 @@ import { createEpochWatch } from './account/epoch-age.ts'
 import { forgetAccount, forgetRevoked } from './account/forget-account.ts'
 import { changeRole, revokeDevices, rotateEpoch, suspendDevice } from './account/manage-devices.ts'
 import { openPendingWatch } from './account/pending.ts'
+import { openPinKeeper } from './account/pin-keeper.ts'
 import { encodeProfile, PROFILE_STREAM, PROFILE_TYPE } from './account/profile.ts'
 import { createSettleOwn } from './account/settle-own.ts'
 import { createSuspendFaulty, type Suspension } from './account/suspend-faulty.ts'
@@ -118,6 +119,9 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       return cause.type === 'closed' ? null : new ClientStoppedError(cause)
     },
   })
+  const { transport } = parts
+  const onFollowed = (): void => log({ level: 'warn', event: 'client.server-key.follow' })
+  const pin = await openPinKeeper({ store, sealer, crypto, transport, server: identity.server, failing, onFollowed })
   const addedDevices = await createAddedDevices({ store, book: device.book, ownDeviceId: identity.deviceId, failing })
   const { outbox, refusedContent, chain, localLog, checkpoints, reader, epochKeys, serverTime } = device
   const pending = await openPendingWatch({
@@ -385,8 +389,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     eagerLimit,
     openSession: (handlers) =>
       openSession({
-        transport: parts.transport,
-        server: identity.server,
+        transport,
+        pin,
         crypto,
         signer: identity.keys.signer,
         identity: {
@@ -489,6 +493,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onPresence: presence.add,
     onDeviceAdded: addedDevices.add,
     onHeld: device.holds.add,
+    onServerKeyMoved: pin.onMoved,
+    serverPin: () => pin.current,
+    refreshServerPin: pin.refresh,
+    trustServer: pin.trust,
     events: (streamName, options = {}) => {
       if (streamName !== undefined) rememberName(streamName).catch(failing)
       return reader.follow(streamName, options)

@@ -1,5 +1,7 @@
 // The port to one WebSocket-like connection. Text frames carry the handshake, binary frames everything after.
 
+import type { Http } from './http.ts'
+
 export interface TransportHandlers {
   readonly onOpen: () => void
   readonly onMessage: (data: string | Uint8Array) => void
@@ -20,4 +22,6 @@ export interface Connection {
 export interface Transport {
   /** Begins to connect; outcomes arrive through the handlers, never before this returns. */
   connect(url: string, handlers: TransportHandlers): Connection
+  /** Plain requests to the same server. A client without them follows no change of the server's key. */
+  readonly http?: Http
 }

@@ -1,6 +1,6 @@
 // The account on a device: the pinned device log, the epoch keys, and what is kept of either.
 
-import { activeDevices, buildRotate, type DeviceLogState, isAllZero } from '@valise/protocol'
+import { activeDevices, buildRotate, type DeviceLogState, isAllZero, toBase64Url } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { openEpochKeys } from '../src/account/epoch-keys.ts'
@@ -228,28 +228,42 @@ describe('the identity', () => {
 
 describe('the first contact', () => {
   const contact = (http: Http, fingerprint?: string, serverUrl = 'ws://s') =>
-    contactServer(http, { serverUrl, fingerprint, signal: undefined })
+    contactServer({ http, crypto }, { serverUrl, fingerprint, signal: undefined })
   const answering =
     (status: number, body: unknown): Http =>
     async () => ({ status, body: new TextEncoder().encode(JSON.stringify(body)) })
   const b64 = Buffer.alloc(32, 1).toString('base64url')
 
   test('takes the fingerprint that a person gives, and else the one the server names', async () => {
-    const never: Http = async () => {
-      throw new Error('nobody may be asked')
-    }
-    const server = { url: 'ws://s', fingerprint: new Uint8Array(32).fill(1) }
-    expect(await contact(never, b64)).toEqual({ server, registration: undefined })
-    const named = answering(200, { server_id: b64, fingerprint: b64, later: true })
+    const [fingerprint, nextFingerprint] = [1, 2].map((value) => new Uint8Array(32).fill(value))
+    const next = toBase64Url(nextFingerprint!)
+    const server = { url: 'ws://s', fingerprint, nextFingerprint }
+    const named = answering(200, { server_id: b64, fingerprint: b64, next_fingerprint: next, later: true })
     expect(await contact(named)).toEqual({ server, registration: undefined })
-    const invited = answering(200, { server_id: b64, fingerprint: b64, registration: 'invite' })
+    expect(await contact(named, b64)).toEqual({ server, registration: undefined })
+    const invited = answering(200, {
+      server_id: b64,
+      fingerprint: b64,
+      next_fingerprint: next,
+      registration: 'invite',
+    })
     expect(await contact(invited)).toEqual({ server, registration: 'invite' })
+    // What is given counts, whatever the server names: the handshake compares.
+    const other = new Uint8Array(32).fill(3)
+    expect(await contact(named, `${b64}.${toBase64Url(other)}`)).toMatchObject({
+      server: { fingerprint, nextFingerprint: other },
+    })
+    expect(await contact(named, toBase64Url(other))).toMatchObject({
+      server: { fingerprint: other, nextFingerprint: undefined },
+    })
   })
 
   test('says what is wrong with an address, a fingerprint or an answer', async () => {
-    const good = answering(200, { server_id: b64, fingerprint: b64 })
+    const good = answering(200, { server_id: b64, fingerprint: b64, next_fingerprint: b64 })
     await expect(contact(good, undefined, 'http://s')).rejects.toMatchObject({ code: 'bad_server_url' })
-    await expect(contact(good, 'abc')).rejects.toMatchObject({ code: 'bad_fingerprint' })
+    for (const bad of ['abc', '', `${b64}.`, `.${b64}`, `${b64}.abc`, `${b64}.${b64}.${b64}`]) {
+      await expect(contact(good, bad)).rejects.toMatchObject({ code: 'bad_fingerprint' })
+    }
     await expect(contact(answering(404, {}))).rejects.toMatchObject({ code: 'wrong_server' })
     await expect(contact(answering(200, 'hello'))).rejects.toMatchObject({ code: 'wrong_server' })
     await expect(contact(answering(200, { server_id: b64, fingerprint: 'AA' }))).rejects.toMatchObject({

@@ -3,8 +3,6 @@
 import { parseEvent, type Receipts, type ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
-import { storeKeys } from '../src/store/layout.ts'
-import { del, put } from '../src/store/store.ts'
 import { verifyDevice } from '../src/verify.ts'
 import { createPair, publishAll, stopCode, waitForStop } from './support/device-pair.ts'
 import { expire } from './support/published-log.ts'
@@ -22,7 +20,7 @@ describe('reasons to stop', () => {
     client.start()
     expect(await waitForStop(client)).toBe('wrong_server_key')
     await expect(client.flush()).resolves.toBeUndefined()
-    await expect(client.whenLive()).rejects.toThrow(/Compare the fingerprint/)
+    await expect(client.whenLive()).rejects.toThrow(/valise trust FINGERPRINT/)
   })
 
   test('DEV-1: a shorter and a different device log stop the client', async () => {

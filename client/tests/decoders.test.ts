@@ -35,7 +35,13 @@ const inviter = toDeviceId(filled(16))!
 const record: DeviceRecord = { role: 'member', edPub: filled(32), kemId: KEM_X25519, kemPub: filled(32) }
 const seen = { logSeq: 1, logHead: filled(32), chains: [{ deviceId: inviter, deviceSeq: 3, chain: filled(32) }] }
 const introduction = { record, name: 'phone', platform: 'linux' }
-const invitation = { userId, serverFingerprint: filled(32), logSeq: 1, logHead: filled(32) }
+const invitation = {
+  userId,
+  serverFingerprint: filled(32),
+  nextFingerprint: filled(32),
+  logSeq: 1,
+  logHead: filled(32),
+}
 const share = { share: filled(32), associatedData: Uint8Array.of(1) }
 const offer = { mailboxId: filled(16), secret: filled(32), shortFingerprint: filled(16) }
 
@@ -48,7 +54,7 @@ const BYTE_DECODERS: readonly [name: string, parse: (bytes: Uint8Array) => unkno
   [
     'a pairing invitation',
     parsePairingInvitation,
-    encodePairingInvitation({ userId, serverFingerprint: filled(32), inviter, seen }),
+    encodePairingInvitation({ userId, serverFingerprint: filled(32), nextFingerprint: filled(32), inviter, seen }),
   ],
   [
     'a pairing introduction',

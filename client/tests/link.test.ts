@@ -4,6 +4,7 @@ import { applyEntry, buildAdd, type DeviceRecord, findDevice, toHex } from '@val
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { AccountError } from '../src/account/account-error.ts'
+import type { ServerPin } from '../src/account/identity.ts'
 import { SetupError } from '../src/account/setup-error.ts'
 import type { Clock } from '../src/clock.ts'
 import type { Http } from '../src/http.ts'
@@ -13,9 +14,9 @@ import { encodeIntroduction, parseDone, parseIntroduction, parseInvitation } fro
 import {
   createLinkRequest,
   formatLinkRequest,
-  isForServer,
   type LinkRequest,
   parseLinkRequest,
+  pinOfRequest,
 } from '../src/link/request.ts'
 import { createDeviceKeys, type DeviceKeys } from '../src/sealing/device-keys.ts'
 import { sealBoxForNewDevice } from '../src/sealing/epoch-boxes.ts'
@@ -24,6 +25,8 @@ import { type Account, authorOf, createAccount } from './support/sealed-account.
 
 const SERVER = new Uint8Array(32).fill(5)
 const OTHER_SERVER = new Uint8Array(32).fill(6)
+const NEXT = new Uint8Array(32).fill(8)
+const PINNED = { url: 'ws://s', fingerprint: SERVER, nextFingerprint: NEXT }
 
 /** Every pause is over at once. */
 const hasty: Clock = {
@@ -72,13 +75,13 @@ beforeEach(async () => {
 const open = (from: LinkRequest = request): Mailbox =>
   createMailbox({ crypto, http: server.http, clock: hasty, httpUrl: 'http://s', request: from, signal })
 
-const join = (parts: { serverFingerprint?: Uint8Array; keys?: DeviceKeys; mailbox?: Mailbox } = {}) =>
+const join = (parts: { pin?: Partial<ServerPin>; keys?: DeviceKeys; mailbox?: Mailbox } = {}) =>
   askToJoin({
     mailbox: parts.mailbox ?? open(),
     keys: parts.keys ?? keys,
     name: 'phone',
     platform: 'linux',
-    serverFingerprint: parts.serverFingerprint ?? SERVER,
+    server: { url: 'ws://s', fingerprint: SERVER, ...parts.pin },
     onIntroduced: () => {},
     onInvited: async () => {},
   })
@@ -88,7 +91,7 @@ const approve = (parts: Partial<ApproveParts> = {}) =>
     crypto,
     mailbox: open(),
     userId: account.state.userId,
-    serverFingerprint: SERVER,
+    server: { fingerprint: SERVER, nextFingerprint: NEXT },
     position: () => ({ seq: account.state.seq, head: account.state.head }),
     onSilence: () => {},
     confirm: async () => true,
@@ -125,8 +128,9 @@ describe('a request', () => {
     ]) {
       expect(parseLinkRequest(wrong)).toBeUndefined()
     }
-    expect(isForServer(request, SERVER)).toBe(true)
-    expect(isForServer(request, OTHER_SERVER)).toBe(false)
+    const pins = [OTHER_SERVER, SERVER].map((fingerprint) => ({ fingerprint }))
+    expect(pinOfRequest(request, pins)).toBe(pins[1])
+    expect(pinOfRequest(request, pins.slice(0, 1))).toBeUndefined()
   })
 })
 
@@ -145,7 +149,7 @@ describe('a linking', () => {
     expect(approved).toMatchObject({ seq: 1, deviceId: keys.deviceId })
     expect(findDevice(account.state, keys.deviceId)).toBeDefined()
     const after = { seq: 1, head: account.state.head }
-    expect(invited).toEqual({ userId: account.state.userId, positions: [before, after] })
+    expect(invited).toEqual({ userId: account.state.userId, positions: [before, after], server: PINNED })
   })
 
   test('DEV-3: the server sees nothing of it, and no slot shares a key with another', async () => {
@@ -175,9 +179,12 @@ describe('a linking', () => {
   })
 
   test('DEV-3: two devices that see different server keys do not link', async () => {
-    const attempts = [join({ serverFingerprint: OTHER_SERVER }), approve({ signal } as Partial<ApproveParts>)]
-    expect(await codeOf(attempts[0]!)).toBe('wrong_server_key')
-    expect(account.state.seq).toBe(0)
+    for (const pin of [{ fingerprint: OTHER_SERVER }, { nextFingerprint: OTHER_SERVER }]) {
+      server = createMailboxServer()
+      const attempts = [join({ pin }), approve({ signal } as Partial<ApproveParts>)]
+      expect(await codeOf(attempts[0]!)).toBe('wrong_server_key')
+      expect(account.state.seq).toBe(0)
+    }
   })
 
   test('DEV-1: a device that cannot prove its keys is not added', async () => {

@@ -3,6 +3,7 @@
 import type { ServerMessage } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { createPinKeeper } from '../src/account/pin-keeper.ts'
 import type { Client } from '../src/client.ts'
 import { openSession } from '../src/connection/session.ts'
 import type { Transport } from '../src/transport.ts'
@@ -197,7 +198,7 @@ test('SES-4: while this device reads nothing, the silence of its server is not h
   const { identity, clock } = device
   const session = openSession({
     transport,
-    server: identity.server,
+    pin: createPinKeeper({ crypto: nodeCrypto, transport, server: identity.server }),
     crypto: nodeCrypto,
     signer: identity.keys.signer,
     identity: {

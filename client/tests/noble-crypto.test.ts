@@ -5,7 +5,7 @@ import { nodeCrypto } from '@valise/protocol/node-crypto'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { describeCrypto } from '../../protocol/tests/support/crypto-suite.ts'
-import { createTestIdentity, TEST_POLICY } from '../../protocol/tests/support/session-pair.ts'
+import { createTestIdentity, TEST_NEXT_FINGERPRINT, TEST_POLICY } from '../../protocol/tests/support/session-pair.ts'
 import { nobleCrypto } from '../src/noble-crypto.ts'
 
 describeCrypto('noble', nobleCrypto)
@@ -39,7 +39,12 @@ test('SES-1: a client over noble and a server over OpenSSL make a session and ro
     identity: createTestIdentity(nobleCrypto, signer),
     pinnedFingerprint: serverFingerprint(nobleCrypto, serverSigner.publicKey),
   })
-  const server = createServerHandshake({ crypto: nodeCrypto, signer: serverSigner, policy: () => TEST_POLICY })
+  const server = createServerHandshake({
+    crypto: nodeCrypto,
+    signer: serverSigner,
+    nextFingerprint: TEST_NEXT_FINGERPRINT,
+    policy: () => TEST_POLICY,
+  })
   const hello = await server.receiveHello(client.hello)
   const finished = await client.finish(hello.ok ? hello.reply : '')
   const auth = server.receiveAuth(finished.ok ? finished.authText : '')

@@ -129,6 +129,7 @@ describe('a party who knows the secret', () => {
     invitation = {
       userId,
       serverFingerprint: SERVER,
+      nextFingerprint: SERVER,
       inviter: pair.keys.deviceId,
       seen: { logSeq: seq, logHead: head, chains: [] },
     }

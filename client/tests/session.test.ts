@@ -3,6 +3,7 @@
 import { type ClientIdentity, noUserId, type ServerMessage } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { createPinKeeper } from '../src/account/pin-keeper.ts'
 import { createRequests, RequestRefusedError, SessionLostError } from '../src/connection/requests.ts'
 import { openSession, type Session, type SessionEnd } from '../src/connection/session.ts'
 import type { Connection, Transport, TransportHandlers } from '../src/transport.ts'
@@ -36,7 +37,7 @@ beforeEach(async () => {
 const open = (transport: Transport = server.transport, pinned = server.fingerprint): Session =>
   openSession({
     transport,
-    server: { url: 'ws://s', fingerprint: pinned },
+    pin: createPinKeeper({ crypto, transport, server: { url: 'ws://s', fingerprint: pinned } }),
     crypto,
     signer,
     identity,

@@ -26,6 +26,7 @@ export const HTTP_ERRORS = {
   not_found: { status: 404, port: 'both', action: 'stop', text: 'There is nothing at this path' },
   method_not_allowed: { status: 405, port: 'both', action: 'stop', text: 'The path takes another method' },
   invalid_wait: { status: 400, port: 'public', action: 'stop', text: '`wait_s` is out of range' },
+  invalid_after: { status: 400, port: 'public', action: 'stop', text: '`after` is no fingerprint of a server key' },
   unavailable: {
     status: 503,
     port: 'public',

@@ -19,6 +19,7 @@ export type SignatureContext =
   | 'server_hello'
   | 'client_auth'
   | 'server-key'
+  | 'server-key-next'
   | 'device-log'
   | 'device-pop'
   | 'genesis-pop'
@@ -48,6 +49,7 @@ const SIGNATURE_DOMAINS: Readonly<Record<SignatureContext, Uint8Array>> = {
   server_hello: signatureDomain('server_hello'),
   client_auth: signatureDomain('client_auth'),
   'server-key': signatureDomain('server-key'),
+  'server-key-next': signatureDomain('server-key-next'),
   'device-log': signatureDomain('device-log'),
   'device-pop': signatureDomain('device-pop'),
   'genesis-pop': signatureDomain('genesis-pop'),

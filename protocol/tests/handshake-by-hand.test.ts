@@ -8,13 +8,18 @@ import { createServerHandshake } from '../src/handshake/server-handshake.ts'
 import { nodeCrypto } from '../src/node-crypto.ts'
 import { SMALL_ORDER_ENCODINGS } from './support/crypto-suite.ts'
 import { type Claim, createHandClient, honestClaim, type Tampering } from './support/hand-client.ts'
-import { TEST_POLICY } from './support/session-pair.ts'
+import { TEST_NEXT_FINGERPRINT, TEST_POLICY } from './support/session-pair.ts'
 
 const serverSigner = nodeCrypto.createSigner(nodeCrypto.randomBytes(32))
 const device = generateKeyPairSync('ed25519')
 const devicePublicKey = new Uint8Array(device.publicKey.export({ type: 'spki', format: 'der' }).subarray(-32))
 const createServer = () =>
-  createServerHandshake({ crypto: nodeCrypto, signer: serverSigner, policy: () => TEST_POLICY })
+  createServerHandshake({
+    crypto: nodeCrypto,
+    signer: serverSigner,
+    nextFingerprint: TEST_NEXT_FINGERPRINT,
+    policy: () => TEST_POLICY,
+  })
 
 type HelloOptions = Parameters<typeof createHandClient>[0]
 
@@ -47,7 +52,7 @@ test('SES-1: the bytes on the wire and the secrets behind them are as the docume
   if (!answer.ok) throw new Error(answer.code)
   const { policy, publicKey } = client.readServer(answer.reply)
   expect(new Uint8Array(publicKey)).toEqual(serverSigner.publicKey)
-  expect(policy.toString('hex')).toBe('0000018bcfe56800' + '00000320' + '000003e8' + '00015180' + '00100000')
+  expect(policy.toString('hex')).toBe(`${'07'.repeat(32)}0000018bcfe5680000000320000003e80001518000100000`)
   const auth = server.receiveAuth(client.writeAuth(honestClaim, device.privateKey))
   if (!auth.ok) throw new Error('the server refused')
   expect(auth.claim).toMatchObject({ mode: 'device', logSeq: 7, canRekey: true, clientInfo: 'by hand' })
@@ -102,7 +107,9 @@ test('H-2: nobody registers with a key of small order, and no server has one', a
   for (const encoding of SMALL_ORDER_ENCODINGS) {
     const publicKey = Buffer.from(encoding, 'hex')
     expect(await offerClaim({ mode: 1, userId: new Uint8Array(32), publicKey })).toBe('unreadable')
-    expect(parseServerAuth(encodeServerAuth({ publicKey, policy: TEST_POLICY }))).toBeUndefined()
+    expect(
+      parseServerAuth(encodeServerAuth({ publicKey, nextFingerprint: TEST_NEXT_FINGERPRINT, policy: TEST_POLICY })),
+    ).toBeUndefined()
   }
 })
 

@@ -20,6 +20,7 @@ import {
   createHandshakePair,
   createSecretsPair,
   finishHandshake,
+  TEST_NEXT_FINGERPRINT,
   TEST_POLICY,
 } from './support/session-pair.ts'
 
@@ -55,7 +56,11 @@ describe('an honest handshake', () => {
   test('SES-1: both sides hold the same secrets, and each knows the other', async () => {
     const pair = createPair()
     const finished = await finishHandshake(pair)
-    expect(finished.server).toEqual({ publicKey: serverSigner.publicKey, policy: TEST_POLICY })
+    expect(finished.server).toEqual({
+      publicKey: serverSigner.publicKey,
+      nextFingerprint: TEST_NEXT_FINGERPRINT,
+      policy: TEST_POLICY,
+    })
     const auth = pair.server.receiveAuth(finished.authText)
     if (!auth.ok) throw new Error('the server refused')
     expect(auth.claim).toEqual({ ...pair.identity, publicKey: zeros(32) })
@@ -136,7 +141,32 @@ describe('a changed message', () => {
 describe('a wrong peer', () => {
   test('SES-1: a server with another key than the pinned one is told apart', async () => {
     const pair = createHandshakePair({ crypto, clientSigner, serverSigner, pinnedFingerprint: crypto.randomBytes(32) })
-    expect(await pair.client.finish(await answerHello(pair))).toEqual({ ok: false, reason: 'wrong_server_key' })
+    expect(await pair.client.finish(await answerHello(pair))).toEqual({
+      ok: false,
+      reason: 'wrong_server_key',
+      publicKey: serverSigner.publicKey,
+    })
+  })
+
+  test('SES-1: a server that names another key than the pinned one without proving it fails', async () => {
+    const named = { publicKey: serverSigner.publicKey, sign: crypto.createSigner(crypto.randomBytes(32)).sign }
+    const pinnedFingerprint = crypto.randomBytes(32)
+    const pair = createHandshakePair({ crypto, clientSigner, serverSigner: named, pinnedFingerprint })
+    expect(await pair.client.finish(await answerHello(pair))).toEqual({ ok: false, reason: 'handshake_failed' })
+  })
+
+  test('KEY-3: a server with the pinned key and another next key than the pinned one is told apart', async () => {
+    const pinnedNextFingerprint = crypto.randomBytes(32)
+    const pair = createHandshakePair({ crypto, clientSigner, serverSigner, pinnedNextFingerprint })
+    expect(await pair.client.finish(await answerHello(pair))).toEqual({ ok: false, reason: 'next_key_changed' })
+  })
+
+  test('KEY-1: a client learns the next key from the handshake, and keeps to it', async () => {
+    const pair = createHandshakePair({ crypto, clientSigner, serverSigner })
+    const first = await pair.client.finish(await answerHello(pair))
+    const pinnedNextFingerprint = first.ok ? first.server.nextFingerprint : crypto.randomBytes(32)
+    const again = createHandshakePair({ crypto, clientSigner, serverSigner, pinnedNextFingerprint })
+    expect(await again.client.finish(await answerHello(again))).toMatchObject({ ok: true })
   })
 
   test('SES-1: a server that names the pinned key but cannot sign with it fails', async () => {

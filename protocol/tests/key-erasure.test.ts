@@ -13,6 +13,7 @@ import {
   createHandshakePair,
   createSecretsPair,
   finishHandshake,
+  TEST_NEXT_FINGERPRINT,
   TEST_POLICY,
 } from './support/session-pair.ts'
 
@@ -98,6 +99,7 @@ describe('a handshake', () => {
       const server = createServerHandshake({
         crypto: recorder.crypto,
         signer: honest.serverSigner,
+        nextFingerprint: TEST_NEXT_FINGERPRINT,
         policy: () => TEST_POLICY,
       })
       const pair = { ...honest, server }

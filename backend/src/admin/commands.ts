@@ -9,6 +9,7 @@ import { insertInvitations } from '../db/queries/invitations.ts'
 import { invitationHash } from '../devices/registration.ts'
 import { auditCommand, auditVerifyCommand } from './audit-commands.ts'
 import type { AdminCommand } from './command.ts'
+import { keyChangeCommand } from './key-change-command.ts'
 import { restoredCommand } from './restored-command.ts'
 import { rotateSecretCommand } from './rotate-secret-command.ts'
 
@@ -62,6 +63,7 @@ export const ADMIN_COMMANDS: ReadonlyMap<string, AnswerAdminCommand> = new Map([
   [auditVerifyCommand.name, answering(auditVerifyCommand)],
   [restoredCommand.name, answering(restoredCommand)],
   [rotateSecretCommand.name, answering(rotateSecretCommand)],
+  [keyChangeCommand.name, answering(keyChangeCommand)],
 ])
 
 const formatInvitation = (secret: Uint8Array): string => toHex(secret).replace(/(....)(?=.)/g, '$1-')

@@ -23,6 +23,7 @@ export const AUDIT_KINDS = [
   // The server's chain.
   'account.delete',
   'server.start',
+  'server.key',
   'handshakes.refuse',
   'rotations.force',
   'limits.reach',

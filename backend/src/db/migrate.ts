@@ -17,6 +17,7 @@ import { displacement } from './migrations/0012-displacement.ts'
 import { appendChecks } from './migrations/0013-append-checks.ts'
 import { pendingAndLinks } from './migrations/0014-pending-and-links.ts'
 import { nodeSecrets } from './migrations/0015-node-secrets.ts'
+import { serverKeyChanges } from './migrations/0016-server-key-changes.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -36,6 +37,7 @@ const MIGRATIONS: readonly Migration[] = [
   appendChecks,
   pendingAndLinks,
   nodeSecrets,
+  serverKeyChanges,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

@@ -196,6 +196,15 @@ create table schema_migrations (
   constraint schema_migrations_pkey PRIMARY KEY (number)
 );
 
+create table server_key_changes (
+  old_fingerprint bytea not null,
+  change bytea not null,
+  changed_at timestamp with time zone not null default clock_timestamp(),
+  constraint server_key_changes_pkey PRIMARY KEY (old_fingerprint),
+  constraint server_key_changes_change_length CHECK ((octet_length(change) = 225)),
+  constraint server_key_changes_fingerprint_length CHECK ((octet_length(old_fingerprint) = 32))
+);
+
 create table server_state (
   is_only_row boolean not null default true,
   log_epoch bytea not null,

@@ -198,7 +198,14 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       const broken = await breaksServerRule(before, entry)
       if (broken !== undefined) return broken
       const countedDeviceId = isCounted(entry) ? signer.deviceId : undefined
-      const change = describeChange({ crypto, before, after: state, ...message, signerId: signer.deviceId, countedDeviceId })
+      const change = describeChange({
+        crypto,
+        before,
+        after: state,
+        ...message,
+        signerId: signer.deviceId,
+        countedDeviceId,
+      })
       const outcome = await db.transaction(transactionOf(state), (tx) => appendDeviceLogEntry(tx, change))
       if (outcome === 'head_moved') return { type: 'log_head_moved' }
       if (outcome === 'key_taken') return { type: 'refused', rule: 'key_reused' }

@@ -4,8 +4,10 @@
 import { constants } from 'node:fs'
 import { access, readFile, stat, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { nodeCrypto } from '@valise/protocol/node-crypto'
 import type { Config } from '../config.ts'
-import { readSeed } from '../identity.ts'
+import { findNextKey } from '../identity.ts'
+import { draftFileOf, nextFileOf, parseIdentity } from '../keys/identity-file.ts'
 import { codeOf, type Finding, findingsOf, messageOf } from './finding.ts'
 
 const { ok, note, wrong } = findingsOf('files')
@@ -62,9 +64,9 @@ async function checkParent(dataDir: string): Promise<Finding> {
 async function checkIdentity(file: string): Promise<Finding[]> {
   try {
     const [text, { mode }] = await Promise.all([readFile(file, 'utf8'), stat(file)])
-    const seed = readSeed(text)
-    seed?.fill(0)
-    if (seed === undefined) {
+    const record = parseIdentity(text)
+    record?.seed.fill(0)
+    if (record === undefined) {
       return [wrong(`${file} is not an identity key`, 'restore it from a backup; with a new one every device is lost')]
     }
     if ((mode & FOR_OTHERS) !== 0) {
@@ -75,12 +77,52 @@ async function checkIdentity(file: string): Promise<Finding[]> {
         ),
       ]
     }
-    return [ok(`the identity key ${file} is for its owner alone; keep a copy of it in a safe place`)]
+    return [
+      ok(`the identity key ${file} is for its owner alone; keep a copy of it in a safe place`),
+      ...(await checkNextKey(file, record.nextFingerprint)),
+    ]
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return [ok(`the identity key ${file} will be made at the first start`)]
     return [
       wrong(`the identity key ${file} cannot be read: ${messageOf(error)}`, 'give it to the user who runs the server'),
     ]
+  }
+}
+
+/** The next key must not be stolen together with the first. */
+async function checkNextKey(file: string, nextFingerprint: Uint8Array): Promise<Finding[]> {
+  const nextFile = nextFileOf(file)
+  const draft = draftFileOf(file)
+  const isInterrupted = (await stat(draft).catch(() => undefined)) !== undefined
+  return [
+    ...(isInterrupted
+      ? [
+          note(
+            `a change of the key was interrupted: ${draft} is there`,
+            'run `valise admin rotate-key`; it finishes it',
+          ),
+        ]
+      : []),
+    await describeNextKey(file, nextFile, nextFingerprint),
+  ]
+}
+
+async function describeNextKey(file: string, nextFile: string, nextFingerprint: Uint8Array): Promise<Finding> {
+  switch (await findNextKey(nodeCrypto, file, nextFingerprint)) {
+    case 'here':
+      return note(
+        `the next key ${nextFile} lies beside the identity key: whoever copies both takes the server over`,
+        `move ${nextFile} to a safe place on another machine`,
+      )
+    case 'away':
+      return ok(
+        `the next key is not on this machine, as it should be; without its file the key of this server cannot be changed: make sure that you have it (${nextFile})`,
+      )
+    case 'other':
+      return note(
+        `${nextFile} is not the next key of this identity`,
+        'move it away, and look for the right one: without it the key of this server cannot be changed',
+      )
   }
 }
 

@@ -8,7 +8,7 @@ import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { z } from 'zod'
 import { adminUrlOf, type Config } from '../config.ts'
 import { closeServer, formatHost, listen } from '../http/listen.ts'
-import { readSeed } from '../identity.ts'
+import { parseIdentity } from '../keys/identity-file.ts'
 import { parseStatus } from '../status/status.ts'
 import { checkClock } from './check-clock.ts'
 import { codeOf, type Finding, findingsOf, messageOf } from './finding.ts'
@@ -141,10 +141,10 @@ async function ask(url: string): Promise<HttpAnswer | undefined> {
 
 async function readFingerprint(identityFile: string): Promise<string | undefined> {
   const text = await readFile(identityFile, 'utf8').catch(() => undefined)
-  const seed = text === undefined ? undefined : readSeed(text)
-  if (seed === undefined) return undefined
-  const signer = nodeCrypto.createSigner(seed)
-  seed.fill(0)
+  const record = text === undefined ? undefined : parseIdentity(text)
+  if (record === undefined) return undefined
+  const signer = nodeCrypto.createSigner(record.seed)
+  record.seed.fill(0)
   return toBase64Url(serverFingerprint(nodeCrypto, signer.publicKey))
 }
 

@@ -15,6 +15,7 @@ import type { DeviceForSession } from '../db/queries/devices.ts'
 export interface HandshakeParts {
   readonly crypto: Crypto
   readonly signer: Signer
+  readonly nextFingerprint: Uint8Array
   policy(): ServerPolicy
   /** By device alone when `userId` is undefined (recovery). */
   findDevice(deviceId: Uint8Array, userId: Uint8Array | undefined): Promise<DeviceForSession | undefined>
@@ -49,8 +50,14 @@ export interface GatewayHandshake {
 
 const ROLE_RECOVERY = 3
 
-export function createGatewayHandshake({ crypto, signer, policy, findDevice }: HandshakeParts): GatewayHandshake {
-  const handshake = createServerHandshake({ crypto, signer, policy })
+export function createGatewayHandshake({
+  crypto,
+  signer,
+  nextFingerprint,
+  policy,
+  findDevice,
+}: HandshakeParts): GatewayHandshake {
+  const handshake = createServerHandshake({ crypto, signer, nextFingerprint, policy })
   const failed: HandshakeResult = { type: 'refused', code: 'handshake_failed' }
 
   return {

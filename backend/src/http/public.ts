@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { fromHex, toBase64Url } from '@valise/protocol'
 import type { RegistrationMode } from '../devices/registration.ts'
+import { parseAfter } from '../keys/server-keys.ts'
 import { answer, refuse } from './answer.ts'
 import { BODY_TIMEOUT_MS, readBody } from './body.ts'
 import { type LongPolls, MAX_WAIT_S, parseWait } from './long-poll.ts'
@@ -15,8 +16,10 @@ export interface Mailboxes {
 }
 
 export interface PublicHttpParts {
-  readonly publicKey: Uint8Array
-  readonly fingerprint: Uint8Array
+  /** The key that is proved now, and the next one's hash. */
+  identity(): { readonly publicKey: Uint8Array; readonly fingerprint: Uint8Array; readonly nextFingerprint: Uint8Array }
+  /** One page of the changes of key after this one. */
+  keyChangesAfter(fingerprint: Uint8Array): Promise<readonly Uint8Array[]>
   readonly registration: RegistrationMode
   readonly mailboxes: Mailboxes
   /** Answers what is about pairing; false for all else. */
@@ -66,11 +69,18 @@ export function createPublicHttp(parts: PublicHttpParts) {
   const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const url = parseTarget(request.url)
     if (url?.pathname === '/.well-known/valise' && request.method === 'GET') {
+      const { publicKey, fingerprint, nextFingerprint } = parts.identity()
       return answer(response, 200, {
-        server_id: toBase64Url(parts.publicKey),
-        fingerprint: toBase64Url(parts.fingerprint),
+        server_id: toBase64Url(publicKey),
+        fingerprint: toBase64Url(fingerprint),
+        next_fingerprint: toBase64Url(nextFingerprint),
         registration: parts.registration,
       })
+    }
+    if (url?.pathname === '/.well-known/valise/keys' && request.method === 'GET') {
+      const after = parseAfter(url)
+      if (after === undefined) return refuse(response, 'invalid_after', 'after=<fingerprint, base64url of 32 bytes>')
+      return answer(response, 200, { changes: (await parts.keyChangesAfter(after)).map(toBase64Url) })
     }
     if (url !== undefined && (await parts.routePairing(request, response, url))) return
     const mailbox = MAILBOX_PATH.exec(url?.pathname ?? '')

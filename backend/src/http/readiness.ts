@@ -13,6 +13,8 @@ export interface Readiness {
 export interface ReadinessParts {
   isDraining(): boolean
   isBusHealthy(): boolean
+  /** The server's key was changed on another node, and this one does not have the new one. */
+  isKeyStale(): boolean
   /** Rejects when the database is out of reach. */
   readMigrationState(): Promise<MigrationState>
   /** Milliseconds of any steady clock. */
@@ -42,7 +44,8 @@ export function createReadiness(parts: ReadinessParts): ReadinessCheck {
     const bus = parts.isBusHealthy()
       ? []
       : ['bus: Redis is away; this node serves on, and compares the log with other nodes’ more often']
-    return { problems: database.problems, notes: [...database.notes, ...bus] }
+    const key = parts.isKeyStale() ? ['identity: the key was changed; copy the new identity.key to this node'] : []
+    return { problems: database.problems, notes: [...database.notes, ...bus, ...key] }
   }
 
   const check = (): Promise<Readiness> => {

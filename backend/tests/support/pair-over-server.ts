@@ -42,6 +42,7 @@ export async function pairOverServer(
     invite: () => ({
       userId: identity.userId,
       serverFingerprint: server.fingerprint,
+      nextFingerprint: client.serverPin().nextFingerprint!,
       inviter: identity.deviceId,
       seen: client.device.checkpoints.view(MAX_INVITED_DEVICES),
     }),

@@ -21,6 +21,7 @@ import type { JsonFields, Output } from '../output.ts'
 import { tellPending } from '../pending-notices.ts'
 import { createPublishWindow, type PublishWindow } from '../publish-window.ts'
 import { describeKept, printReceipt } from '../published.ts'
+import { tellServerKey } from '../server-key.ts'
 import { parseStreamName } from '../stream-name.ts'
 
 /** Left for what stands around the body inside an event: its type and time. */
@@ -85,6 +86,7 @@ async function send(
     tellAddedDevices(client, output),
     tellHeld(client, output),
     tellPending(client, output),
+    tellServerKey(client, output),
     connection.close,
     client.onState((state) => {
       if (state.type === 'stopped') stopped.abort()

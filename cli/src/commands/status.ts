@@ -28,6 +28,7 @@ export const addStatus: AddCommand = (program, run) => {
             `home         ${homeDir}`,
             `server       ${account.serverUrl}  ${describeServerAnswer(server)}`,
             `its key      ${toBase64Url(account.serverFingerprint)}`,
+            ...describeNextKey(account.serverNextFingerprint),
             `cursor       ${facts.cursor}`,
             `held         ${facts.heldEvents} events`,
             `outbox       ${facts.outboxEvents} events, ${facts.outboxBytes} bytes without a receipt`,
@@ -75,6 +76,9 @@ const describeRefused = ({
     : [
         `refused      ${refusedEvents} events, ${refusedBytes} bytes, kept here until \`valise refused retry\` or \`discard\``,
       ]
+
+const describeNextKey = (fingerprint: Uint8Array | undefined): string[] =>
+  fingerprint === undefined ? [] : [`next key     ${toBase64Url(fingerprint)}`]
 
 const describeVoid = (count: number): string[] =>
   count === 0 ? [] : [`void         ${count} events, written by revoked devices beyond their cuts; not shown`]

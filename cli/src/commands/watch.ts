@@ -16,6 +16,7 @@ import { payloadOf } from '../lines.ts'
 import type { Output } from '../output.ts'
 import { tellPending } from '../pending-notices.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
+import { tellServerKey } from '../server-key.ts'
 import { parseStreamName } from '../stream-name.ts'
 import { visibleJson } from '../visible.ts'
 
@@ -60,6 +61,7 @@ async function watch(
     tellAddedDevices(client, output),
     tellHeld(client, output),
     tellPending(client, output),
+    tellServerKey(client, output),
     client.onResync((resync) => tellResync(output, resync)),
     client.onLate((events) => tellLate(output, streamName, events)),
   ]

@@ -9,16 +9,20 @@ import type { AddCommand, Run } from '../invocation.ts'
 import { addAudit } from './audit.ts'
 import { addDatabaseOptions, type DatabaseOptions, readConfig } from './database-options.ts'
 import { addRestored } from './restored.ts'
+import { addRotateKey } from './rotate-key.ts'
 import { addRotateNodeSecret } from './rotate-node-secret.ts'
 
 export const addAdmin: AddCommand = (program, run) => {
   const admin = program
     .command('admin')
-    .description("work on a server's database: invitations, audit log, backups put back, the node secret")
+    .description(
+      "work on a server's database: invitations, audit log, backups put back, the server's key, the node secret",
+    )
   addInvite(admin, run)
   addAudit(admin, run)
   addRestored(admin, run)
   addRotateNodeSecret(admin, run)
+  addRotateKey(admin, run)
 }
 
 interface InviteOptions extends DatabaseOptions {

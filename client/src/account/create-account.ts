@@ -10,7 +10,7 @@ import {
   type SealedBox,
   type ServerMessage,
 } from '@valise/protocol'
-import { describeStop, refusedFor } from '../alarm.ts'
+import { ClientStoppedError, createAlarm, describeStop, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import { createDeviceKeys, type DeviceKeys } from '../sealing/device-keys.ts'
@@ -22,6 +22,7 @@ import { put, type Store } from '../store/store.ts'
 import type { Transport } from '../transport.ts'
 import { type Identity, type ServerPin, saveIdentity } from './identity.ts'
 import { invitationRequired } from './invitation.ts'
+import { createPinKeeper, type PinKeeper } from './pin-keeper.ts'
 import { createRecoverySheet, type RecoverySheet } from './recovery-sheet.ts'
 import { SetupError } from './setup-error.ts'
 
@@ -76,13 +77,21 @@ export async function createAccount(
   }
   const boxes = epoch.boxes.map(({ deviceId, box }): SealedBox => ({ device_id: deviceId, box }))
 
+  const pin = createPinKeeper({ crypto, transport: parts.transport, server })
   for (let attempt = 1; ; attempt++) {
-    const end = await register(parts, { server, keys, entry, boxes, invitation, signal })
+    const end = await register(parts, { pin, keys, entry, boxes, invitation, signal })
     if (end === undefined) break
+    if (isBetweenKeys(end) && attempt < MAX_ATTEMPTS) continue
     const error = toSetupError(end, server.url)
-    if (error.code !== 'server_unreachable' || attempt >= MAX_ATTEMPTS || !end.wasSent) throw error
+    if (
+      !(error instanceof SetupError) ||
+      error.code !== 'server_unreachable' ||
+      attempt >= MAX_ATTEMPTS ||
+      !end.wasSent
+    )
+      throw error
   }
-  const identity = { userId, keys, name, platform, server }
+  const identity = { userId, keys, name, platform, server: pin.current }
   await store.batch([
     saveIdentity(sealer, identity),
     put(storeKeys.logEntry(0), entry),
@@ -97,11 +106,15 @@ type Failure = { readonly wasSent: boolean } & (
   | { readonly type: 'aborted' }
 )
 
+/** The server changes its key: the next session meets the new one. */
+const isBetweenKeys = (failure: Failure): boolean =>
+  failure.type === 'ended' && (failure.end.type === 'server_key_followed' || failure.end.type === 'given_up')
+
 /** One session in which the account is registered; `undefined` when the server has confirmed it. */
 function register(
   { transport, crypto, clock, clientInfo }: CreateAccountParts,
   account: {
-    readonly server: ServerPin
+    readonly pin: PinKeeper
     readonly keys: DeviceKeys
     readonly entry: Uint8Array
     readonly boxes: SealedBox[]
@@ -109,7 +122,7 @@ function register(
     readonly signal: AbortSignal | undefined
   },
 ): Promise<Failure | undefined> {
-  const { server, keys, entry, boxes, invitation, signal } = account
+  const { pin, keys, entry, boxes, invitation, signal } = account
   return new Promise((resolve) => {
     let wasSent = false
     const onAbort = (): void => settle({ type: 'aborted', wasSent })
@@ -120,7 +133,7 @@ function register(
     }
     const session = openSession({
       transport,
-      server,
+      pin,
       crypto,
       signer: keys.signer,
       identity: {
@@ -153,7 +166,7 @@ function register(
   })
 }
 
-function toSetupError(failure: Failure, serverUrl: string): SetupError {
+function toSetupError(failure: Failure, serverUrl: string): SetupError | ClientStoppedError {
   if (failure.type === 'aborted') return new SetupError('aborted', 'Given up.')
   if (failure.type === 'refused') {
     const { code } = failure.message
@@ -172,6 +185,9 @@ function toSetupError(failure: Failure, serverUrl: string): SetupError {
   const { end } = failure
   if (end.type === 'wrong_server_key') {
     return new SetupError('wrong_server_key', describeStop(refusedFor('wrong_server_key')))
+  }
+  if (end.type === 'server_key_alarm') {
+    return new ClientStoppedError({ type: 'alarm', alarm: createAlarm(end.code) })
   }
   if (end.type === 'closed_by_server') {
     return new SetupError('registration_refused', `The server closed the connection: ${errorEntry(end.code).text}.`)

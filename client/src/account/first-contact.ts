@@ -1,9 +1,11 @@
 // Learns a server's fingerprint: the one a person gives, or the one the server names when first asked, trusted from then on.
 
-import { decodeUtf8, fromBase64Url } from '@valise/protocol'
+import { type Crypto, decodeUtf8, fromBase64Url, type ServerKeyPin } from '@valise/protocol'
 import { z } from 'zod'
+import { ClientStoppedError, createAlarm } from '../alarm.ts'
 import { type Http, httpUrlOf } from '../http.ts'
 import type { ServerPin } from './identity.ts'
+import { type ChainParts, followKeyChain, isSameKey } from './key-chain.ts'
 import { SetupError } from './setup-error.ts'
 
 const FINGERPRINT_BYTES = 32
@@ -17,14 +19,23 @@ const key = z.string().transform((text, context) => {
 const serverInfo = z.object({
   server_id: key,
   fingerprint: key,
+  next_fingerprint: key,
   registration: z.enum(['open', 'invite', 'closed']).optional(),
 })
 
-/** Throws a `SetupError` unless it is base64url of 32 bytes. */
-export function parseFingerprint(text: string): Uint8Array {
-  const bytes = fromBase64Url(text)
-  if (bytes?.length === FINGERPRINT_BYTES) return bytes
-  throw new SetupError('bad_fingerprint', "A server's fingerprint has 43 characters: letters, digits, - and _.")
+/**
+ * What an operator or a recovery sheet names: a fingerprint, or two joined by a dot, the second the next key's. Throws a
+ * `SetupError` for anything else.
+ */
+export function parseFingerprint(text: string): ServerKeyPin {
+  const [fingerprint, nextFingerprint, ...more] = text.trim().split('.').map(fromBase64Url)
+  const isNext = nextFingerprint === undefined || nextFingerprint.length === FINGERPRINT_BYTES
+  const isWhole = more.length === 0 && (nextFingerprint !== undefined) === text.includes('.')
+  if (fingerprint?.length === FINGERPRINT_BYTES && isNext && isWhole) return { fingerprint, nextFingerprint }
+  throw new SetupError(
+    'bad_fingerprint',
+    "A server's fingerprint has 43 characters: letters, digits, - and _. The next key's may follow it after a dot.",
+  )
 }
 
 /** Throws a `SetupError` for anything but ws:// and wss:// addresses. */
@@ -34,28 +45,42 @@ export function checkServerUrl(serverUrl: string): string {
   throw new SetupError('bad_server_url', "A server's address looks like ws://127.0.0.1:8787 or wss://example.org.")
 }
 
+export interface ContactParts {
+  readonly http: Http
+  readonly crypto: Crypto
+}
+
 export interface FirstContact {
   readonly serverUrl: string
-  /** base64url; without it the server's own word is taken. */
+  /** As `parseFingerprint` takes it; without it the server's own word is taken. */
   readonly fingerprint: string | undefined
   readonly signal: AbortSignal | undefined
 }
 
 export interface Contacted {
   readonly server: ServerPin
-  /** Who may make a new user there; undefined when the server was not asked, or did not say. */
+  /** Who may make a new user there; undefined when the server did not say. */
   readonly registration: 'open' | 'invite' | 'closed' | undefined
 }
 
-/** A server whose fingerprint is given is not asked. */
-export async function contactServer(http: Http, { serverUrl, fingerprint, signal }: FirstContact): Promise<Contacted> {
-  const httpUrl = checkServerUrl(serverUrl)
-  if (fingerprint !== undefined) {
-    return { server: { url: serverUrl, fingerprint: parseFingerprint(fingerprint) }, registration: undefined }
-  }
+/** Follows the server's changes of key from a fingerprint that is given together with the next key's. */
+export async function contactServer(
+  { http, crypto }: ContactParts,
+  { serverUrl, fingerprint, signal }: FirstContact,
+): Promise<Contacted> {
+  checkServerUrl(serverUrl)
+  const given = fingerprint === undefined ? undefined : parseFingerprint(fingerprint)
+  const info = await askServer(http, serverUrl, signal)
+  const named = { fingerprint: info.fingerprint, nextFingerprint: info.next_fingerprint }
+  const pin = given === undefined ? named : await settlePin({ crypto, http, serverUrl, signal }, given, named)
+  return { server: { url: serverUrl, ...pin }, registration: info.registration }
+}
+
+/** What the server says of itself, without proof. Rejects with a `SetupError`. */
+export async function askServer(http: Http, serverUrl: string, signal: AbortSignal | undefined) {
   const response = await http({
     method: 'GET',
-    url: `${httpUrl}/.well-known/valise`,
+    url: `${checkServerUrl(serverUrl)}/.well-known/valise`,
     ...(signal === undefined ? {} : { signal }),
   }).catch((error: unknown) => {
     if (signal?.aborted === true) throw new SetupError('aborted', 'Given up.', { cause: error })
@@ -63,7 +88,22 @@ export async function contactServer(http: Http, { serverUrl, fingerprint, signal
   })
   const info = response.status === 200 ? parseServerInfo(response.body) : undefined
   if (info === undefined) throw new SetupError('wrong_server', `What answers at ${serverUrl} is no Valise server.`)
-  return { server: { url: serverUrl, fingerprint: info.fingerprint }, registration: info.registration }
+  return info
+}
+
+/** The handshake proves what the server names here: until then the given fingerprint is all that counts. */
+async function settlePin(parts: ChainParts, given: ServerKeyPin, named: ServerKeyPin): Promise<ServerKeyPin> {
+  if (isSameKey(given, named)) return { ...named, ...(given.nextFingerprint === undefined ? {} : given) }
+  if (given.nextFingerprint === undefined) return given
+  const outcome = await followKeyChain(parts, given)
+  switch (outcome.type) {
+    case 'followed':
+      return outcome.pin
+    case 'alarm':
+      throw new ClientStoppedError({ type: 'alarm', alarm: createAlarm(outcome.code) })
+    case 'unread':
+      throw new SetupError('server_unreachable', `The server at ${parts.serverUrl} cannot answer right now.`)
+  }
 }
 
 function parseServerInfo(body: Uint8Array): z.infer<typeof serverInfo> | undefined {

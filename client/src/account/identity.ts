@@ -1,6 +1,14 @@
 // Who this device is, as its store keeps it (sealed at rest): its keys, its user, its server. The device log says the rest.
 
-import { type Crypto, type DeviceId, KEM_X_WING, KEM_X25519, toUserId, type UserId } from '@valise/protocol'
+import {
+  type Crypto,
+  type DeviceId,
+  KEM_X_WING,
+  KEM_X25519,
+  type ServerKeyPin,
+  toUserId,
+  type UserId,
+} from '@valise/protocol'
 import { decode, encode } from 'cborg'
 import { z } from 'zod'
 import { AlarmError } from '../alarm.ts'
@@ -22,10 +30,8 @@ export interface Identity {
 }
 
 /** Where the server is and which identity key it must prove. */
-export interface ServerPin {
+export interface ServerPin extends ServerKeyPin {
   readonly url: string
-  /** SHA-256 of the key, 32 bytes. */
-  readonly fingerprint: Uint8Array
 }
 
 const bytes = (length: number) =>
@@ -41,6 +47,7 @@ const storedIdentity = z.strictObject({
   platform: z.string().max(MAX_PLATFORM_LENGTH),
   server_url: z.string(),
   server_fingerprint: bytes(32),
+  server_next_fingerprint: bytes(32).nullable(),
 })
 
 /** The identity of a device that belongs to its user, or of one that has asked to and waits for the answer. */
@@ -63,6 +70,7 @@ export function saveIdentity(
     platform,
     server_url: server.url,
     server_fingerprint: server.fingerprint,
+    server_next_fingerprint: server.nextFingerprint ?? null,
   }
   return put(key, sealer.seal(key, encode(stored)))
 }
@@ -88,6 +96,10 @@ export async function loadIdentity(
     keys,
     name: stored.name,
     platform: stored.platform,
-    server: { url: stored.server_url, fingerprint: stored.server_fingerprint },
+    server: {
+      url: stored.server_url,
+      fingerprint: stored.server_fingerprint,
+      nextFingerprint: stored.server_next_fingerprint ?? undefined,
+    },
   }
 }

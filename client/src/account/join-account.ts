@@ -1,7 +1,6 @@
 // Joins an existing account: asks through a mailbox, then reads and verifies the device log from genesis, finds itself in
 // it, opens its box, and only then becomes a device of the user. Interrupted after the approval, it goes on from there.
 
-import { equalBytes } from '@valise/protocol'
 import { ClientStoppedError } from '../alarm.ts'
 import type { Client } from '../client.ts'
 import type { Clock } from '../clock.ts'
@@ -17,6 +16,7 @@ import { formatDeviceFingerprint } from './fingerprint.ts'
 import { checkServerUrl } from './first-contact.ts'
 import { forgetAccount } from './forget-account.ts'
 import { type Identity, loadIdentity, type ServerPin, saveIdentity } from './identity.ts'
+import { isSameKey } from './key-chain.ts'
 import { SetupError } from './setup-error.ts'
 
 export interface JoinAccountParts extends Pick<CreateAccountParts, 'store' | 'sealer' | 'crypto'> {
@@ -44,31 +44,32 @@ const PROFILE_TIMEOUT_MS = 10_000
 /** Rejects with a `SetupError`. */
 export async function joinAccount(parts: JoinAccountParts, joining: Joining): Promise<Identity> {
   const { crypto, store, sealer, http, clock } = parts
-  const { server, name, platform } = joining
-  const resumed = await resumeJoining(parts, server)
+  const { name, platform } = joining
+  const resumed = await resumeJoining(parts, joining.server)
   if (resumed !== undefined) return resumed
   await forgetAccount(store)
 
   const keys = await createDeviceKeys(crypto, 'member')
-  const request = createLinkRequest(crypto, server.fingerprint)
+  const request = createLinkRequest(crypto, joining.server.fingerprint)
   const timeout = AbortSignal.timeout(LINK_TIMEOUT_MS)
   const signal = joining.signal === undefined ? timeout : AbortSignal.any([joining.signal, timeout])
-  const httpUrl = checkServerUrl(server.url)
+  const httpUrl = checkServerUrl(joining.server.url)
   const mailbox = createMailbox({ crypto, http, clock, httpUrl, request, signal })
   const invited = await askToJoin({
     mailbox,
     keys,
     name,
     platform,
-    serverFingerprint: server.fingerprint,
+    server: joining.server,
     onIntroduced: () =>
       joining.onRequest({
         text: formatLinkRequest(request),
         deviceFingerprint: formatDeviceFingerprint(keys.deviceId),
       }),
-    onInvited: (userId) =>
+    onInvited: (userId, server) =>
       store.batch([saveIdentity(sealer, { userId, keys, name, platform, server }, storeKeys.joining)]),
   })
+  const { server } = invited
   const identity = { userId: invited.userId, deviceId: keys.deviceId, keys, name, platform, server }
   await enterAccount(parts, identity, invited.positions, withTimeout(FIRST_SESSION_TIMEOUT_MS, joining.signal))
   return identity
@@ -77,8 +78,13 @@ export async function joinAccount(parts: JoinAccountParts, joining: Joining): Pr
 /** A joining that was interrupted after the approval, if there is one and it was approved. */
 export async function resumeJoining(parts: JoinAccountParts, server: ServerPin): Promise<Identity | undefined> {
   const { crypto, store, sealer } = parts
-  const identity = await loadIdentity(crypto, store, sealer, storeKeys.joining)
-  if (identity === undefined || !equalBytes(identity.server.fingerprint, server.fingerprint)) return undefined
+  const joining = await loadIdentity(crypto, store, sealer, storeKeys.joining)
+  if (joining === undefined) return undefined
+  const isSame = isSameKey(joining.server, server)
+  if (joining.server.url !== server.url && !isSame) return undefined
+  // The server may have changed its key since: it must prove the one that is trusted now.
+  const identity = isSame ? joining : { ...joining, server }
+  if (!isSame) await store.batch([del(storeKeys.serverPin)])
   try {
     await enterAccount(parts, identity, [], AbortSignal.timeout(RESUME_TIMEOUT_MS))
     return identity

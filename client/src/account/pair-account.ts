@@ -17,6 +17,7 @@ import {
 } from '../pairing/run-pairing.ts'
 import { checkServerUrl } from './first-contact.ts'
 import type { ServerPin } from './identity.ts'
+import { continuesKey } from './key-chain.ts'
 import { SetupError } from './setup-error.ts'
 
 export interface PairParts {
@@ -85,7 +86,7 @@ export async function pairDevice(parts: PairParts, pairing: Pairing): Promise<Pa
     ? before
     : planPairing(parts, {
         part,
-        server,
+        server: { url: server.url, fingerprint: server.fingerprint, nextFingerprint: server.nextFingerprint },
         offer,
         newDevice: await pairing.createNewDevice(),
       })
@@ -134,7 +135,8 @@ export async function pairDevice(parts: PairParts, pairing: Pairing): Promise<Pa
 
 /** Without a code, whatever is under way goes on; with one, what it began. */
 function isSamePairing(crypto: Crypto, record: PairingRecord, { part, server, offer }: Pairing): boolean {
-  if (record.part !== part || !equalBytes(record.server.fingerprint, server.fingerprint)) return false
+  // The server may have changed its key since. The pairing that goes on keeps the key it began with.
+  if (record.part !== part || !continuesKey(server, record.server)) return false
   return (
     offer === undefined || (record.offerHash !== undefined && equalBytes(record.offerHash, hashOffer(crypto, offer)))
   )

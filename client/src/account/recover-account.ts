@@ -8,7 +8,6 @@ import {
   type DeviceLogState,
   type DeviceRole,
   encodeUtf8,
-  equalBytes,
   isSameId,
   signDevicePop,
   type UserId,
@@ -21,6 +20,7 @@ import { addDevice } from './add-device.ts'
 import { formatDeviceFingerprint } from './fingerprint.ts'
 import { forgetAccount } from './forget-account.ts'
 import { type Identity, loadIdentity, type ServerPin, saveIdentity } from './identity.ts'
+import { isSameKey } from './key-chain.ts'
 import { type RecoverySessionParts, withRecoverySession } from './recovery-session.ts'
 import { userIdStart } from './recovery-sheet.ts'
 
@@ -62,34 +62,39 @@ export type RecoveryStage = 'revoke' | 'phrase'
 /** `undefined` when the person declined. Rejects with a `SetupError` or `ClientStoppedError`. */
 export async function recoverAccount(parts: RecoverParts, recovering: Recovering): Promise<Identity | undefined> {
   const { store, sealer, crypto } = parts
-  const { server, recovery, name, platform, signal } = recovering
-  return withRecoverySession(parts, { server, keys: recovery, signal }, async ({ manager, ask, savingLog }) => {
-    const { book } = manager
-    const { userId } = book.require()
-    const earlier = await findEarlier(parts, server, userId)
-    if (earlier === undefined && !(await recovering.confirm(describeAccount(book)))) return undefined
-    const identity = earlier ?? (await createIdentity())
-    const { record } = identity.keys
-    const proof = await signDevicePop(identity.keys.signer, userId, record)
-    await addDevice(manager, ask, { record, proof })
-    await store.batch([
-      saveIdentity(sealer, identity),
-      saveStage('revoke'),
-      del(storeKeys.joining),
-      // Without it the device would not know its own role until the server shows the log again.
-      ...(await savingLog()),
-    ])
-    return identity
+  const { recovery, name, platform, signal } = recovering
+  return withRecoverySession(
+    parts,
+    { server: recovering.server, keys: recovery, signal },
+    async ({ manager, ask, server, savingLog }) => {
+      const { book } = manager
+      const { userId } = book.require()
+      const earlier = await findEarlier(parts, server, userId)
+      if (earlier === undefined && !(await recovering.confirm(describeAccount(book)))) return undefined
+      const identity = earlier ?? (await createIdentity())
+      const { record } = identity.keys
+      const proof = await signDevicePop(identity.keys.signer, userId, record)
+      await addDevice(manager, ask, { record, proof })
+      await store.batch([
+        saveIdentity(sealer, identity),
+        saveStage('revoke'),
+        del(storeKeys.joining),
+        del(storeKeys.serverPin),
+        // Without it the device would not know its own role until the server shows the log again.
+        ...(await savingLog()),
+      ])
+      return identity
 
-    async function createIdentity(): Promise<Identity> {
-      await forgetAccount(store)
-      const keys = await createDeviceKeys(crypto, 'manager')
-      const created = { userId, deviceId: keys.deviceId, keys, name, platform, server }
-      // Its keys must survive from here on: an answer that is lost leaves a device in the log.
-      await store.batch([saveIdentity(sealer, created, storeKeys.joining), saveStage('revoke')])
-      return created
-    }
-  })
+      async function createIdentity(): Promise<Identity> {
+        await forgetAccount(store)
+        const keys = await createDeviceKeys(crypto, 'manager')
+        const created = { userId, deviceId: keys.deviceId, keys, name, platform, server }
+        // Its keys must survive from here on: an answer that is lost leaves a device in the log.
+        await store.batch([saveIdentity(sealer, created, storeKeys.joining), saveStage('revoke')])
+        return created
+      }
+    },
+  )
 }
 
 /** This device as an interrupted recovery of the same account made it, in the log or not. */
@@ -101,7 +106,7 @@ async function findEarlier(
   if ((await loadRecoveryStage(store)) === undefined) return undefined
   const identity = await loadIdentity(crypto, store, sealer, storeKeys.joining)
   if (identity === undefined || !isSameId(identity.userId, userId)) return undefined
-  if (!equalBytes(identity.server.fingerprint, server.fingerprint)) return undefined
+  if (identity.server.url !== server.url && !isSameKey(identity.server, server)) return undefined
   const { keys } = identity
   return { ...identity, server, keys: { ...keys, record: { ...keys.record, role: 'manager' } } }
 }

@@ -2,7 +2,7 @@
 // verifies its device log from genesis, opens the box, and can then sign a new device in. It remembers nothing.
 
 import { type Crypto, type ErrorCode, noUserId, type SessionEstablished } from '@valise/protocol'
-import { AlarmError, ClientStoppedError, refusedFor } from '../alarm.ts'
+import { AlarmError, ClientStoppedError, createAlarm, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
 import { createRequests, isUndecided, RequestRefusedError, SessionLostError } from '../connection/requests.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
@@ -16,6 +16,7 @@ import { type AppendParts, createAttempt } from './append-entry.ts'
 import { openEpochKeys } from './epoch-keys.ts'
 import type { ServerPin } from './identity.ts'
 import { openLogBook } from './log-book.ts'
+import { createPinKeeper, type PinKeeper } from './pin-keeper.ts'
 import { judgePhrase } from './recovery-sheet.ts'
 import { SetupError } from './setup-error.ts'
 import { type Ask, readAccount } from './sync.ts'
@@ -30,21 +31,41 @@ export interface RecoverySessionParts {
 
 /** What the recovery device may do, with the log as it has verified it. */
 export interface RecoveryAccess {
+  /** The server, with the key that it has proved. */
+  readonly server: ServerPin
   readonly manager: AppendParts
   readonly ask: Ask
   /** Stores that log on another device: the pin of what the server shows it from then on. */
   savingLog(): Promise<StoreOperation[]>
 }
 
+interface RecoveryKeys {
+  readonly keys: DeviceKeys
+  readonly signal: AbortSignal | undefined
+}
+
 /**
- * Runs `work` in one session. Rejects with a `SetupError`, and with `ClientStoppedError` when what the server shows does
- * not hold.
+ * Runs `work` in one session, the second when the server has changed its key. Rejects with a `SetupError`, and with
+ * `ClientStoppedError` when what the server shows does not hold.
  */
 export async function withRecoverySession<Result>(
   parts: RecoverySessionParts,
-  { server, keys, signal }: { server: ServerPin; keys: DeviceKeys; signal: AbortSignal | undefined },
+  { server, ...recovery }: RecoveryKeys & { readonly server: ServerPin },
   work: (access: RecoveryAccess) => Promise<Result>,
 ): Promise<Result> {
+  const pin = createPinKeeper({ crypto: parts.crypto, transport: parts.transport, server })
+  const first = await runSession(parts, recovery, pin, work)
+  const last = first === 'server_key_followed' ? await runSession(parts, recovery, pin, work) : first
+  if (last !== 'server_key_followed') return last.result
+  throw new SetupError('server_unreachable', `The server at ${server.url} changes its key right now; try again.`)
+}
+
+async function runSession<Result>(
+  parts: RecoverySessionParts,
+  { keys, signal }: RecoveryKeys,
+  pin: PinKeeper,
+  work: (access: RecoveryAccess) => Promise<Result>,
+): Promise<{ readonly result: Result } | 'server_key_followed'> {
   const { crypto, clock, sealer } = parts
   let ended: SessionEnd | undefined
   let greet: (message: SessionEstablished) => void = () => {}
@@ -55,7 +76,7 @@ export async function withRecoverySession<Result>(
   })
   const session = openSession({
     transport: parts.transport,
-    server,
+    pin,
     crypto,
     signer: keys.signer,
     identity: {
@@ -104,12 +125,14 @@ export async function withRecoverySession<Result>(
     if (judgePhrase(book.require(), keys) !== 'valid') throw new AlarmError('foreign_session')
     const manager = { crypto, clock, identity: keys, book, epochKeys, attempt: createAttempt() }
     try {
-      return await work({ manager, ask: requests.ask, savingLog: () => copyLog(store) })
+      const savingLog = () => copyLog(store)
+      return { result: await work({ manager, ask: requests.ask, server: pin.current, savingLog }) }
     } finally {
       epochKeys.forget()
     }
   } catch (error) {
-    throw toFailure(error, ended, server.url, signal)
+    if (ended?.type === 'server_key_followed') return ended.type
+    throw toFailure(error, ended, pin.current.url, signal)
   } finally {
     signal?.removeEventListener('abort', onAbort)
     session.close()
@@ -138,6 +161,9 @@ function toFailure(error: unknown, end: SessionEnd | undefined, url: string, sig
   }
   if (!(error instanceof SessionLostError) || end === undefined) return error
   if (signal?.aborted === true) return new SetupError('aborted', 'Given up.', { cause: error })
+  if (end.type === 'server_key_alarm') {
+    return new ClientStoppedError({ type: 'alarm', alarm: createAlarm(end.code) })
+  }
   if (end.type === 'wrong_server_key') return new ClientStoppedError(refusedFor('wrong_server_key'))
   const code = end.type === 'closed_by_server' ? end.code : end.type === 'handshake_failed' ? end.type : undefined
   const refusal = code === undefined ? undefined : REFUSALS[code]

@@ -1,9 +1,10 @@
 // The recovery phrase as people meet it: what stands on the sheet beside it, what is wrong with one that was typed, and
 // whether it is the one that recovers an account.
 
-import { type Crypto, type DeviceLogState, findDevice, toBase64Url, toHex, type UserId } from '@valise/protocol'
+import { type Crypto, type DeviceLogState, findDevice, toHex, type UserId } from '@valise/protocol'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import { createRecoveryKeys, type PhraseReading, readRecoveryPhrase } from '../sealing/recovery.ts'
+import { formatFingerprint } from './fingerprint.ts'
 import type { ServerPin } from './identity.ts'
 import { SetupError } from './setup-error.ts'
 
@@ -11,7 +12,7 @@ import { SetupError } from './setup-error.ts'
 export interface RecoverySheet {
   readonly phrase: string
   readonly host: string
-  /** base64url of 32 bytes. */
+  /** The server's key, and after a dot the next one, as `--fingerprint` takes them. */
   readonly serverFingerprint: string
   /** The first ten characters of the user id. */
   readonly userIdStart: string
@@ -24,7 +25,7 @@ export const userIdStart = (userId: UserId): string => toHex(userId).slice(0, US
 export const createRecoverySheet = (phrase: string, server: ServerPin, userId: UserId): RecoverySheet => ({
   phrase,
   host: new URL(server.url).host,
-  serverFingerprint: toBase64Url(server.fingerprint),
+  serverFingerprint: formatFingerprint(server),
   userIdStart: userIdStart(userId),
 })
 

@@ -15,6 +15,10 @@ export function decideAfterEnd(end: SessionEnd, wasEstablished: boolean): AfterE
       return { type: 'stop', cause: { type: 'closed' } }
     case 'wrong_server_key':
       return { type: 'stop', cause: refusedFor('wrong_server_key') }
+    case 'server_key_followed':
+      return { type: 'reconnect', when: 'now', text: 'The server has a new key, and its change is signed' }
+    case 'server_key_alarm':
+      return { type: 'stop', cause: { type: 'alarm', alarm: createAlarm(end.code) } }
     case 'malformed_message':
       return { type: 'stop', cause: { type: 'alarm', alarm: createAlarm('malformed_message', { field: end.field }) } }
     case 'closed_by_server':

@@ -2,6 +2,7 @@
 // changes keys when the server asks (never by itself), and says once how it ended. What messages mean is the client's.
 
 import {
+  type ClientHandshakeFailure,
   type ClientIdentity,
   type ClientMessage,
   type Crypto,
@@ -18,7 +19,8 @@ import {
   type SessionSecrets,
   type Signer,
 } from '@valise/protocol'
-import type { ServerPin } from '../account/identity.ts'
+import type { PinKeeper } from '../account/pin-keeper.ts'
+import type { AlarmCode } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
 import { boundMessage } from '../server-times.ts'
 import type { Connection, Transport } from '../transport.ts'
@@ -26,6 +28,9 @@ import type { Connection, Transport } from '../transport.ts'
 export type SessionEnd =
   | { readonly type: 'closed_by_server'; readonly code: ErrorCode }
   | { readonly type: 'wrong_server_key' }
+  /** The server has changed its key, and the pin has moved: the next session proves the new one. */
+  | { readonly type: 'server_key_followed' }
+  | { readonly type: 'server_key_alarm'; readonly code: AlarmCode }
   | { readonly type: 'handshake_failed' }
   | { readonly type: 'handshake_timeout' }
   | { readonly type: 'silent' }
@@ -48,7 +53,7 @@ export interface SessionHandlers {
 
 export interface SessionParts {
   readonly transport: Transport
-  readonly server: ServerPin
+  readonly pin: PinKeeper
   readonly crypto: Crypto
   readonly signer: Signer
   readonly identity: ClientIdentity
@@ -91,7 +96,7 @@ type Stage =
   | { readonly type: 'ended' }
 
 export function openSession(parts: SessionParts): Session {
-  const { crypto, clock, handlers, identity, signer, server } = parts
+  const { crypto, clock, handlers, identity, signer, pin } = parts
   let stage: Stage = { type: 'connecting' }
   let wasHeard = true
   /** While nothing is read here, the server's silence says nothing. */
@@ -194,7 +199,8 @@ export function openSession(parts: SessionParts): Session {
     stage = { type: 'finishing' }
     const result = await handshake.finish(text).catch(() => ({ ok: false, reason: 'handshake_failed' }) as const)
     if (hasEnded()) return
-    if (!result.ok) return end({ type: result.reason })
+    if (!result.ok) return end(await explainFailure(pin, result))
+    pin.learn(result.server.nextFingerprint)
     maxEvents = result.server.policy.hardEvents
     stage = { type: 'awaiting_established', channel: startChannel(result.secrets) }
     isProved = true
@@ -226,7 +232,9 @@ export function openSession(parts: SessionParts): Session {
 
   const onOpen = (): void => {
     if (stage.type !== 'connecting') return
-    const handshake = createClientHandshake({ crypto, signer, identity, pinnedFingerprint: server.fingerprint })
+    const { fingerprint, nextFingerprint } = pin.current
+    const pinned = { pinnedFingerprint: fingerprint, pinnedNextFingerprint: nextFingerprint }
+    const handshake = createClientHandshake({ crypto, signer, identity, ...pinned })
     stage = { type: 'awaiting_server_hello', handshake }
     connection.send(handshake.hello)
   }
@@ -236,7 +244,7 @@ export function openSession(parts: SessionParts): Session {
     end(code === undefined ? { type: 'lost' } : { type: 'closed_by_server', code })
   }
 
-  const connection: Connection = parts.transport.connect(server.url, { onOpen, onMessage, onClose })
+  const connection: Connection = parts.transport.connect(pin.current.url, { onOpen, onMessage, onClose })
   return {
     send,
     get publishAllowance() {
@@ -260,5 +268,27 @@ export function openSession(parts: SessionParts): Session {
       isPaused = false
       connection.resume?.()
     },
+  }
+}
+
+/** Why a handshake gave no session. Never rejects. */
+async function explainFailure(pin: PinKeeper, failure: ClientHandshakeFailure): Promise<SessionEnd> {
+  if (failure.reason === 'next_key_changed') return { type: 'server_key_alarm', code: 'server_next_key_changed' }
+  if (failure.reason !== 'wrong_server_key') return { type: failure.reason }
+  const verdict = await pin.judge(failure.publicKey).catch(() => ({ type: 'unread' }) as const)
+  switch (verdict.type) {
+    case 'followed':
+      return { type: 'server_key_followed' }
+    case 'retired':
+      return {
+        type: 'given_up',
+        text: 'The server proved a key that it has replaced: one of its nodes is not updated yet',
+      }
+    case 'unread':
+      return { type: 'given_up', text: 'The server has another key, and the list of its key changes cannot be read' }
+    case 'foreign':
+      return { type: 'wrong_server_key' }
+    case 'alarm':
+      return { type: 'server_key_alarm', code: verdict.code }
   }
 }

@@ -8,13 +8,14 @@ import {
   type DeviceRecord,
   deviceIdOf,
   encodeDeviceRecord,
-  equalBytes,
   signDevicePop,
   type UserId,
   verifyWithContext,
 } from '@valise/protocol'
 import { AccountError } from '../account/account-error.ts'
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
+import type { ServerPin } from '../account/identity.ts'
+import { agreesOnKeys } from '../account/key-chain.ts'
 import { SetupError } from '../account/setup-error.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { Mailbox } from './mailbox.ts'
@@ -33,6 +34,8 @@ export interface Invited {
   readonly userId: UserId
   /** The log must hold both positions. */
   readonly positions: readonly { readonly seq: number; readonly head: Uint8Array }[]
+  /** With the next key that the other device has pinned. */
+  readonly server: ServerPin
 }
 
 export interface JoinParts {
@@ -40,11 +43,11 @@ export interface JoinParts {
   readonly keys: DeviceKeys
   readonly name: string
   readonly platform: string
-  readonly serverFingerprint: Uint8Array
+  readonly server: ServerPin
   /** The server has what an approval begins with: the request can be shown. */
   onIntroduced(): void
   /** Runs once the account is known and before anybody can add this device: keys must survive from here on. */
-  onInvited(userId: UserId): Promise<void>
+  onInvited(userId: UserId, server: ServerPin): Promise<void>
 }
 
 const failed = (text: string): SetupError => new SetupError('link_failed', text)
@@ -57,7 +60,7 @@ export async function askToJoin({
   keys,
   name,
   platform,
-  serverFingerprint,
+  server,
   onIntroduced,
   onInvited,
 }: JoinParts): Promise<Invited> {
@@ -68,19 +71,21 @@ export async function askToJoin({
   if (invitation === undefined) throw unreadable()
   if (invitation.type === 'declined') throw declined()
   const { userId, logSeq, logHead } = invitation
-  if (!equalBytes(invitation.serverFingerprint, serverFingerprint)) {
+  const invitedPin = { fingerprint: invitation.serverFingerprint, nextFingerprint: invitation.nextFingerprint }
+  if (!agreesOnKeys(server, invitedPin)) {
     throw new SetupError(
       'wrong_server_key',
       'The two devices see different server keys: someone may be between them and the server. Nothing was joined.',
     )
   }
-  await onInvited(userId)
+  const pinned = { ...server, ...invitedPin }
+  await onInvited(userId, pinned)
   await mailbox.post(2, await signDevicePop(signer, userId, record))
   const done = parseDone(await mailbox.take(3))
   if (done === undefined) throw unreadable()
   if (done.type === 'declined') throw declined()
   const added = { seq: done.seq, head: done.entryHash }
-  return { userId, positions: [{ seq: logSeq, head: logHead }, added] }
+  return { userId, positions: [{ seq: logSeq, head: logHead }, added], server: pinned }
 }
 
 /** Who asks to be added, for a person to decide. */
@@ -95,7 +100,8 @@ export interface ApproveParts {
   readonly crypto: Crypto
   readonly mailbox: Mailbox
   readonly userId: UserId
-  readonly serverFingerprint: Uint8Array
+  /** The server's key as the request names it, which this device trusts or has trusted, and the one after it. */
+  readonly server: { readonly fingerprint: Uint8Array; readonly nextFingerprint: Uint8Array }
   /** The newest position of the verified log. */
   position(): { readonly seq: number; readonly head: Uint8Array }
   confirm(device: NewDevice): Promise<boolean>
@@ -112,7 +118,7 @@ export interface ApprovedDevice extends NewDevice {
 
 /** The existing device's side; `undefined` when the person declined. Rejects with a `SetupError` or as `add` does. */
 export async function approveRequest(parts: ApproveParts): Promise<ApprovedDevice | undefined> {
-  const { crypto, mailbox, userId, serverFingerprint } = parts
+  const { crypto, mailbox, userId, server } = parts
   const introduction = parseIntroduction(await mailbox.take(0, parts.onSilence))
   if (introduction === undefined) throw unreadable()
   // Whoever joins by a request becomes a member; managers are made by another decision.
@@ -126,7 +132,8 @@ export async function approveRequest(parts: ApproveParts): Promise<ApprovedDevic
     return undefined
   }
   const position = parts.position()
-  const invitation = { userId, serverFingerprint, logSeq: position.seq, logHead: position.head }
+  const { fingerprint: serverFingerprint, nextFingerprint } = server
+  const invitation = { userId, serverFingerprint, nextFingerprint, logSeq: position.seq, logHead: position.head }
   await mailbox.post(1, encodeInvitation(invitation))
   const proof = await mailbox.take(2, parts.onSilence)
   const message = concatBytes(userId, encodeDeviceRecord(record))

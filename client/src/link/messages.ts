@@ -27,6 +27,7 @@ export interface Invitation {
   readonly type: 'invitation'
   readonly userId: UserId
   readonly serverFingerprint: Uint8Array
+  readonly nextFingerprint: Uint8Array
   readonly logSeq: number
   readonly logHead: Uint8Array
 }
@@ -70,10 +71,18 @@ export const encodeDeclined = (): Uint8Array => createByteWriter().u8(DECLINED).
 export const encodeInvitation = ({
   userId,
   serverFingerprint,
+  nextFingerprint,
   logSeq,
   logHead,
 }: Omit<Invitation, 'type'>): Uint8Array =>
-  createByteWriter().u8(ACCEPTED).bytes(userId).bytes(serverFingerprint).u64(logSeq).bytes(logHead).finish()
+  createByteWriter()
+    .u8(ACCEPTED)
+    .bytes(userId)
+    .bytes(serverFingerprint)
+    .bytes(nextFingerprint)
+    .u64(logSeq)
+    .bytes(logHead)
+    .finish()
 
 export function parseInvitation(bytes: Uint8Array): Invitation | Declined | undefined {
   const reader = createByteReader(bytes)
@@ -81,10 +90,11 @@ export function parseInvitation(bytes: Uint8Array): Invitation | Declined | unde
   if (kind === DECLINED) return reader.finish() ? { type: 'declined' } : undefined
   const userId = toUserId(reader.bytes(32))
   const serverFingerprint = reader.bytes(32)
+  const nextFingerprint = reader.bytes(32)
   const logSeq = reader.u64()
   const logHead = reader.bytes(32)
   if (!reader.finish() || kind !== ACCEPTED || userId === undefined) return undefined
-  return { type: 'invitation', userId, serverFingerprint, logSeq, logHead }
+  return { type: 'invitation', userId, serverFingerprint, nextFingerprint, logSeq, logHead }
 }
 
 export const encodeDone = ({ seq, entryHash }: Omit<Done, 'type'>): Uint8Array =>

@@ -1,7 +1,7 @@
 // The text that a new device shows and a person carries to an existing one: where they meet, the secret they share, and
 // the server they must both mean.
 
-import { equalBytes, fromBase64Url, toBase64Url } from '@valise/protocol'
+import { equalBytes, fromBase64Url, type ServerKeyPin, toBase64Url } from '@valise/protocol'
 
 export const LINK_REQUEST_PREFIX = 'valise-link-1.'
 const MAILBOX_ID_BYTES = 16
@@ -49,5 +49,6 @@ export function parseLinkRequest(text: string): LinkRequest | undefined {
   }
 }
 
-export const isForServer = (request: LinkRequest, serverFingerprint: Uint8Array): boolean =>
-  equalBytes(request.shortFingerprint, serverFingerprint.subarray(0, SHORT_FINGERPRINT_BYTES))
+/** What the request was made for, among the keys that this device trusts or has trusted; the newest first. */
+export const pinOfRequest = <Pin extends ServerKeyPin>(request: LinkRequest, pins: readonly Pin[]): Pin | undefined =>
+  pins.find(({ fingerprint }) => equalBytes(request.shortFingerprint, fingerprint.subarray(0, SHORT_FINGERPRINT_BYTES)))

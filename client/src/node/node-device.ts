@@ -1,7 +1,7 @@
 // A device whose home is a folder: sets it up, links others, and answers what it knows. One process at a time.
 // More than 300 lines: it is the list of what such a device can be asked.
 
-import { type DeviceId, findDevice, type UserId } from '@valise/protocol'
+import { type DeviceId, equalBytes, findDevice, type UserId } from '@valise/protocol'
 import { createAccount } from '../account/create-account.ts'
 import { checkDeviceName } from '../account/device-name.ts'
 import {
@@ -12,7 +12,7 @@ import {
   type StreamSummary,
 } from '../account/directory.ts'
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
-import { checkServerUrl, contactServer } from '../account/first-contact.ts'
+import { askServer, checkServerUrl, contactServer, parseFingerprint } from '../account/first-contact.ts'
 import { forgetAccount, loadRevoked, type RevokedDevice } from '../account/forget-account.ts'
 import { type Identity, loadIdentity } from '../account/identity.ts'
 import { invitationRequired, parseInvitation } from '../account/invitation.ts'
@@ -26,7 +26,7 @@ import type { Client } from '../client.ts'
 import { type ClientLog, noLog } from '../client-log.ts'
 import { approveRequest, type NewDevice } from '../link/link.ts'
 import { createMailbox } from '../link/mailbox.ts'
-import { isForServer, parseLinkRequest } from '../link/request.ts'
+import { parseLinkRequest } from '../link/request.ts'
 import { DEFAULT_CHECKPOINT_EVERY } from '../open-client.ts'
 import { acceptLog } from '../restore/accept-log.ts'
 import { type LostLog, readLostLog } from '../restore/lost-log.ts'
@@ -38,6 +38,7 @@ import { createDataActions, type DataActions } from './data-actions.ts'
 import { fetchHttp } from './fetch-http.ts'
 import { describePlatform, openHome, toHomeError } from './home.ts'
 import { createPairingActions, type PairingActions, type PairNewOptions } from './pairing-actions.ts'
+import { pinForRequest } from './pin-for-offer.ts'
 import { reachServer, withTimeout } from './reach-server.ts'
 
 export interface NodeDeviceOptions {
@@ -82,6 +83,8 @@ export interface Account {
   readonly name: string
   readonly serverUrl: string
   readonly serverFingerprint: Uint8Array
+  /** Unknown before the first session when a person gave the fingerprint alone. */
+  readonly serverNextFingerprint: Uint8Array | undefined
   readonly role: 'manager' | 'member'
   readonly deviceFingerprint: string
 }
@@ -150,6 +153,11 @@ export interface NodeDevice extends AccountActions, DataActions, Omit<PairingAct
    * the server lost. Rejects with a `SetupError` or a `ClientStoppedError`, and has then changed nothing.
    */
   acceptLog(signal?: AbortSignal): Promise<Rebased>
+  /**
+   * Trusts another key of the server, which its user has compared with the operator: a fingerprint, or two joined by a dot.
+   * Rejects with a `SetupError` unless the server shows that key, and has then changed nothing.
+   */
+  trustServer(fingerprint: string, signal?: AbortSignal): Promise<Account>
   /** Checks everything this device holds, offline. */
   verify(): Promise<VerifyReport>
   /** How far an application has read, by a name of its own; 0 when never set. */
@@ -167,6 +175,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   const { log = noLog, checkpointEvery = DEFAULT_CHECKPOINT_EVERY } = options
   const home = await openHome(homeDir, { log, checkpointEvery })
   const { store, sealer, crypto } = home
+  const contactParts = { http: fetchHttp, crypto }
   let identity: Identity | undefined
   let client: Client | undefined
 
@@ -192,7 +201,8 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
 
   const account = (): Account | undefined => {
     if (identity === undefined || client === undefined) return undefined
-    const { userId, deviceId, name, server } = identity
+    const { userId, deviceId, name } = identity
+    const server = client.serverPin()
     const role = findDevice(client.device.book.state, deviceId)?.record.role
     return {
       userId,
@@ -200,6 +210,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       name,
       serverUrl: server.url,
       serverFingerprint: server.fingerprint,
+      serverNextFingerprint: server.nextFingerprint,
       role: role === 'manager' ? 'manager' : 'member',
       deviceFingerprint: formatDeviceFingerprint(deviceId),
     }
@@ -209,7 +220,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     if (identity === undefined || client === undefined || known === undefined) {
       throw new SetupError('not_set_up', 'This home holds no device yet: use init for a new account or link for yours.')
     }
-    return { identity, client, account: known }
+    return { identity: { ...identity, server: client.serverPin() }, client, account: known }
   }
   const actions = createAccountActions({
     store,
@@ -249,7 +260,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     initialise: async ({ serverUrl, fingerprint, name, invitation: invitationText, confirmPhrase, signal }) => {
       refuseSetUp()
       const invitation = invitationText === undefined ? undefined : parseInvitation(invitationText)
-      const { server, registration } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      const { server, registration } = await contactServer(contactParts, { serverUrl, fingerprint, signal })
       if (registration === 'invite' && invitation === undefined) throw invitationRequired()
       await forgetAccount(store)
       const profile = { server, name: checkDeviceName(name), platform: describePlatform(), invitation, signal }
@@ -262,7 +273,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       refuseSetUp()
       // A phrase that is none is told before anybody is asked.
       const recovery = await toRecoveryKeys(crypto, phrase)
-      const { server } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      const { server } = await contactServer(contactParts, { serverUrl, fingerprint, signal })
       const recovering = {
         server,
         recovery,
@@ -280,7 +291,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     revoked: () => loadRevoked(store),
     link: async ({ serverUrl, fingerprint, name, onRequest, signal }) => {
       refuseSetUp()
-      const { server } = await contactServer(fetchHttp, { serverUrl, fingerprint, signal })
+      const { server } = await contactServer(contactParts, { serverUrl, fingerprint, signal })
       const joining = { server, name: checkDeviceName(name), platform: describePlatform(), onRequest, signal }
       await adopt(await joinAccount({ ...home, http: fetchHttp }, joining))
       return requireSetUp().account
@@ -299,7 +310,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       if (current.account.role !== 'manager') {
         throw new SetupError('not_a_manager', 'Only a manager can add devices; run approve on your first device.')
       }
-      const { server, userId } = current.identity
+      const { userId } = current.identity
       const request = parseLinkRequest(text)
       if (request === undefined) {
         throw new SetupError(
@@ -307,18 +318,16 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
           'That is no link request; it begins with "valise-link-1." and has no spaces.',
         )
       }
-      if (!isForServer(request, server.fingerprint)) {
-        throw new SetupError('wrong_server', 'The request was made for another server than the one of this account.')
-      }
       const { book } = current.client.device
       await reachServer(current.client, signal, current.client.whenReady)
+      const server = await pinForRequest(current.client, request)
       const deadline = withTimeout(LINK_TIMEOUT_MS, signal)
-      const httpUrl = checkServerUrl(server.url)
+      const httpUrl = checkServerUrl(current.account.serverUrl)
       const approved = await approveRequest({
         crypto,
         mailbox: createMailbox({ crypto, http: fetchHttp, clock: home.clock, httpUrl, request, signal: deadline }),
         userId,
-        serverFingerprint: server.fingerprint,
+        server,
         position: () => ({ seq: book.require().seq, head: book.require().head }),
         confirm,
         onSilence,
@@ -373,6 +382,21 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       } finally {
         await adopt(current.identity)
       }
+    },
+    trustServer: async (text, signal) => {
+      const current = requireSetUp()
+      const pin = parseFingerprint(text)
+      const shown = await askServer(fetchHttp, current.account.serverUrl, signal)
+      if (!equalBytes(shown.fingerprint, pin.fingerprint)) {
+        throw new SetupError(
+          'wrong_server_key',
+          `The server at ${current.account.serverUrl} shows another key than that. Nothing was changed. Ask its operator for the fingerprint again.`,
+        )
+      }
+      await current.client.trustServer(pin)
+      await current.client.close()
+      await adopt(current.identity)
+      return requireSetUp().account
     },
     verify: () => verifyDevice(crypto, requireSetUp().client.device),
     position: (name) => readPosition(store, name),

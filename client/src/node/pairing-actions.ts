@@ -1,6 +1,6 @@
 // Pairing on a device in a folder: as a device of an account that lets another in, and as one that is let in.
 
-import { type DeviceId, deviceIdOf, signDevicePop } from '@valise/protocol'
+import { type Crypto, type DeviceId, deviceIdOf, signDevicePop } from '@valise/protocol'
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
 import { contactServer } from '../account/first-contact.ts'
 import { forgetAccount } from '../account/forget-account.ts'
@@ -29,6 +29,7 @@ import { MAX_INVITED_DEVICES } from '../seen-view.ts'
 import { storeKeys } from '../store/layout.ts'
 import { fetchHttp } from './fetch-http.ts'
 import { describePlatform } from './home.ts'
+import { pinForOffer, pinForPairing } from './pin-for-offer.ts'
 import { reachServer, withTimeout } from './reach-server.ts'
 
 export interface PairingOptions {
@@ -90,13 +91,13 @@ async function letIn(parts: PairingActionsParts, options: PairExistingOptions): 
   }
   // What is told of the account, and signed, must be up to date; and a mailbox is opened in a session.
   await reachServer(client, options.signal, client.whenReady)
-  const existing: ExistingSide = {
-    invite: () => ({
-      userId: identity.userId,
-      serverFingerprint: identity.server.fingerprint,
-      inviter: identity.deviceId,
-      seen: client.device.checkpoints.view(MAX_INVITED_DEVICES),
-    }),
+  const server = { url: identity.server.url, ...(await pinForOffer(client, options.offer)) }
+  const existingOf = (record: PairingRecord): ExistingSide => ({
+    invite: () => {
+      const { fingerprint: serverFingerprint, nextFingerprint } = pinForPairing(client, record.server)
+      const seen = client.device.checkpoints.view(MAX_INVITED_DEVICES)
+      return { userId: identity.userId, serverFingerprint, nextFingerprint, inviter: identity.deviceId, seen }
+    },
     decide: options.decide,
     add: async (device, signal) => {
       const seq = await client.addDevice(device, signal)
@@ -104,7 +105,7 @@ async function letIn(parts: PairingActionsParts, options: PairExistingOptions): 
       if (head === undefined) throw new Error('the entry that was appended is not in the log')
       return { seq, head }
     },
-  }
+  })
   const stopped = new AbortController()
   const stopListening = client.onState((state) => {
     if (state.type === 'stopped') stopped.abort(new ClientStoppedError(state.cause))
@@ -113,14 +114,14 @@ async function letIn(parts: PairingActionsParts, options: PairExistingOptions): 
   const signal = AbortSignal.any([...signals, stopped.signal])
   const pairing = pairDevice(pairParts(parts), {
     part: 'existing',
-    server: identity.server,
+    server,
     offer: options.offer,
     isFresh: options.isFresh === true,
     screen: options.screen,
     signal,
     createNewDevice: async () => undefined,
     openInSession: (seat) => client.openPairing(seat, signal).catch(toLimited),
-    side: () => ({ part: 'existing', existing }),
+    side: (record) => ({ part: 'existing', existing: existingOf(record) }),
     finish: async () => {},
   })
   const outcome = await pairing
@@ -145,7 +146,7 @@ async function comeIn(parts: PairingActionsParts, options: PairNewOptions): Prom
   const { crypto, store, sealer } = parts
   const { signal, screen } = options
   const underWay = await findPairing(parts)
-  const server = await serverOf(options, underWay)
+  const server = await serverOf(crypto, options, underWay)
   // It may have been let in after it was last heard of.
   if (underWay === undefined) {
     const joined = await resumeJoining(parts, server)
@@ -185,8 +186,13 @@ async function comeIn(parts: PairingActionsParts, options: PairNewOptions): Prom
     finish: async (outcome, record) => {
       const invitation = outcome.type === 'admitted' ? parsePairingInvitation(outcome.invitation) : undefined
       if (outcome.type !== 'admitted' || invitation === undefined) return
-      const identity = { ...(await identityOf(record)), userId: invitation.userId }
-      const { seen, inviter } = invitation
+      const { seen, inviter, nextFingerprint } = invitation
+      const invited = await identityOf(record)
+      const identity = {
+        ...invited,
+        userId: invitation.userId,
+        server: { ...invited.server, nextFingerprint },
+      }
       await store.batch([saveInvitedView(inviter, seen)])
       const positions = [
         { seq: seen.logSeq, head: seen.logHead },
@@ -201,6 +207,7 @@ async function comeIn(parts: PairingActionsParts, options: PairNewOptions): Prom
 
 /** The server of the QR, of the pairing under way, or the one that is named. */
 async function serverOf(
+  crypto: Crypto,
   { offer: text, serverUrl, fingerprint, signal }: PairNewOptions,
   underWay: PairingRecord | undefined,
 ): Promise<ServerPin> {
@@ -209,7 +216,8 @@ async function serverOf(
     throw new SetupError('bad_offer', 'That is no pairing code; it looks like 412-305118, or is the address in a QR.')
   }
   const url = serverUrl ?? (offer?.form === 'qr' ? offer.serverUrl : undefined)
-  if (url !== undefined) return (await contactServer(fetchHttp, { serverUrl: url, fingerprint, signal })).server
+  if (url !== undefined)
+    return (await contactServer({ http: fetchHttp, crypto }, { serverUrl: url, fingerprint, signal })).server
   if (underWay?.part === 'new') return underWay.server
   throw new SetupError('bad_server_url', 'Without the address of a QR, a new device has to be told the server.')
 }

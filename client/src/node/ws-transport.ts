@@ -2,10 +2,12 @@
 
 import WebSocket from 'ws'
 import type { Transport } from '../transport.ts'
+import { fetchHttp } from './fetch-http.ts'
 
 /** Answers of a server that is no WebSocket end in 1006 like every lost connection. */
 export function createWsTransport({ maxFrameBytes }: { maxFrameBytes: number }): Transport {
   return {
+    http: fetchHttp,
     connect: (url, { onOpen, onMessage, onClose }) => {
       const socket = new WebSocket(url, { maxPayload: maxFrameBytes, perMessageDeflate: false })
       socket.binaryType = 'nodebuffer'

@@ -119,7 +119,7 @@ async function openOffer({ clock, open }: BeginParts, record: RecordAt<'opening'
     },
     state: offerPairing(
       { nowMs: clock.now() },
-      { part, mailboxId, serverFingerprint: server.fingerprint },
+      { part, mailboxId, serverFingerprint: server.fingerprint, nextFingerprint: server.nextFingerprint },
       { secret, digits },
     ),
   }
@@ -148,7 +148,7 @@ async function takeSeat(
     stage: 'running',
     state: joinPairing(
       { crypto },
-      { part, mailboxId, serverFingerprint: server.fingerprint },
+      { part, mailboxId, serverFingerprint: server.fingerprint, nextFingerprint: server.nextFingerprint },
       { form: offer.form, secret },
     ),
   }

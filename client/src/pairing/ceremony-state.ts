@@ -17,6 +17,8 @@ const common = {
   part: z.enum(['existing', 'new']),
   mailboxId: bytes(MAILBOX_ID_BYTES),
   serverFingerprint: bytes(32),
+  /** Of the server's next key, where this party knows it. */
+  nextFingerprint: bytes(32).optional(),
   /** This party's messages, in order: what a mailbox may not have yet. */
   sent: z.array(message).max(MAX_SENT),
   /** How many of the other's were taken. */

@@ -58,6 +58,7 @@ export interface CeremonyParty {
   readonly part: PairingPart
   readonly mailboxId: Uint8Array
   readonly serverFingerprint: Uint8Array
+  readonly nextFingerprint?: Uint8Array | undefined
 }
 
 /** For the device that displays. */
@@ -167,11 +168,12 @@ export function stepCeremony(parts: CeremonyParts, state: CeremonyState, input: 
 
 type Live = Exclude<CeremonyState, StateOf<'ended'>>
 
-const commonOf = ({ seat, part, mailboxId, serverFingerprint, sent, taken }: CeremonyState) => ({
+const commonOf = ({ seat, part, mailboxId, serverFingerprint, nextFingerprint, sent, taken }: CeremonyState) => ({
   seat,
   part,
   mailboxId,
   serverFingerprint,
+  ...(nextFingerprint === undefined ? {} : { nextFingerprint }),
   sent,
   taken,
 })
@@ -310,7 +312,11 @@ function readInvitation(
   const opened = open(parts, state, sealed, parsePairingInvitation)
   if (typeof opened === 'string') return fail(state, opened)
   const { message, body, after } = opened
-  if (!equalBytes(message.serverFingerprint, state.serverFingerprint)) return fail(state, 'wrong_server_key')
+  const { nextFingerprint = message.nextFingerprint } = state
+  const isSameServer =
+    equalBytes(message.serverFingerprint, state.serverFingerprint) &&
+    equalBytes(message.nextFingerprint, nextFingerprint)
+  if (!isSameServer) return fail(state, 'wrong_server_key')
   return { type: 'introducing', ...after, invitation: body }
 }
 

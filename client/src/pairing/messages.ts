@@ -56,6 +56,7 @@ export function parseAnswer(bytes: Uint8Array): Answer | undefined {
 export interface PairingInvitation {
   readonly userId: UserId
   readonly serverFingerprint: Uint8Array
+  readonly nextFingerprint: Uint8Array
   readonly inviter: DeviceId
   /** Device log and chains as the existing device has verified them. */
   readonly seen: SeenView
@@ -65,6 +66,7 @@ export const encodePairingInvitation = (invitation: PairingInvitation): Uint8Arr
   createByteWriter()
     .bytes(invitation.userId)
     .bytes(invitation.serverFingerprint)
+    .bytes(invitation.nextFingerprint)
     .bytes(invitation.inviter)
     .prefixed(encodeSeenView(invitation.seen))
     .finish()
@@ -73,10 +75,11 @@ export function parsePairingInvitation(bytes: Uint8Array): PairingInvitation | u
   const reader = createByteReader(bytes)
   const userId = toUserId(reader.bytes(32))
   const serverFingerprint = reader.bytes(32)
+  const nextFingerprint = reader.bytes(32)
   const inviter = toDeviceId(reader.bytes(16))
   const seen = parseSeenView(reader.prefixed(MAX_VIEW_BYTES))
   if (!reader.finish() || userId === undefined || inviter === undefined || seen === undefined) return undefined
-  return { userId, serverFingerprint, inviter, seen }
+  return { userId, serverFingerprint, nextFingerprint, inviter, seen }
 }
 
 /** What the new device tells the existing one: who it is, and that its keys are its own. */

@@ -24,7 +24,7 @@ const common = {
   /** Unix milliseconds by this device's clock. */
   endsAtMs: z.int().min(0),
   seatKey: bytes(16),
-  server: z.strictObject({ url: z.string(), fingerprint: bytes(32) }),
+  server: z.strictObject({ url: z.string(), fingerprint: bytes(32), nextFingerprint: bytes(32).optional() }),
   newDevice: newDevice.optional(),
   /** The hash of what was scanned or typed, on the device that joins. */
   offerHash: bytes(32).optional(),

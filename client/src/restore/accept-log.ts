@@ -4,6 +4,7 @@
 
 import { type Crypto, formatUuid, isSameId } from '@valise/protocol'
 import type { Identity } from '../account/identity.ts'
+import { openPinKeeper } from '../account/pin-keeper.ts'
 import { AlarmError, ClientStoppedError, refusedFor, UpdateNeededError } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
 import type { DeviceParts } from '../device-parts.ts'
@@ -33,7 +34,8 @@ export async function acceptLog(parts: AcceptLogParts): Promise<Rebased> {
   const { crypto, identity, device } = parts
   const { deviceId } = identity
   const { seq, head } = device.book.require()
-  const probe = await openLogProbe({ ...parts, log: { seq, head } })
+  const pin = await openPinKeeper({ ...parts, server: identity.server })
+  const probe = await openLogProbe({ ...parts, pin, log: { seq, head } })
   try {
     checkSession(parts, probe.established)
     const through = await findCommonPoint({ crypto, log: device.localLog, ownDeviceId: deviceId, probe })

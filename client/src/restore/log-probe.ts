@@ -11,8 +11,9 @@ import {
   type StoredEvent,
 } from '@valise/protocol'
 import type { Identity } from '../account/identity.ts'
+import type { PinKeeper } from '../account/pin-keeper.ts'
 import { SetupError } from '../account/setup-error.ts'
-import { ClientStoppedError, refusedFor } from '../alarm.ts'
+import { ClientStoppedError, createAlarm, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import type { Transport } from '../transport.ts'
@@ -32,13 +33,14 @@ export interface LogProbeParts {
   readonly clock: Clock
   readonly clientInfo: string
   readonly identity: Identity
+  readonly pin: PinKeeper
   readonly log: { readonly seq: number; readonly head: Uint8Array }
   readonly signal: AbortSignal
 }
 
 /** Rejects with a `SetupError`, or with a `ClientStoppedError` for what ends this device's sessions for good. */
 export async function openLogProbe(parts: LogProbeParts): Promise<LogProbe> {
-  const { identity, log, signal } = parts
+  const { identity, log, pin, signal } = parts
   const waiting: ServerMessage[] = []
   let wake = (): void => {}
   let ended: Error | undefined
@@ -48,7 +50,7 @@ export async function openLogProbe(parts: LogProbeParts): Promise<LogProbe> {
   }
   const session = openSession({
     transport: parts.transport,
-    server: identity.server,
+    pin,
     crypto: parts.crypto,
     signer: identity.keys.signer,
     identity: {
@@ -133,6 +135,12 @@ const MAX_WAITING = 8
 function toError(reason: SessionEnd, serverUrl: string): Error {
   if (reason.type === 'wrong_server_key') {
     return new ClientStoppedError(refusedFor('wrong_server_key'))
+  }
+  if (reason.type === 'server_key_alarm') {
+    return new ClientStoppedError({ type: 'alarm', alarm: createAlarm(reason.code) })
+  }
+  if (reason.type === 'server_key_followed') {
+    return new SetupError('server_unreachable', 'The server has a new key, and this device follows it now; try again.')
   }
   if (reason.type === 'closed_by_server' && ['stop', 'alarm'].includes(errorEntry(reason.code).action)) {
     return new ClientStoppedError(refusedFor(reason.code))

@@ -12,6 +12,8 @@ export const storeKeys = {
   identity: 'identity',
   /** ! The same, of a device that has asked to join and does not know yet that it may. */
   joining: 'joining',
+  /** ! The server's key as this device trusts it now, once that moved from the one it was set up with. */
+  serverPin: 'server-pin',
   /** Cursor, log epoch, and where the local log has holes. */
   progress: 'progress',
   /** One device-log entry. */

@@ -108,7 +108,7 @@ export async function runPair(options: PairOptions, carry: Carry = honest): Prom
         const inviter = account.manager.deviceId
         return step({
           type: 'invitation',
-          invitation: { userId, serverFingerprint: state.serverFingerprint, inviter, seen },
+          invitation: { userId, serverFingerprint: state.serverFingerprint, nextFingerprint: SERVER, inviter, seen },
         })
       }
       case 'introduction': {

@@ -53,6 +53,7 @@ export async function createPairingScene(): Promise<PairingScene> {
     invite: () => ({
       userId: account.state.userId,
       serverFingerprint: SERVER.fingerprint,
+      nextFingerprint: SERVER.fingerprint,
       inviter: account.manager.deviceId,
       seen: { logSeq: account.state.seq, logHead: account.state.head, chains: [] },
     }),

@@ -21,6 +21,8 @@ export interface TestDevice {
   readonly store: Store
   readonly identity: Identity
   readonly clock: ManualClock
+  /** Of the account, on the device that made it. */
+  phrase?: string
   client: Client
   /** As after the end of its process: a new client over the same store. */
   restart(): Promise<void>
@@ -81,13 +83,15 @@ export const parts = (server: TestServer, store: Store) => ({
 
 export async function createFirstDevice(server: TestServer, options: TestDeviceOptions = {}): Promise<TestDevice> {
   const store = createMemoryStore()
-  const { identity } = await createAccount(parts(server, store), {
+  const { identity, sheet } = await createAccount(parts(server, store), {
     server: { url: 'ws://server.test', fingerprint: server.fingerprint },
     name: 'first',
     platform: 'test',
     signal: undefined,
   })
-  return openDevice(server, store, identity, options)
+  const device = await openDevice(server, store, identity, options)
+  device.phrase = sheet.phrase
+  return device
 }
 
 /** Signed in by the first device at the server's side of things, as an approval would. */

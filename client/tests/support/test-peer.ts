@@ -28,6 +28,7 @@ export interface Peer {
 
 export interface PeerParts {
   readonly signer: Signer
+  readonly nextFingerprint: Uint8Array
   readonly isReachable: boolean
   publicKeyOf(claim: ClientIdentity): Uint8Array | undefined
   greet(claim: ClientIdentity, sessionId: Uint8Array): SessionEstablished
@@ -45,7 +46,12 @@ export function acceptPeer(
   handlers: TransportHandlers,
   parts: PeerParts,
 ): Connection & { cut(code: number, reason: string): void } {
-  const handshake = createServerHandshake({ crypto, signer: parts.signer, policy: () => POLICY })
+  const handshake = createServerHandshake({
+    crypto,
+    signer: parts.signer,
+    nextFingerprint: parts.nextFingerprint,
+    policy: () => POLICY,
+  })
   let channel: SessionChannel | undefined
   let peer: Peer | undefined
   let isOpen = true

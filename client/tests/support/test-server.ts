@@ -21,6 +21,7 @@ import {
 } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import type { Transport, TransportHandlers } from '../../src/transport.ts'
+import { createServerKeys, type TestServerKeys } from './server-keys.ts'
 import { acceptPeer, type Peer, SERVER_TIME_MS } from './test-peer.ts'
 
 export interface ServerEvent {
@@ -31,6 +32,7 @@ export interface ServerEvent {
 export interface TestServer {
   readonly transport: Transport
   readonly fingerprint: Uint8Array
+  readonly keys: TestServerKeys
   state: DeviceLogState | undefined
   readonly entries: Uint8Array[]
   readonly events: ServerEvent[]
@@ -72,7 +74,7 @@ export interface TestServer {
 const NOW_MS = SERVER_TIME_MS
 
 export function createTestServer(keySeed = 7): TestServer {
-  const signer = crypto.createSigner(new Uint8Array(32).fill(keySeed))
+  const keys = createServerKeys(keySeed)
   const boxes: { deviceId: string; epoch: number; box: Uint8Array }[] = []
   const links: { epoch: number; prev_epoch: number; box: Uint8Array }[] = []
   const lastByDevice = new Map<string, { seq: number; chain: Uint8Array }>()
@@ -210,7 +212,8 @@ export function createTestServer(keySeed = 7): TestServer {
   const accept = (handlers: TransportHandlers) => {
     server.connections += 1
     const connection = acceptPeer(handlers, {
-      signer,
+      signer: keys.signer,
+      nextFingerprint: keys.nextFingerprint,
       isReachable: server.isReachable,
       publicKeyOf: (claim) => {
         if (claim.mode === 'register') return claim.publicKey
@@ -242,8 +245,11 @@ export function createTestServer(keySeed = 7): TestServer {
   }
 
   const server: TestServer = {
-    transport: { connect: (_url, handlers) => accept(handlers) },
-    fingerprint: serverFingerprint(crypto, signer.publicKey),
+    transport: { connect: (_url, handlers) => accept(handlers), http: keys.http },
+    keys,
+    get fingerprint() {
+      return serverFingerprint(crypto, keys.signer.publicKey)
+    },
     state: undefined,
     entries: [],
     events: [],

@@ -18,6 +18,8 @@ export interface ServerPolicy {
 
 export interface ServerAuth {
   readonly publicKey: Uint8Array
+  /** SHA-256 of the key that will follow it. */
+  readonly nextFingerprint: Uint8Array
   readonly policy: ServerPolicy
 }
 
@@ -47,6 +49,7 @@ const MAX_CLAIM_BYTES = 256
 export function encodeServerAuth(auth: ServerAuth): Uint8Array {
   return createByteWriter()
     .bytes(auth.publicKey)
+    .bytes(auth.nextFingerprint)
     .u64(auth.policy.timeMs)
     .u32(auth.policy.softEvents)
     .u32(auth.policy.hardEvents)
@@ -59,6 +62,7 @@ export function parseServerAuth(bytes: Uint8Array): ServerAuth | undefined {
   const reader = createByteReader(bytes)
   const auth: ServerAuth = {
     publicKey: reader.bytes(32),
+    nextFingerprint: reader.bytes(32),
     policy: {
       timeMs: reader.u64(),
       softEvents: reader.u32(),

@@ -40,11 +40,20 @@ export interface ClientHandshakeParts {
   readonly identity: ClientIdentity
   /** SHA-256 of the server's identity key. */
   readonly pinnedFingerprint: Uint8Array
+  /** SHA-256 of the key that will follow it; a client that does not know it yet learns it from `server`. */
+  readonly pinnedNextFingerprint?: Uint8Array | undefined
 }
+
+export type ClientHandshakeFailure =
+  /** The server proved this key, which is not the pinned one. */
+  | { ok: false; reason: 'wrong_server_key'; publicKey: Uint8Array }
+  /** The server proved the pinned key and named another next key than the pinned one. */
+  | { ok: false; reason: 'next_key_changed' }
+  | { ok: false; reason: 'handshake_failed' }
 
 export type ClientHandshakeResult =
   | { ok: true; authText: string; secrets: SessionSecrets; server: ServerAuth }
-  | { ok: false; reason: 'wrong_server_key' | 'handshake_failed' }
+  | ClientHandshakeFailure
 
 export interface ClientHandshake {
   /** The first text frame to send. */
@@ -56,7 +65,7 @@ export interface ClientHandshake {
 const failed = { ok: false, reason: 'handshake_failed' } as const
 
 export function createClientHandshake(parts: ClientHandshakeParts): ClientHandshake {
-  const { crypto, identity, pinnedFingerprint, signer } = parts
+  const { crypto, identity, pinnedFingerprint, pinnedNextFingerprint, signer } = parts
   const claim = encodeClientAuth(identity)
   const agreement = crypto.createKeyAgreement()
   const hello = encodeClientHello({
@@ -91,8 +100,10 @@ export function createClientHandshake(parts: ClientHandshakeParts): ClientHandsh
       const secrets = agreeOnSecrets(crypto, agreement, answer.body, transcript)
       if (secrets === undefined) return failed
       try {
-        const server = openServerAuth(crypto, secrets, answer.auth, transcript, pinnedFingerprint)
+        const server = openServerAuth(crypto, secrets, answer.auth, transcript)
         if (!server.ok) return server
+        const fault = judgeServerKeys(crypto, server.auth, pinnedFingerprint, pinnedNextFingerprint)
+        if (fault !== undefined) return fault
         const authText = await prove(transcript, secrets)
         const sessionSecrets = deriveSessionSecrets(crypto, secrets.handshakeSecret, transcript.hash())
         return { ok: true, authText, secrets: sessionSecrets, server: server.auth }
@@ -125,16 +136,12 @@ function openServerAuth(
   secrets: HandshakeSecrets,
   sealed: Uint8Array,
   transcript: Transcript,
-  pinnedFingerprint: Uint8Array,
-): { ok: true; auth: ServerAuth } | { ok: false; reason: 'wrong_server_key' | 'handshake_failed' } {
+): { ok: true; auth: ServerAuth } | typeof failed {
   const { aead, iv } = deriveTrafficKeys(crypto, secrets.serverHandshake)
   const plaintext = aead.open(iv, SERVER_HELLO_DATA, sealed)
   const proof: AuthProof | undefined = plaintext && parseAuthProof(plaintext)
   const auth = proof && parseServerAuth(proof.claim)
   if (proof === undefined || auth === undefined) return failed
-  if (!equalBytes(serverFingerprint(crypto, auth.publicKey), pinnedFingerprint)) {
-    return { ok: false, reason: 'wrong_server_key' }
-  }
   transcript.append(proof.claim)
   if (!verifyWithContext(crypto, auth.publicKey, 'server_hello', transcript.hash(), proof.signature)) return failed
   transcript.append(proof.signature)
@@ -142,4 +149,18 @@ function openServerAuth(
   if (!crypto.isEqual(proof.finished, expected)) return failed
   transcript.append(proof.finished)
   return { ok: true, auth }
+}
+
+/** The keys that the server has proved, against the pinned ones. */
+function judgeServerKeys(
+  crypto: Crypto,
+  { publicKey, nextFingerprint }: ServerAuth,
+  pinnedFingerprint: Uint8Array,
+  pinnedNextFingerprint: Uint8Array | undefined,
+): ClientHandshakeFailure | undefined {
+  if (!equalBytes(serverFingerprint(crypto, publicKey), pinnedFingerprint)) {
+    return { ok: false, reason: 'wrong_server_key', publicKey }
+  }
+  if (pinnedNextFingerprint === undefined || equalBytes(nextFingerprint, pinnedNextFingerprint)) return undefined
+  return { ok: false, reason: 'next_key_changed' }
 }

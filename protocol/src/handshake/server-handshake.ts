@@ -37,6 +37,8 @@ export interface ServerHandshakeParts {
   readonly crypto: Crypto
   /** The server's identity key. */
   readonly signer: Signer
+  /** SHA-256 of the key that will follow it. */
+  readonly nextFingerprint: Uint8Array
   /** Asked once a handshake, so that its time is fresh. */
   readonly policy: () => ServerPolicy
 }
@@ -78,7 +80,12 @@ type State =
 
 const failed = { ok: false, code: 'handshake_failed' } as const
 
-export function createServerHandshake({ crypto, signer, policy }: ServerHandshakeParts): ServerHandshake {
+export function createServerHandshake({
+  crypto,
+  signer,
+  nextFingerprint,
+  policy,
+}: ServerHandshakeParts): ServerHandshake {
   let state: State = { type: 'awaiting_hello' }
 
   const end = (): void => {
@@ -109,7 +116,7 @@ export function createServerHandshake({ crypto, signer, policy }: ServerHandshak
   }
 
   const prove = async (transcript: Transcript, secrets: HandshakeSecrets): Promise<Uint8Array> => {
-    const claim = encodeServerAuth({ publicKey: signer.publicKey, policy: policy() })
+    const claim = encodeServerAuth({ publicKey: signer.publicKey, nextFingerprint, policy: policy() })
     transcript.append(claim)
     const signature = await signWithContext(signer, 'server_hello', transcript.hash())
     transcript.append(signature)

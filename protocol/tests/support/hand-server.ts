@@ -7,7 +7,7 @@ import { encodeServerHelloFrame, parseClientHelloFrame, SERVER_HELLO_DATA } from
 import { createTranscript } from '../../src/handshake/transcript.ts'
 import { signWithContext } from '../../src/kdf.ts'
 import { nodeCrypto as crypto } from '../../src/node-crypto.ts'
-import { TEST_POLICY } from './session-pair.ts'
+import { TEST_NEXT_FINGERPRINT, TEST_POLICY } from './session-pair.ts'
 
 export interface Answer {
   readonly version: number
@@ -40,7 +40,11 @@ export async function answerByHand(
   transcript.append(clientHello)
   transcript.append(serverHello)
   const { serverHandshake } = deriveHandshakeSecrets(crypto, shared, transcript.hash())
-  const claim = encodeServerAuth({ publicKey: signer.publicKey, policy: TEST_POLICY })
+  const claim = encodeServerAuth({
+    publicKey: signer.publicKey,
+    nextFingerprint: TEST_NEXT_FINGERPRINT,
+    policy: TEST_POLICY,
+  })
   transcript.append(claim)
   const signature = await signWithContext(signer, 'server_hello', transcript.hash())
   transcript.append(signature)

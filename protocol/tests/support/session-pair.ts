@@ -13,6 +13,9 @@ import { serverFingerprint } from '../../src/handshake/server-key.ts'
 import { toDeviceId, toUserId } from '../../src/ids.ts'
 import { createSessionChannel, type SessionChannel } from '../../src/session/channel.ts'
 
+/** SHA-256 of a key that follows the test server's. */
+export const TEST_NEXT_FINGERPRINT: Uint8Array = new Uint8Array(32).fill(7)
+
 export const TEST_POLICY: ServerPolicy = {
   timeMs: 1_700_000_000_000,
   softEvents: 800,
@@ -53,6 +56,7 @@ export interface HandshakePairOptions {
   readonly serverSigner?: Signer
   readonly identity?: Partial<ClientIdentity>
   readonly pinnedFingerprint?: Uint8Array
+  readonly pinnedNextFingerprint?: Uint8Array
 }
 
 export function createHandshakePair(options: HandshakePairOptions): HandshakePair {
@@ -60,10 +64,16 @@ export function createHandshakePair(options: HandshakePairOptions): HandshakePai
   const clientSigner = options.clientSigner ?? crypto.createSigner(crypto.randomBytes(32))
   const serverSigner = options.serverSigner ?? crypto.createSigner(crypto.randomBytes(32))
   const identity = createTestIdentity(crypto, clientSigner, options.identity)
+  const { pinnedNextFingerprint } = options
   const pinnedFingerprint = options.pinnedFingerprint ?? serverFingerprint(crypto, serverSigner.publicKey)
   return {
-    client: createClientHandshake({ crypto, signer: clientSigner, identity, pinnedFingerprint }),
-    server: createServerHandshake({ crypto, signer: serverSigner, policy: () => TEST_POLICY }),
+    client: createClientHandshake({ crypto, signer: clientSigner, identity, pinnedFingerprint, pinnedNextFingerprint }),
+    server: createServerHandshake({
+      crypto,
+      signer: serverSigner,
+      nextFingerprint: TEST_NEXT_FINGERPRINT,
+      policy: () => TEST_POLICY,
+    }),
     identity,
     clientSigner,
     serverSigner,
