@@ -186,7 +186,10 @@ describe('a recovery whose process ends at each step', () => {
         await actions.recoverKeys(isAnyLost ? lost : [])
       }
       if ((await actions.recoveryStage()) === 'phrase' && !(await actions.hasRenewedPhrase())) {
-        await actions.renewRecovery({ oldPhrase: sheet.phrase, confirm: async (shown) => written.push(shown) > 0 })
+        await actions.renewRecovery({
+          oldPhrase: async () => sheet.phrase,
+          confirm: async (shown) => written.push(shown) > 0,
+        })
       }
       await actions.endRecovery()
       return true

@@ -1,6 +1,6 @@
 // Lifetimes and the quota of a running server, seen by devices over sockets: what they get, and what they are told.
 
-import type { ServerMessage } from '@valise/protocol'
+import { type LeafItem, type ServerMessage, toHex } from '@valise/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parseConfig } from '../src/config.ts'
 import { createAccount, type TestAccount, type TestDevice } from './support/account.ts'
@@ -65,6 +65,37 @@ describe.each(DATABASE_KINDS)('what a server on %s lets go', (database) => {
       )
       expect(await replay(reader)).toEqual({ told: [], shape: ['leaf', 'bytes'], isToldFirst: true })
       await session.close()
+    }))
+
+  test('RET-1, ORD-5: a page says when it was read and where the log ended, word that is live does not; a leaf says all', () =>
+    withTwo(async ({ writer, reader }) => {
+      const session = await writer.connect(server)
+      const live = await reader.connect(server, { cursor: 0 })
+      await live.until('the replay', () => live.isCaughtUp)
+      const expired = await metric('valise_events_expired_total')
+      await publish(session, writer, 1, { header: { ttlS: 1 } })
+      await publish(session, writer, 1, {})
+      await live.until('both', () => live.events.length === 2)
+      const momentsOf = ({ messages }: RawSession) =>
+        messages.flatMap((message) => (message.type === 'events' ? [{ at: message.at, head: message.head }] : []))
+      expect(momentsOf(live)).toEqual([
+        { at: undefined, head: undefined },
+        { at: undefined, head: undefined },
+      ])
+      await waitFor(
+        'the lifetime to end',
+        () => metric('valise_events_expired_total'),
+        (count) => count === expired + 1,
+      )
+      const late = await reader.connect(server, { cursor: 0 })
+      await late.until('the replay', () => late.isCaughtUp)
+      expect(momentsOf(late)).toEqual([{ at: expect.any(Number), head: 2 }])
+      const page = late.messages.find((message) => message.type === 'events')
+      const [, , storedAtMs, , , ttlS, flags, inner] = page!.events[0] as LeafItem
+      expect(page!.at).toBeGreaterThanOrEqual(storedAtMs + ttlS * 1000)
+      const leaf = writer.sealed[0]!.leaf
+      expect({ ttlS, flags, inner: toHex(inner) }).toEqual({ ...leaf, inner: toHex(leaf.inner) })
+      for (const open of [session, live, late]) open.drop()
     }))
 
   test('RET-2, RET-3: over the quota the oldest go by themselves, and a device that comes back is told before it gets leaves', () =>

@@ -25,7 +25,7 @@ function describe(change: HoldChange): string {
   const { deviceId, kind, fromSeq } = change.hold
   const what = `The device ${formatDeviceFingerprint(deviceId)} ${WHY[kind]}. What it sent from its event ${fromSeq} on is held back; everything else goes on.`
   if (!FAULTS.has(kind)) return what
-  return `${what} Your managers suspend it by themselves. If you did not do this, it is in other hands: run \`valise revoke ${formatDeviceFingerprint(deviceId).slice(0, 9)}\`.`
+  return `${what} Your managers suspend it by themselves. If you did not do this, it is in other hands: run \`valise revoke '${formatDeviceFingerprint(deviceId).slice(0, 9)}'\`.`
 }
 
 /** Returns how to stop it. */

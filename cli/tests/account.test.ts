@@ -169,7 +169,7 @@ describe('all devices lost', () => {
     const made = await runValise(['init', '--server', server.url, '--name', 'desk', '--json'], { home })
     const { recovery_phrase: phrase } = lastJson(made.stdout)
     for (const flags of [['--json'], []]) {
-      const renewing = startValise(['recovery', 'new', '--yes', ...flags], { home, input: '' })
+      const renewing = startValise(['recovery', 'new', '--yes', ...flags], { home, input: `${phrase}\n` })
       renewing.closeStdout()
       const { exitCode, stderr } = await renewing.ended()
       expect([exitCode, stderr]).toEqual([1, expect.stringContaining('The one before stays good.')])

@@ -54,6 +54,13 @@ export interface Resync {
   readonly to: number
 }
 
+/** A device has pushed out as much of the other devices' events in a day as it may; its further events wait. */
+export interface StorageDisplacement {
+  readonly deviceId: DeviceId
+  /** That limit. */
+  readonly bytes: number
+}
+
 export interface Client {
   start(): void
   /**
@@ -84,6 +91,8 @@ export interface Client {
    * device that is at fault is suspended by a manager, one that waits is released when what it waits for is here.
    */
   onHeld(listener: (change: HoldChange) => void): () => void
+  /** The server's word; it names devices of the verified device log only. */
+  onStorageDisplaced(listener: (displacement: StorageDisplacement) => void): () => void
   /** The server changed its key, with signatures of both, and this device followed: told once, also later. */
   onServerKeyMoved(listener: (move: ServerKeyMove) => void): () => void
   /** The key that this device trusts in its server, and the next one. */

@@ -9,6 +9,7 @@ import {
   type Presence,
   type ServerMessage,
   type SessionEstablished,
+  type StorageNotice,
 } from '@valise/protocol'
 import { AccountError } from './account/account-error.ts'
 import { DeviceRevokedError, readAccount, readDeviceLog, readEpochKeys, refuseRevoked } from './account/sync.ts'
@@ -39,6 +40,8 @@ export interface EngineParts {
   /** The events are stopped, and a session is up whose device log is verified. */
   onManaging(): void
   onPresence(message: Presence): void
+  /** A device pushes out more of the others' events than it may. */
+  onStorageNotice(message: StorageNotice): void
   /** The verified log says that this device was revoked. */
   onRevoked(): void
   /** The device log has grown. */
@@ -246,6 +249,8 @@ export function createEngine(parts: EngineParts): Engine {
         return handover.before(message.expires_at - serverTime.now())
       case 'presence':
         return parts.onPresence(message)
+      case 'storage_notice':
+        return parts.onStorageNotice(message)
       case 'session_established':
       case 'registered':
         throw new AlarmError('malformed_message', { message: message.type })

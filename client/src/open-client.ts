@@ -30,7 +30,7 @@ import { type Ask, DeviceRevokedError, readAccount } from './account/sync.ts'
 import { ClientStoppedError, refusedFor, type StopCause } from './alarm.ts'
 import { createBackoff } from './backoff.ts'
 import { CHECKPOINT_STREAM, CHECKPOINT_TYPE } from './checkpoint.ts'
-import type { Client, ClientParts, ClientState, Resync } from './client.ts'
+import type { Client, ClientParts, ClientState, Resync, StorageDisplacement } from './client.ts'
 import { boundLog } from './client-log.ts'
 import { type Connector, createConnector } from './connection/connector.ts'
 import { createEagerLimit } from './connection/eager-limit.ts'
@@ -71,6 +71,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const receiptListeners = createListeners<PublishReceipt>(failing)
   const refusalListeners = createListeners<PublishRefusal>(failing)
   const resyncListeners = createListeners<Resync>(failing)
+  const storageListeners = createListeners<StorageDisplacement>(failing)
   const presence = createPresenceView(failing, (deviceId) => {
     const known = findDevice(device.book.state, deviceId)
     return known !== undefined && isActive(known)
@@ -311,6 +312,10 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       considerKeys()
     },
     onPresence: presence.apply,
+    onStorageNotice: ({ device_id, bytes }) => {
+      if (findDevice(device.book.state, device_id) === undefined) return
+      storageListeners.emit({ deviceId: device_id, bytes })
+    },
     onCheckpointMoment: (isReconnect) => {
       publishCheckpoint(isReconnect).catch(failing)
     },
@@ -493,6 +498,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onPresence: presence.add,
     onDeviceAdded: addedDevices.add,
     onHeld: device.holds.add,
+    onStorageDisplaced: storageListeners.add,
     onServerKeyMoved: pin.onMoved,
     serverPin: () => pin.current,
     refreshServerPin: pin.refresh,

@@ -312,3 +312,16 @@ describe('reasons to stop', () => {
     await expect(publishAll(client, ['c'])).rejects.toMatchObject(told)
   })
 })
+
+test('RET-8: word that a device displaces the others is told, for devices of the account only', async () => {
+  const { server, first, second } = await createPair()
+  const told: number[] = []
+  first.client.onStorageDisplaced(({ bytes }) => told.push(bytes))
+  first.client.start()
+  await first.client.whenLive()
+  const stranger = second.identity.deviceId.map((byte) => byte ^ 1) as typeof second.identity.deviceId
+  server.push({ type: 'storage_notice', device_id: stranger, bytes: 1 })
+  server.push({ type: 'storage_notice', device_id: second.identity.deviceId, bytes: 2 })
+  await until(() => told.length > 0, 'the word')
+  expect(told).toEqual([2])
+})

@@ -172,7 +172,7 @@ describe('the new phrase of a recovery', () => {
     let shown: RecoverySheet | undefined
     const stored = loseNextAnswer()
     const renewing = first.actions.renewRecovery({
-      oldPhrase: sheet.phrase,
+      oldPhrase: async () => sheet.phrase,
       confirm: async (presented) => {
         shown = presented
         return true
@@ -209,7 +209,7 @@ describe('the new phrase of a recovery', () => {
       planted = presented
       return true
     }
-    expect(await thief.actions.renewRecovery({ oldPhrase: sheet.phrase, confirm })).toBe('final')
+    expect(await thief.actions.renewRecovery({ oldPhrase: async () => sheet.phrase, confirm })).toBe('final')
     expect(await verdictOf(planted!)).toBe('valid')
     const first = await open(store, identity)
     first.client.start()

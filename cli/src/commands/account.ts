@@ -87,8 +87,7 @@ async function deleteAccount(
     if (typed === '') return keep()
     if (typed.toLowerCase() !== shortId) throw wrongId()
   }
-  const needsPhrase = device.hasPhrase() && !withoutPhrase
-  const phrase = needsPhrase ? await readPhrase(prompt, phraseFile, signal) : undefined
+  const phrase = withoutPhrase ? undefined : (): Promise<string> => readPhrase(prompt, phraseFile, signal)
   output.notice('deleting', 'Deleting; Ctrl-C gives up while the server has not answered.')
   if ((await device.deleteAccount(phrase, signal)) === 'pending') {
     output.result(

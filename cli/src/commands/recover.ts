@@ -157,7 +157,7 @@ async function offerPhrase(
   const wants = await prompt.confirm('The phrase has been used. Make a new one in its place?', signal, 'yes')
   signal.throwIfAborted()
   const confirm = (shown: RecoverySheet): Promise<boolean> => presentSheet({ output, prompt }, shown, signal)
-  const oldPhrase = wants ? (phrase ?? (await readPhrase(prompt, phraseFile, signal))) : undefined
+  const oldPhrase = async (): Promise<string> => phrase ?? (await readPhrase(prompt, phraseFile, signal))
   const outcome = wants ? await device.renewRecovery({ oldPhrase, confirm }, signal) : undefined
   signal.throwIfAborted()
   if (outcome === undefined)

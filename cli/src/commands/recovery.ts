@@ -89,10 +89,11 @@ async function renew(
 ): Promise<number> {
   prompt.requireSomeone()
   const signal = watchInterruption(output)
-  const needsOld = device.hasPhrase() && !withoutOldPhrase
-  if (needsOld && phraseFile === undefined)
-    output.notice('old_phrase', 'Type the phrase that is good now, to replace it at once.')
-  const oldPhrase = needsOld ? await readPhrase(prompt, phraseFile, signal) : undefined
+  const readOld = (): Promise<string> => {
+    if (prompt.isPersonThere) output.notice('old_phrase', 'Type the phrase that is good now, to replace it at once.')
+    return readPhrase(prompt, phraseFile, signal)
+  }
+  const oldPhrase = withoutOldPhrase ? undefined : readOld
   const confirm = (shown: RecoverySheet): Promise<boolean> => presentSheet({ output, prompt }, shown, signal)
   const outcome = await device.renewRecovery({ oldPhrase, confirm }, signal)
   if (outcome === undefined) {

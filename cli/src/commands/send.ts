@@ -22,6 +22,7 @@ import { tellPending } from '../pending-notices.ts'
 import { createPublishWindow, type PublishWindow } from '../publish-window.ts'
 import { describeKept, printReceipt } from '../published.ts'
 import { tellServerKey } from '../server-key.ts'
+import { tellDisplaced } from '../storage-notices.ts'
 import { parseStreamName } from '../stream-name.ts'
 
 /** Left for what stands around the body inside an event: its type and time. */
@@ -85,6 +86,7 @@ async function send(
   const stopListening = [
     tellAddedDevices(client, output),
     tellHeld(client, output),
+    tellDisplaced(client, output),
     tellPending(client, output),
     tellServerKey(client, output),
     connection.close,

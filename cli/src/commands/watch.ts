@@ -17,6 +17,7 @@ import type { Output } from '../output.ts'
 import { tellPending } from '../pending-notices.ts'
 import { createPositionKeeper } from '../position-keeper.ts'
 import { tellServerKey } from '../server-key.ts'
+import { tellDisplaced } from '../storage-notices.ts'
 import { parseStreamName } from '../stream-name.ts'
 import { visibleJson } from '../visible.ts'
 
@@ -60,6 +61,7 @@ async function watch(
     tellVoided(client, output),
     tellAddedDevices(client, output),
     tellHeld(client, output),
+    tellDisplaced(client, output),
     tellPending(client, output),
     tellServerKey(client, output),
     client.onResync((resync) => tellResync(output, resync)),

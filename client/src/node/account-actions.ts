@@ -64,7 +64,8 @@ export interface AccountActions {
 }
 
 export interface RenewOptions {
-  readonly oldPhrase: string | undefined
+  /** Asked only of a manager of an account that has a phrase; undefined: not to be asked. */
+  readonly oldPhrase: (() => Promise<string>) | undefined
   /** Shows the new one; true when somebody has it. */
   confirm(sheet: RecoverySheet): Promise<boolean>
 }
@@ -157,7 +158,8 @@ export function createAccountActions(parts: AccountActionsParts): AccountActions
     hasPhrase: () => findRecovery(parts.require().client.device.book.require()) !== undefined,
     renewRecovery: async ({ oldPhrase, confirm }, signal) => {
       const client = await requireManager(signal)
-      const old = oldPhrase === undefined ? undefined : await requirePhrase(client, oldPhrase)
+      const isAsked = oldPhrase !== undefined && findRecovery(client.device.book.require()) !== undefined
+      const old = isAsked ? await requirePhrase(client, await oldPhrase()) : undefined
       const entropy = createRecoveryEntropy(crypto)
       const { server, userId } = parts.require().identity
       const sheet = createRecoverySheet(formatRecoveryPhrase(entropy), server, userId)

@@ -1,6 +1,6 @@
 // What a person does with all that his account holds: write it to a file, read such a file, and delete the account.
 
-import type { Crypto } from '@valise/protocol'
+import { type Crypto, findRecovery } from '@valise/protocol'
 import { AccountError } from '../account/account-error.ts'
 import type { CloseOutcome } from '../account/close-account.ts'
 import { forgetAccount } from '../account/forget-account.ts'
@@ -30,9 +30,9 @@ export interface DataActions {
   /**
    * Ends the account: on the server for all devices, and here, where keys and events are erased after it. The other devices
    * are told, and keep what they hold. At once with the phrase, or where there is none; else in seven days, unless a device
-   * cancels it. Waits for a server that is away. Rejects with an `AccountError` on a device that is no manager.
+   * cancels it. `phrase` is asked only of a manager of an account that has one. Waits for a server that is away. Rejects with an `AccountError` on a device that is no manager.
    */
-  deleteAccount(phrase: string | undefined, signal?: AbortSignal): Promise<CloseOutcome>
+  deleteAccount(phrase: (() => Promise<string>) | undefined, signal?: AbortSignal): Promise<CloseOutcome>
 }
 
 export interface DataActionsParts {
@@ -66,12 +66,14 @@ export function createDataActions(parts: DataActionsParts): DataActions {
     },
     deleteAccount: async (phrase, signal) => {
       const { client } = parts.require()
-      const keys = phrase === undefined ? undefined : await toRecoveryKeys(crypto, phrase)
       const close = async (): Promise<CloseOutcome> => {
         await client.whenReady(signal)
         // By the log as the server has it: the role may have changed since this device was last online.
         if (parts.require().account.role !== 'manager') throw new AccountError('not_a_manager', ONLY_A_MANAGER)
-        const verdict = keys === undefined ? 'valid' : judgePhrase(client.device.book.require(), keys)
+        const log = client.device.book.require()
+        const isAsked = phrase !== undefined && findRecovery(log) !== undefined
+        const keys = isAsked ? await toRecoveryKeys(crypto, await phrase()) : undefined
+        const verdict = keys === undefined ? 'valid' : judgePhrase(log, keys)
         if (verdict !== 'valid') throw new SetupError('bad_phrase', describeVerdict(verdict))
         return client.closeAccount(keys, signal)
       }

@@ -9,3 +9,4 @@ export const storageNotice = z.strictObject({
   /** That limit: a tenth of the quota. */
   bytes: counter,
 })
+export type StorageNotice = z.infer<typeof storageNotice>
