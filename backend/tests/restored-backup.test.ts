@@ -247,11 +247,17 @@ describe('a backup that was put back', () => {
     })
   })
 
-  test('RET-6: what has outlived its lifetime is not published again, all else after it is', {
+  test('RET-6, RET-9: what has outlived its lifetime is not published again, all else after it is', {
     timeout: 4 * DEADLINE_MS,
   }, async () => {
     await linkPhone()
     await publishInTurns('kept', 1)
+    // The newest of its events that the backup holds is one whose bytes will be erased.
+    const brief = await openNodeDevice(scene.homes.laptop, { checkpointEvery: 0 })
+    brief.client().start()
+    await publish(brief.client(), 'brief', 1)
+    await brief.client().flush()
+    await brief.close()
     await scene.backUp()
     await withDevices(async (laptop) => {
       const client = laptop.client()
@@ -269,13 +275,18 @@ describe('a backup that was put back', () => {
     )
     await withDevices(async (laptop, phone) => {
       const refused: string[] = []
+      await waitFor(
+        'what is over to be erased',
+        () => laptop.verify(),
+        ({ expiredEvents }) => expiredEvents === 5,
+      )
       const accepted = await laptop.acceptLog()
       expect(accepted.ownEvents).toBeGreaterThanOrEqual(5)
       const client = laptop.client()
       client.onRefused(({ code }) => refused.push(code))
       client.start()
       await client.flush(AbortSignal.timeout(DEADLINE_MS))
-      expect(refused).toEqual(Array(4).fill('event_expired'))
+      expect(refused).toEqual([])
       await republish(phone)
       const texts = await expectOneLog([laptop, phone], 3)
       expect(texts.at(-1)).toBe('lasting')

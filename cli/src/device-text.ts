@@ -1,7 +1,7 @@
 // A device as a person is shown it before he decides about it.
 
 import { type DeviceSummary, formatTime } from '@valise/client/node'
-import { printable } from './output.ts'
+import { printable } from './visible.ts'
 
 export const nameOf = ({ name }: Pick<DeviceSummary, 'name'>): string => printable(name ?? 'unnamed')
 

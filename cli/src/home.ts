@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs'
 import { type NodeDevice, openNodeDevice, type RevokedDevice, SetupError } from '@valise/client/node'
+import { printable } from './visible.ts'
 
 /** For `init` and `link`: the folder is made when it is not there. */
 export async function withNewHome<Result>(
@@ -34,6 +35,6 @@ function describeRevoked(revoked: RevokedDevice | undefined): SetupError | undef
   const { name, serverUrl, logSeq } = revoked
   return new SetupError(
     'revoked',
-    `This device, "${name}" at ${serverUrl}, was revoked by entry ${logSeq} of the device log, and what it held is erased.`,
+    `This device, "${printable(name)}" at ${printable(serverUrl)}, was revoked by entry ${logSeq} of the device log, and what it held is erased.`,
   )
 }

@@ -1,7 +1,8 @@
 // What a person is shown before a device is let in: who asks, and what it will be able to do.
 
 import type { NewDevice } from '@valise/client/node'
-import { type Output, printable } from './output.ts'
+import type { Output } from './output.ts'
+import { printable } from './visible.ts'
 
 export function showNewDevice(output: Output, { name, platform, deviceFingerprint }: NewDevice): void {
   const text = [

@@ -2,6 +2,7 @@
 // one JSON object a line for machines. Knows when standard output has taken what it was given, and when its reader left.
 
 import type { Writable } from 'node:stream'
+import { visibleBytes, visibleJson, visibleLines } from './visible.ts'
 
 /** What machines read. Keys are snake_case. */
 export type JsonFields = Readonly<Record<string, unknown>>
@@ -10,12 +11,14 @@ export interface Output {
   readonly isJson: boolean
   /** A person reads results as they come, and colours can be shown. */
   readonly isTerminal: boolean
-  /** A result. Machines get the fields. */
+  /** A result. Machines get the fields. Texts are shown with escapes for what a terminal would obey, here and below. */
   result(text: string, fields: JsonFields): void
+  /** A result that holds colours and nothing that others have said. */
+  drawing(text: string, fields: JsonFields): void
   /** Something to know that is no result. */
   notice(code: string, text: string, fields?: JsonFields): void
   failure(code: string, text: string, fields?: JsonFields): void
-  /** Bytes to standard output, exactly. True when the reader, or the pipe to it, has taken them; false when it is gone. */
+  /** Bytes to standard output: exactly, unless it is a terminal, which gets escapes for what it would obey. True when the reader, or the pipe to it, has taken them; false when it is gone. */
   write(bytes: Uint8Array): Promise<boolean>
   /** Resolves when standard output has taken everything given so far, or its reader is gone. */
   drained(): Promise<void>
@@ -56,7 +59,7 @@ export function createOutput({ stdout, stderr, isJson }: OutputParts): Output {
     return written
   }
   const complain = (kind: 'notice' | 'error', code: string, text: string, fields: JsonFields = {}): void => {
-    stderr.write(isJson ? `${JSON.stringify({ [kind]: code, message: text, ...fields })}\n` : `${text}\n`)
+    stderr.write(`${isJson ? visibleJson({ [kind]: code, message: text, ...fields }) : visibleLines(text)}\n`)
   }
   const throwIfFailed = (): void => {
     if (failure !== undefined) throw failure
@@ -65,11 +68,12 @@ export function createOutput({ stdout, stderr, isJson }: OutputParts): Output {
   return {
     isJson,
     isTerminal: !isJson && stdout.isTTY === true,
-    result: (text, fields) => void write(isJson ? `${JSON.stringify(fields)}\n` : `${text}\n`),
+    result: (text, fields) => void write(`${isJson ? visibleJson(fields) : visibleLines(text)}\n`),
+    drawing: (text, fields) => void write(`${isJson ? visibleJson(fields) : text}\n`),
     notice: (code, text, fields) => complain('notice', code, text, fields),
     failure: (code, text, fields) => complain('error', code, text, fields),
     write: async (bytes) => {
-      const isTaken = await write(bytes)
+      const isTaken = await write(stdout.isTTY === true ? visibleBytes(bytes) : bytes)
       throwIfFailed()
       return isTaken
     },
@@ -86,6 +90,3 @@ export function createOutput({ stdout, stderr, isJson }: OutputParts): Output {
 }
 
 const isGone = (error: Error): boolean => 'code' in error && (error.code === 'EPIPE' || error.code === 'ECONNRESET')
-
-/** A text of another device, safe to show: what could move the cursor or turn the reading direction becomes `?`. */
-export const printable = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')

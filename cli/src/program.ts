@@ -15,6 +15,7 @@ import { addLink } from './commands/link.ts'
 import { addPair } from './commands/pair.ts'
 import { addRecover } from './commands/recover.ts'
 import { addRecovery } from './commands/recovery.ts'
+import { addRefused } from './commands/refused.ts'
 import { addRename } from './commands/rename.ts'
 import { addRepublish } from './commands/republish.ts'
 import { addRevoke } from './commands/revoke.ts'
@@ -92,6 +93,7 @@ const COMMANDS: readonly AddCommand[] = [
   addPair,
   addSend,
   addWatch,
+  addRefused,
   addStatus,
   addDevices,
   addRename,

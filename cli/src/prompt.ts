@@ -3,6 +3,7 @@
 import type { Writable } from 'node:stream'
 import { MisuseError } from './failure.ts'
 import { createTypedLines, type TypedInput } from './typed-lines.ts'
+import { visibleLines } from './visible.ts'
 
 export interface Prompt {
   /** A person is at the terminal, and is to be asked. */
@@ -55,7 +56,7 @@ export function createPrompt({ stdin, stderr, answersYes, onInterrupt = () => {}
       const line = await lines.next({
         isHidden: false,
         signal,
-        ask: () => void stderr.write(`${question} ${choice} `),
+        ask: () => void stderr.write(visibleLines(`${question} ${choice} `)),
       })
       // No answer is no, whatever the default.
       if (line === undefined) {
@@ -69,13 +70,13 @@ export function createPrompt({ stdin, stderr, answersYes, onInterrupt = () => {}
       const line = await lines.next({
         isHidden: true,
         signal,
-        ask: () => void (isTerminal && stderr.write(`${question} `)),
+        ask: () => void (isTerminal && stderr.write(visibleLines(`${question} `))),
       })
       if (isTerminal) stderr.write('\n')
       return line
     },
     showOnce: async (text, signal) => {
-      const ask = (): void => void stderr.write(`${SECOND_SCREEN}${text}\n`)
+      const ask = (): void => void stderr.write(`${SECOND_SCREEN}${visibleLines(text)}\n`)
       try {
         return (await lines.next({ isHidden: true, signal, ask })) !== undefined
       } finally {
@@ -84,7 +85,7 @@ export function createPrompt({ stdin, stderr, answersYes, onInterrupt = () => {}
     },
     canAsk: isTerminal,
     ask: async (question, signal) => {
-      const line = await lines.next({ isHidden: false, signal, ask: () => void stderr.write(question) })
+      const line = await lines.next({ isHidden: false, signal, ask: () => void stderr.write(visibleLines(question)) })
       if (line === undefined) stderr.write('\n')
       return line?.trim() ?? ''
     },

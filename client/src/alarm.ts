@@ -36,6 +36,7 @@ const ALARMS = {
   receipts_withdrawn: 'The server no longer holds events of this device that it had confirmed',
   receipt_contradiction: 'A receipt contradicts an earlier one',
   truth_refused: 'The server refuses an event that agrees with all that the server itself showed',
+  refusal_false: 'The server refuses an event for a reason that cannot be true',
   tombstone_refused: 'The server refuses even an empty event in place of one it refused',
   server_key_forked: 'The server shows two different successors of one of its keys',
   server_next_key_changed: 'The server names another next key than before, without a signed change',

@@ -17,7 +17,9 @@ import type { DeviceParts } from './device-parts.ts'
 import type { ReadOptions, ReceivedEvent } from './event-reader.ts'
 import type { PresencePicture } from './presence.ts'
 import type { OutboxLimits } from './publish/outbox.ts'
-import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+import type { PublishReceipt } from './publish/publisher.ts'
+import type { RefusedEvents } from './publish/refused-content.ts'
+import type { PublishRefusal } from './publish/repair.ts'
 import type { HoldChange } from './receive/holds.ts'
 import type { LateEvent } from './receive/late-events.ts'
 import type { VoidedEvent } from './receive/void-events.ts'
@@ -63,7 +65,8 @@ export interface Client {
   start(): void
   /**
    * Resolves when the event is durable in the outbox; waits while the outbox is full. Rejects with `PublishError`, whose
-   * cause is a `ClientStoppedError` when the client stopped before there was room.
+   * cause is a `ClientStoppedError` when the client stopped before there was room; `refused_content_full` says that
+   * `refused` leaves no room.
    */
   publish(
     streamName: string,
@@ -72,6 +75,8 @@ export interface Client {
   ): Promise<{ readonly eventId: EventId }>
   /** Resolves when every event has its receipt or was reported refused; rejects with `ClientStoppedError`. */
   flush(signal?: AbortSignal): Promise<void>
+  /** What the server refused for good, kept until it is published again or discarded. */
+  readonly refused: RefusedEvents
   onReceipt(listener: (receipt: PublishReceipt) => void): () => void
   onRefused(listener: (refusal: PublishRefusal) => void): () => void
   onResync(listener: (resync: Resync) => void): () => void

@@ -12,13 +12,9 @@ import { type Requests, SessionLostError } from './connection/requests.ts'
 import { createEventReader, type EventReader } from './event-reader.ts'
 import { type Outbox, type OutboxLimits, openOutbox } from './publish/outbox.ts'
 import { type OwnChain, openOwnChain } from './publish/own-chain.ts'
-import {
-  createPublisher,
-  DEFAULT_WINDOW_LIMITS,
-  type Publisher,
-  type PublishReceipt,
-  type PublishRefusal,
-} from './publish/publisher.ts'
+import { createPublisher, DEFAULT_WINDOW_LIMITS, type Publisher, type PublishReceipt } from './publish/publisher.ts'
+import { openRefusedContent, type RefusedContent } from './publish/refused-content.ts'
+import type { PublishRefusal } from './publish/repair.ts'
 import { FAULT_STREAM } from './receive/fault-report.ts'
 import { type FoundFault, type Holds, openHolds } from './receive/holds.ts'
 import { createLateEvents, type LateEvents } from './receive/late-events.ts'
@@ -27,6 +23,7 @@ import { createReceiver, type Receiver } from './receive/receiver.ts'
 import type { Hold } from './receive/standing.ts'
 import { isVoidEvent, openVoidEvents, type VoidEvents } from './receive/void-events.ts'
 import { openServerTime, type ServerTime } from './server-time.ts'
+import { createPulse } from './signal.ts'
 import type { AtRestSealer } from './store/at-rest.ts'
 import { type LocalLog, openLocalLog } from './store/local-log.ts'
 import type { Store } from './store/store.ts'
@@ -40,6 +37,7 @@ export interface DeviceParts {
   readonly holds: Holds
   readonly lateEvents: LateEvents
   readonly outbox: Outbox
+  readonly refusedContent: RefusedContent
   readonly chain: OwnChain
   readonly publisher: Publisher
   readonly receiver: Receiver
@@ -70,6 +68,7 @@ export interface OpenDeviceParts {
   onFault(fault: FoundFault): void
   onOverdue(): void
   onPruned(range: PrunedRange): void
+  onTimeDoubted(): void
   /** A listener threw. */
   onFailure(error: unknown): void
   /** Why nothing more will come: an error, null for a quiet end, undefined while it may. */
@@ -84,7 +83,9 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const localLog = await openLocalLog(store, deviceId)
   const voidEvents = await openVoidEvents({ store, book, log: localLog, onFailure: parts.onFailure })
   const lateEvents = createLateEvents({ store, log: localLog, onFailure: parts.onFailure })
-  const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits })
+  const freed = createPulse()
+  const refusedContent = await openRefusedContent({ store, sealer, freed })
+  const outbox = await openOutbox({ store, sealer, limits: parts.outboxLimits, kept: refusedContent, freed })
   const chain = await openOwnChain({ store, crypto, identity })
   const serverTime = await openServerTime({ store, clock })
 
@@ -109,6 +110,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     serverTime,
     identity,
     outbox,
+    refusedContent,
     chain,
     log: localLog,
     book,
@@ -122,6 +124,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     onSettled: parts.onSettled,
     onRetry: parts.onRetry,
     onOverdue: parts.onOverdue,
+    onTimeDoubted: parts.onTimeDoubted,
   })
   const holds = await openHolds({
     store,
@@ -152,6 +155,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     log: localLog,
     epochKeys,
     isHidden: (event) => isVoidEvent(book.state, event) || holds.standing.isHidden(event),
+    nowMs: serverTime.now,
     ownStreams: [CHECKPOINT_STREAM, PROFILE_STREAM, FAULT_STREAM],
     hasUnreceipted: () => chain.unreceipted.length > 0,
     stopped: parts.stopped,
@@ -166,6 +170,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     holds,
     lateEvents,
     outbox,
+    refusedContent,
     chain,
     publisher,
     receiver,

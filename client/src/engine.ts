@@ -182,6 +182,7 @@ export function createEngine(parts: EngineParts): Engine {
     device.limits.maxPayload = message.limits.max_payload
     publisher.begin({
       lastDeviceSeq: message.last_device_seq,
+      maxPayload: message.limits.max_payload,
       maxMessageEvents: message.limits.max_batch_events,
       maxMessageBytes: message.limits.max_frame - MESSAGE_OVERHEAD_BYTES,
       rates: message.limits,

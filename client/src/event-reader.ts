@@ -14,6 +14,7 @@ import type { EpochKeys } from './account/epoch-keys.ts'
 import { AlarmError, ClientStoppedError, refusedFor } from './alarm.ts'
 import type { EventContent } from './sealing/content.ts'
 import { openContent } from './sealing/open-content.ts'
+import { isOver } from './store/expired-record.ts'
 import { storeKeys } from './store/layout.ts'
 import type { HeldEvent, LocalLog } from './store/local-log.ts'
 
@@ -55,6 +56,8 @@ export interface EventReaderParts {
   readonly epochKeys: EpochKeys
   /** True for an event that counts no more, or that is held back: it is passed over. */
   isHidden(event: Pick<ParsedEvent, 'deviceId' | 'deviceSeq'>): boolean
+  /** The server's time: what has outlived its lifetime is not shown, erased or not (RET-9). */
+  nowMs(): number
   /** Streams that `follow` without a name leaves out. */
   readonly ownStreams: readonly string[]
   /** True while own events may still appear below what is stored. */
@@ -76,7 +79,9 @@ export function createEventReader(parts: EventReaderParts): EventReader {
   const open = ({ userSeq, record }: HeldEvent): HeldContent | undefined => {
     if (record.body.type === 'expired') return undefined
     const event: ParsedEvent | undefined = parseEvent(record.body.wire)
-    if (event !== undefined && parts.isHidden(event)) return undefined
+    const isPassedOver =
+      event !== undefined && (parts.isHidden(event) || isOver(record.storedAtMs, event, parts.nowMs()))
+    if (isPassedOver) return undefined
     const key = event && epochKeys.contentKey(event.epoch)
     const opened = event && key && openContent(key, event)
     if (event === undefined || opened === undefined || opened.type === 'fault') {

@@ -2,6 +2,7 @@
 // More than 300 lines: it is the one place where the parts of a client meet.
 
 import {
+  createEventId,
   DEFAULT_LIMITS,
   type DeviceLogState,
   deviceIdOf,
@@ -38,10 +39,11 @@ import { openSession } from './connection/session.ts'
 import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
 import { createPresenceView } from './presence.ts'
-import { checkContentType, checkStreamName, composeItem } from './publish/compose.ts'
+import { checkContentSize, checkContentType, checkStreamName, composeItem } from './publish/compose.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
-import type { PublishReceipt, PublishRefusal } from './publish/publisher.ts'
+import type { PublishReceipt } from './publish/publisher.ts'
+import type { PublishRefusal } from './publish/repair.ts'
 import { encodeReportPart, FAULT_STREAM, FAULT_TYPE, splitReport } from './receive/fault-report.ts'
 import type { FoundFault } from './receive/holds.ts'
 import { readPruned } from './receive/pruned-ranges.ts'
@@ -49,11 +51,13 @@ import { rememberLostLog } from './restore/lost-log.ts'
 import { isOwnName } from './sealing/content.ts'
 import { DEFAULT_WAIT_MS } from './server-times.ts'
 import { createListeners, createPulse } from './signal.ts'
+import { createExpirer } from './store/expirer.ts'
 import { savePosition } from './store/positions.ts'
 import { createNameKeeper } from './store/stream-names.ts'
 
 export const DEFAULT_CHECKPOINT_EVERY = 200
 const REPORT_OVERHEAD_BYTES = 128
+const TIME_DOUBTED = 'The server says that a lifetime has ended which by its own time has not; it is asked again'
 const RECONNECT_BASE_MS = 250
 const RECONNECT_CAP_MS = 30_000
 /** A device that was live for so long begins its back-off from the start; a greeting alone proves nothing. */
@@ -106,6 +110,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onFault: (fault) => {
       if (needsReport(fault)) publishReport(fault).catch(failing)
     },
+    onTimeDoubted: () => connector.session?.abandon({ type: 'given_up', text: TIME_DOUBTED }),
     onOverdue: () => connector.session?.abandon({ type: 'silent' }),
     onPruned: (range) => resyncListeners.emit({ reason: 'retention', ...range }),
     onFailure: failing,
@@ -119,7 +124,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const onFollowed = (): void => log({ level: 'warn', event: 'client.server-key.follow' })
   const pin = await openPinKeeper({ store, sealer, crypto, transport, server: identity.server, failing, onFollowed })
   const addedDevices = await createAddedDevices({ store, book: device.book, ownDeviceId: identity.deviceId, failing })
-  const { outbox, chain, localLog, checkpoints, reader, epochKeys, serverTime } = device
+  const { outbox, refusedContent, chain, localLog, checkpoints, reader, epochKeys, serverTime } = device
   const pending = await openPendingWatch({
     store,
     clock,
@@ -275,6 +280,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     eagerLimit,
     connector: () => connector,
     onReplaying: (head) => {
+      expirer.start()
       // The new session of a live client only goes on where the one before it stood.
       if (phase?.type === 'live') return
       phase = { type: 'replaying', head }
@@ -348,6 +354,15 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       await manage(isLive, (manager, ask) => settleRecovery(manager, ask, hash), undefined)
       log({ level: 'info', event: 'client.phrase.settle' })
     },
+  })
+  const expirer = createExpirer({
+    store,
+    crypto,
+    clock,
+    log: localLog,
+    nowMs: serverTime.now,
+    run: engine.guard,
+    onFailure: failing,
   })
   const epochWatch = createEpochWatch({
     store,
@@ -425,6 +440,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const own = findDevice(device.book.state, identity.deviceId)
   // It stopped between the entry and the erasing.
   if (own?.status.type === 'revoked') forget()
+  else expirer.start()
 
   return {
     start: connector.start,
@@ -449,6 +465,32 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       return { eventId: item.eventId }
     },
     flush: (signal) => until(() => outbox.count === 0 && chain.unreceipted.length === 0, signal),
+    refused: {
+      get count() {
+        return refusedContent.count
+      },
+      get bytes() {
+        return refusedContent.bytes
+      },
+      list: refusedContent.list,
+      retry: async (refusedId) => {
+        const eventId = createEventId(serverTime.now(), crypto.randomBytes(10))
+        const isRetried = await refusedContent.take(refusedId, async (item, removal) => {
+          const cause = stopCause()
+          if (cause !== undefined) throw stoppedError(cause)
+          checkContentSize(item.content, device.limits.maxPayload)
+          await outbox.addAtOnce({ ...item, eventId }, [removal])
+        })
+        if (!isRetried) return undefined
+        engine.wake()
+        return { eventId }
+      },
+      discard: (refusedId) =>
+        refusedContent.take(refusedId, async (_item, removal) => {
+          await store.batch([removal])
+          await store.compact?.(removal.key, removal.key)
+        }),
+    },
     onReceipt: receiptListeners.add,
     onRefused: refusalListeners.add,
     onResync: resyncListeners.add,
@@ -549,6 +591,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     close: async () => {
       connector.stop({ type: 'closed' })
       boxFaults.close()
+      await expirer.close()
       await engine.lane.idle()
       await remembering
     },

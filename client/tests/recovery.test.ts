@@ -90,6 +90,15 @@ describe('a recovery', () => {
     expect(await take(third, 'notes', 3)).toEqual(['a', 'b', 'c'])
   })
 
+  test('REC-2: the device knows at once, and after a restart, that it is a manager, whether a server answers or not', async () => {
+    const store = createMemoryStore()
+    const identity = (await recover(store))!
+    server.isReachable = false
+    const { book } = (await open(store, identity)).device
+    expect(findDevice(book.state, identity.deviceId)?.record.role).toBe('manager')
+    expect(book.compare({ seq: server.state!.seq, head: server.state!.head })).toBe('known')
+  })
+
   test('REC-2: that was declined has changed nothing', async () => {
     const store = createMemoryStore()
     expect(await recover(store, sheet.phrase, async () => false)).toBeUndefined()

@@ -152,7 +152,7 @@ describe('refusals', () => {
     expect(sendAllAt(window, 100)).toEqual([1, 2, 3])
   })
 
-  test.each(['payload_too_large', 'event_expired', 'invalid_event', 'stream_limit_reached', 'event_refused'] as const)(
+  test.each(['payload_too_large', 'event_expired', 'stream_limit_reached', 'event_refused'] as const)(
     'ORD-6: %s is for good: a tombstone takes its place',
     (code) => {
       const window = createConnected(2)
@@ -180,7 +180,7 @@ describe('refusals', () => {
     const window = createConnected(3)
     sendAll(window)
     window.receipt(1)
-    window.refused(0, 'invalid_event', none)
+    window.refused(0, 'event_refused', none)
     window.refused(3, 'device_seq_gap', { expected: 2, retryAtMs: 0 })
     expect(window.next(0, MANY)).toMatchObject({ repair: { type: 'bury', deviceSeq: 2 } })
   })
@@ -211,6 +211,26 @@ describe('refusals', () => {
     window.receipt(1)
     expect(window.next(4999, MANY)).toEqual({ type: 'wait', untilMs: 5000 })
     expect(window.next(5000, MANY)).toEqual({ type: 'send', deviceSeqs: [2, 3] })
+  })
+
+  test('RET-8: what pushes out too much is sent again when the server says', () => {
+    const window = createConnected(1)
+    sendAll(window)
+    window.refused(1, 'displacement_limit', { expected: undefined, retryAtMs: 5000 })
+    expect(window.next(4999, MANY)).toEqual({ type: 'wait', untilMs: 5000 })
+    expect(window.next(5000, MANY)).toEqual({ type: 'send', deviceSeqs: [1] })
+  })
+
+  test('DEV-13: a suspended device sends and repairs nothing until the next session', () => {
+    const window = createConnected(3)
+    sendAll(window)
+    window.refused(1, 'device_suspended', none)
+    window.refused(2, 'device_suspended', none)
+    window.refused(3, 'event_refused', none)
+    expect(window.next(0, MANY)).toEqual({ type: 'idle' })
+    expect([window.inFlight, window.count]).toEqual([0, 3])
+    window.connected(LIMITS)
+    expect(window.next(0, MANY)).toEqual({ type: 'send', deviceSeqs: [1, 2, 3] })
   })
 
   test('LIM-3: what came too fast is sent again in order when all answers are in and the time has come', () => {

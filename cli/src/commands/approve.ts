@@ -6,7 +6,7 @@ import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
 import { showNewDevice } from '../new-device.ts'
-import { printable } from '../output.ts'
+import { printable } from '../visible.ts'
 
 export const addApprove: AddCommand = (program, run) => {
   program

@@ -5,8 +5,8 @@ import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
 import { askPresence, describeSeen } from '../presence.ts'
+import { printable } from '../visible.ts'
 
 export const addDevices: AddCommand = (program, run) => {
   program

@@ -3,7 +3,7 @@
 
 import { setMaxListeners } from 'node:events'
 import { checkExport, type NodeDevice } from '@valise/client/node'
-import { equalBytes, toHex } from '@valise/protocol'
+import { equalBytes, formatUuid, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { tellConnection } from '../connection-notices.ts'
 import { readLines } from '../export-file.ts'
@@ -11,6 +11,7 @@ import { EXIT, MisuseError } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
+import { describeKept } from '../published.ts'
 
 const AGAIN = 'The same command goes on from there.'
 
@@ -43,9 +44,9 @@ async function importFrom({ output, prompt, stdin }: Invocation, device: NodeDev
   let refusals = 0
   const stopListening = [
     tellConnection(client, output, () => `Ctrl-C ends the import. ${AGAIN}`).close,
-    client.onRefused(({ code, text }) => {
+    client.onRefused((refusal) => {
       refusals += 1
-      output.failure(code, `Refused for good: ${text}`)
+      output.failure(refusal.code, describeKept(refusal), { event_id: formatUuid(refusal.eventId) })
     }),
   ]
   try {

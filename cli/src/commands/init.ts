@@ -10,6 +10,7 @@ import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
 import { confirmSheet, describeSheet, sheetFields } from '../recovery-phrase.ts'
 import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
+import { printable } from '../visible.ts'
 
 interface InitOptions extends ServerOptions {
   readonly invite?: string
@@ -37,7 +38,7 @@ export const addInit: AddCommand = (program, run) => {
             return initialise(await prompt.ask(`${error.message} Your invitation: `, signal))
           })
           const text = [
-            `This device, "${account.name}", is the first of a new user.`,
+            `This device, "${printable(account.name)}", is the first of a new user.`,
             '',
             `  user         ${toHex(account.userId)}`,
             `  fingerprint  ${account.deviceFingerprint}`,

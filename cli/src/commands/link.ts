@@ -7,6 +7,7 @@ import { withNewHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
 import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
+import { printable } from '../visible.ts'
 
 export const addLink: AddCommand = (program, run) => {
   const command = program.command('link').description('ask to be a further device, and wait for the approval')
@@ -37,10 +38,13 @@ export const addLink: AddCommand = (program, run) => {
             })
           },
         })
-        output.result(`Approved. This device, "${account.name}", now belongs to user ${toHex(account.userId)}.`, {
-          type: 'linked',
-          ...describeAccount(account, homeDir),
-        })
+        output.result(
+          `Approved. This device, "${printable(account.name)}", now belongs to user ${toHex(account.userId)}.`,
+          {
+            type: 'linked',
+            ...describeAccount(account, homeDir),
+          },
+        )
         return EXIT.success
       })
     }),

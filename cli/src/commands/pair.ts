@@ -11,8 +11,9 @@ import { withNewHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { showNewDevice } from '../new-device.ts'
-import { type Output, printable } from '../output.ts'
+import type { Output } from '../output.ts'
 import { renderQr } from '../qr.ts'
+import { printable } from '../visible.ts'
 
 interface PairOptions {
   readonly server?: string
@@ -142,7 +143,7 @@ async function pairNew(
     output.failure('declined', 'The other device declined. This one was not let in.')
     return EXIT.failure
   }
-  output.result(`Paired. This device, "${account.name}", now belongs to user ${toHex(account.userId)}.`, {
+  output.result(`Paired. This device, "${printable(account.name)}", now belongs to user ${toHex(account.userId)}.`, {
     type: 'paired',
     ...describeAccount(account, homeDir),
   })
@@ -194,7 +195,7 @@ function createScreen(output: Output, part: 'existing' | 'new', command: (code: 
         `The QR is good for two minutes, the code for five${isResumed ? ', from when they were first shown' : ''}.`,
         'Waiting for the other device …',
       ]
-      output.result(text.join('\n'), { type: 'offer', url, code, is_resumed: isResumed })
+      output.drawing(text.join('\n'), { type: 'offer', url, code, is_resumed: isResumed })
     },
     onResumed: () =>
       output.notice('resumed', 'Going on with the pairing that was interrupted; --fresh begins a new one.'),

@@ -17,6 +17,7 @@ import { watchInterruption } from '../interruption.ts'
 import type { AddCommand, Invocation } from '../invocation.ts'
 import { presentSheet, readPhrase } from '../recovery-phrase.ts'
 import { addServerOptions, type ServerOptions, toServerOptions } from '../server-options.ts'
+import { printable } from '../visible.ts'
 
 interface RecoverOptions extends ServerOptions {
   readonly phraseFile?: string
@@ -64,10 +65,13 @@ async function recover(
   await device.endRecovery()
   const account = device.account()
   if (account === undefined) return EXIT.failure
-  output.result(`Recovered. This device, "${account.name}", is a manager of user ${toHex(account.userId)}.`, {
-    type: 'recovered',
-    ...describeAccount(account, homeDir),
-  })
+  output.result(
+    `Recovered. This device, "${printable(account.name)}", is a manager of user ${toHex(account.userId)}.`,
+    {
+      type: 'recovered',
+      ...describeAccount(account, homeDir),
+    },
+  )
   return EXIT.success
 }
 

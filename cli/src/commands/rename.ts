@@ -4,7 +4,7 @@ import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
+import { printable } from '../visible.ts'
 
 export const addRename: AddCommand = (program, run) => {
   program

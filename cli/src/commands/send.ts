@@ -4,8 +4,8 @@
 import { setMaxListeners } from 'node:events'
 import { readFile, stat } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
-import { type Client, ClientStoppedError, type PublishReceipt } from '@valise/client'
-import { formatTime, type NodeDevice } from '@valise/client/node'
+import { type Client, ClientStoppedError } from '@valise/client'
+import type { NodeDevice } from '@valise/client/node'
 import { DEFAULT_LIMITS, formatUuid, MAX_TTL_S } from '@valise/protocol'
 import { InvalidArgumentError } from 'commander'
 import { tellAddedDevices } from '../added-devices.ts'
@@ -20,6 +20,7 @@ import { cutLines, type Piece } from '../lines.ts'
 import type { JsonFields, Output } from '../output.ts'
 import { tellPending } from '../pending-notices.ts'
 import { createPublishWindow, type PublishWindow } from '../publish-window.ts'
+import { describeKept, printReceipt } from '../published.ts'
 import { tellServerKey } from '../server-key.ts'
 import { tellDisplaced } from '../storage-notices.ts'
 import { parseStreamName } from '../stream-name.ts'
@@ -77,7 +78,7 @@ async function send(
   let refusals = 0
   const tellRefused = (code: string, text: string, fields: JsonFields): void => {
     refusals++
-    output.failure(code, `Refused for good: ${text}`, fields)
+    output.failure(code, text, fields)
   }
   const connection = tellConnection(client, output, () =>
     isInputKept ? INPUT_KEPT : 'What is read meanwhile is kept.',
@@ -93,14 +94,18 @@ async function send(
       if (state.type === 'stopped') stopped.abort()
     }),
     client.onReceipt((receipt) => printReceipt(output, receipt)),
-    client.onRefused(({ eventId, streamName, code, text }) => {
-      tellRefused(code, `${text} (event ${formatUuid(eventId)})`, { event_id: formatUuid(eventId), stream: streamName })
+    client.onRefused((refusal) => {
+      const { eventId, streamName: stream, code, isKept } = refusal
+      tellRefused(code, describeKept(refusal), { event_id: formatUuid(eventId), stream, kept: isKept })
     }),
   ]
   const window = createPublishWindow({
     publish: (piece) => client.publish(streamName, piece, { ttlS, signal: gaveUp.signal }),
     onRefused: (position, { code, message }) =>
-      tellRefused(code, `${message} (event ${position} of this run)`, { stream: streamName, position }),
+      tellRefused(code, `Refused for good: ${message} (event ${position} of this run)`, {
+        stream: streamName,
+        position,
+      }),
   })
   try {
     client.start()
@@ -153,20 +158,6 @@ async function tellKept(
     given_up: givenUp,
   })
   return EXIT.interrupted
-}
-
-function printReceipt(output: Output, receipt: PublishReceipt): void {
-  const { eventId, streamName, deviceSeq, streamSeq, userSeq, storedAtMs, isDuplicate } = receipt
-  const fields = {
-    event_id: formatUuid(eventId),
-    device_seq: deviceSeq,
-    stream_seq: streamSeq,
-    user_seq: userSeq,
-    stored_at: formatTime(storedAtMs),
-    duplicate: isDuplicate,
-  }
-  const words = Object.entries(fields).map(([name, value]) => `${name} ${value}`)
-  output.result(`stored ${words.join('  ')}`, { stream: streamName, ...fields })
 }
 
 /** Throws a MisuseError for a file that is not there, no file, or too large for one event. */

@@ -6,9 +6,9 @@ import { describeAccount } from '../account-fields.ts'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
 import { describePending, pendingFields } from '../pending-notices.ts'
 import { describeServerAnswer, probeServer } from '../server-probe.ts'
+import { printable } from '../visible.ts'
 
 export const addStatus: AddCommand = (program, run) => {
   program
@@ -32,6 +32,7 @@ export const addStatus: AddCommand = (program, run) => {
             `cursor       ${facts.cursor}`,
             `held         ${facts.heldEvents} events`,
             `outbox       ${facts.outboxEvents} events, ${facts.outboxBytes} bytes without a receipt`,
+            ...describeRefused(facts),
             ...describeVoid(facts.voidEvents),
             `device log   entry ${facts.logSeq}, key epoch ${facts.epoch}`,
             ...describeKeys(facts),
@@ -46,6 +47,8 @@ export const addStatus: AddCommand = (program, run) => {
             held_events: facts.heldEvents,
             outbox_events: facts.outboxEvents,
             outbox_bytes: facts.outboxBytes,
+            refused_events: facts.refusedEvents,
+            refused_bytes: facts.refusedBytes,
             void_events: facts.voidEvents,
             log_seq: facts.logSeq,
             log_head: toHex(facts.logHead),
@@ -63,6 +66,16 @@ export const addStatus: AddCommand = (program, run) => {
       ),
     )
 }
+
+const describeRefused = ({
+  refusedEvents,
+  refusedBytes,
+}: Pick<DeviceStatus, 'refusedEvents' | 'refusedBytes'>): string[] =>
+  refusedEvents === 0
+    ? []
+    : [
+        `refused      ${refusedEvents} events, ${refusedBytes} bytes, kept here until \`valise refused retry\` or \`discard\``,
+      ]
 
 const describeNextKey = (fingerprint: Uint8Array | undefined): string[] =>
   fingerprint === undefined ? [] : [`next key     ${toBase64Url(fingerprint)}`]

@@ -19,6 +19,7 @@ import { createPositionKeeper } from '../position-keeper.ts'
 import { tellServerKey } from '../server-key.ts'
 import { tellDisplaced } from '../storage-notices.ts'
 import { parseStreamName } from '../stream-name.ts'
+import { visibleJson } from '../visible.ts'
 
 interface WatchOptions {
   readonly from: 'start' | 'cursor'
@@ -132,7 +133,7 @@ const MAX_NAMED = 5
 function toJson(streamName: string, event: ReceivedEvent): string {
   const { type, atMs, body } = event.content
   const text = decodeUtf8(body)
-  return JSON.stringify({
+  return visibleJson({
     stream: streamName,
     user_seq: event.userSeq,
     stream_seq: event.streamSeq,

@@ -2,7 +2,7 @@
 
 import { EXIT } from '../failure.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
+import { printable } from '../visible.ts'
 import { addServerFlags, type ServerFlags, toRawConfig } from './server-flags.ts'
 
 export const addConfig: AddCommand = (program, run) => {

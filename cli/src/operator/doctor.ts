@@ -4,7 +4,7 @@
 import type { Finding } from '@valise/backend'
 import { EXIT } from '../failure.ts'
 import type { AddCommand } from '../invocation.ts'
-import { printable } from '../output.ts'
+import { printable } from '../visible.ts'
 import { addServerFlags, type ServerFlags, toRawConfig } from './server-flags.ts'
 
 const MARKS = { ok: 'ok   ', note: 'note ', wrong: 'WRONG' } as const

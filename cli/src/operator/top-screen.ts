@@ -2,7 +2,7 @@
 // as printable text only.
 
 import type { Status } from '@valise/backend'
-import { printable } from '../output.ts'
+import { printable } from '../visible.ts'
 
 export interface ScreenSize {
   readonly columns: number

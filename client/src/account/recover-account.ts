@@ -66,7 +66,7 @@ export async function recoverAccount(parts: RecoverParts, recovering: Recovering
   return withRecoverySession(
     parts,
     { server: recovering.server, keys: recovery, signal },
-    async ({ manager, ask, server }) => {
+    async ({ manager, ask, server, savingLog }) => {
       const { book } = manager
       const { userId } = book.require()
       const earlier = await findEarlier(parts, server, userId)
@@ -80,6 +80,8 @@ export async function recoverAccount(parts: RecoverParts, recovering: Recovering
         saveStage('revoke'),
         del(storeKeys.joining),
         del(storeKeys.serverPin),
+        // Without it the device would not know its own role until the server shows the log again.
+        ...(await savingLog()),
       ])
       return identity
 

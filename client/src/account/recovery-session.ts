@@ -8,7 +8,9 @@ import { createRequests, isUndecided, RequestRefusedError, SessionLostError } fr
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
+import { keysUnder } from '../store/layout.ts'
 import { createMemoryStore } from '../store/memory-store.ts'
+import { put, type Store, type StoreOperation } from '../store/store.ts'
 import type { Transport } from '../transport.ts'
 import { type AppendParts, createAttempt } from './append-entry.ts'
 import { openEpochKeys } from './epoch-keys.ts'
@@ -33,6 +35,8 @@ export interface RecoveryAccess {
   readonly server: ServerPin
   readonly manager: AppendParts
   readonly ask: Ask
+  /** Stores that log on another device: the pin of what the server shows it from then on. */
+  savingLog(): Promise<StoreOperation[]>
 }
 
 interface RecoveryKeys {
@@ -121,7 +125,8 @@ async function runSession<Result>(
     if (judgePhrase(book.require(), keys) !== 'valid') throw new AlarmError('foreign_session')
     const manager = { crypto, clock, identity: keys, book, epochKeys, attempt: createAttempt() }
     try {
-      return { result: await work({ manager, ask: requests.ask, server: pin.current }) }
+      const savingLog = () => copyLog(store)
+      return { result: await work({ manager, ask: requests.ask, server: pin.current, savingLog }) }
     } finally {
       epochKeys.forget()
     }
@@ -132,6 +137,12 @@ async function runSession<Result>(
     signal?.removeEventListener('abort', onAbort)
     session.close()
   }
+}
+
+async function copyLog(store: Store): Promise<StoreOperation[]> {
+  const operations: StoreOperation[] = []
+  for await (const [key, value] of store.range(keysUnder('log/'))) operations.push(put(key, value))
+  return operations
 }
 
 const REFUSALS: Partial<Record<ErrorCode, readonly [SetupError['code'], string]>> = {

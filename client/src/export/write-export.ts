@@ -12,6 +12,7 @@ import type { EventContent } from '../sealing/content.ts'
 import { eventSubkey } from '../sealing/event-subkey.ts'
 import { openContent } from '../sealing/open-content.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
+import { expireRecord, isOver } from '../store/expired-record.ts'
 import { keysUnder, storeKeys } from '../store/layout.ts'
 import type { HeldEvent } from '../store/local-log.ts'
 import type { Store } from '../store/store.ts'
@@ -59,7 +60,7 @@ export async function* writeExport(parts: ExportParts): AsyncGenerator<string> {
   for (let after = 0; ; ) {
     const page = await localLog.read(undefined, after, PAGE)
     for (const held of page) {
-      const line = toLine(device, nameByStream, held)
+      const line = toLine(device, nameByStream, hideExpired(crypto, held, device.serverTime.now()))
       yield write(line)
       counts[line.type === 'event' ? 'events' : line.type] += 1
     }
@@ -86,6 +87,14 @@ async function nameStreams({ store, sealer, device, streamNames }: ExportParts):
     if (streamId !== undefined) names.set(toHex(streamId), name)
   }
   return names
+}
+
+/** What has outlived its lifetime is left out, erased or not (RET-9). */
+function hideExpired(crypto: Crypto, held: HeldEvent, nowMs: number): HeldEvent {
+  const { userSeq, record } = held
+  const event = record.body.type === 'stored' ? parseEvent(record.body.wire) : undefined
+  if (event === undefined || !isOver(record.storedAtMs, event, nowMs)) return held
+  return { ...held, record: expireRecord(crypto, storeKeys.event(userSeq), record) }
 }
 
 function toLine(

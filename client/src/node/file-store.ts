@@ -20,7 +20,24 @@ export async function openFileStore(dir: string): Promise<Store> {
         })
       : new DeviceHomeError('damaged', 'The store in this home folder cannot be opened.', { cause: error })
   }
-  return createLevelStore(level, (operations) => level.batch(operations, { sync: true }))
+  return {
+    ...createLevelStore(level, (operations) => level.batch(operations, { sync: true })),
+    compact: (first, last) => compact(level, first, last),
+  }
+}
+
+/**
+ * LevelDB drops a replaced value when a newer table is merged into the one that holds it. What was written and replaced
+ * within one table stays in it, so a second, newer table is made over the same range: of deletions of keys that never were.
+ */
+async function compact(level: ClassicLevel<string, Uint8Array>, first: string, last: string): Promise<void> {
+  const [below, above] = [first.slice(0, -1), `${last}!`]
+  await level.compactRange(below, above)
+  await level.batch([
+    { type: 'del', key: below },
+    { type: 'del', key: above },
+  ])
+  await level.compactRange(below, above)
 }
 
 function isLocked(error: unknown): boolean {

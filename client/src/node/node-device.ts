@@ -95,6 +95,9 @@ export interface DeviceStatus {
   readonly heldEvents: number
   readonly outboxEvents: number
   readonly outboxBytes: number
+  /** Kept because the server refused them, and their content as stored. */
+  readonly refusedEvents: number
+  readonly refusedBytes: number
   /** Held, and void: what revoked devices wrote beyond their cuts. */
   readonly voidEvents: number
   readonly logSeq: number
@@ -355,6 +358,8 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
         heldEvents: await countHeldEvents(store),
         outboxEvents: device?.outbox.count ?? 0,
         outboxBytes: device?.outbox.bytes ?? 0,
+        refusedEvents: device?.refusedContent.count ?? 0,
+        refusedBytes: device?.refusedContent.bytes ?? 0,
         voidEvents: (await device?.voidEvents.count()) ?? 0,
         logSeq: state?.seq ?? 0,
         logHead: state?.head ?? new Uint8Array(32),

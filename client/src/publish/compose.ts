@@ -42,6 +42,13 @@ export function checkContentType(type: string): void {
   throw new PublishError('bad_content', 'Content types that begin with "valise/" belong to the client.')
 }
 
+/** Throws a `PublishError` for content that a server which announced this limit refuses. */
+export function checkContentSize(content: Uint8Array, maxPayload: number, body: Uint8Array = content): void {
+  if (content.length <= maxPayload) return
+  const room = Math.max(0, maxPayload - (content.length - body.length))
+  throw new PublishError('payload_too_large', `The content has ${body.length} bytes; the server takes ${room}.`)
+}
+
 /** Throws a `PublishError`. */
 export function composeItem(
   { crypto, clock, serverTime, maxPayload }: ComposeParts,
@@ -59,9 +66,6 @@ export function composeItem(
     throw new PublishError('bad_content', "A content's time is a whole number of milliseconds since 1970.")
   }
   const content = encodeContent({ type, atMs: atMs ?? clock.now(), body })
-  if (content.length > maxPayload) {
-    const room = Math.max(0, maxPayload - (content.length - body.length))
-    throw new PublishError('payload_too_large', `The content has ${body.length} bytes; the server takes ${room}.`)
-  }
+  checkContentSize(content, maxPayload, body)
   return { eventId: createEventId(serverTime.now(), crypto.randomBytes(10)), streamName, ttlS, content }
 }

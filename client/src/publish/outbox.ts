@@ -1,13 +1,15 @@
 // The outbox: what the application published and no receipt has confirmed, as plaintext sealed at rest, in order.
 // Bounded in events and bytes; whoever publishes into a full one waits. An item leaves only by a receipt or a refusal.
+// What is kept of refused events counts too: a publisher for whom it leaves no room is refused (REF-3).
 
 import { createByteReader, createByteWriter, decodeUtf8, type EventId, encodeUtf8, toEventId } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import { createLane } from '../lane.ts'
-import { createPulse } from '../signal.ts'
+import { createPulse, type Pulse } from '../signal.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { counterOf, keysUnder, storeKeys } from '../store/layout.ts'
 import { del, put, type Store, type StoreOperation } from '../store/store.ts'
+import { PublishError } from './publish-error.ts'
 
 export interface OutboxItem {
   readonly eventId: EventId
@@ -31,11 +33,11 @@ export const DEFAULT_OUTBOX_LIMITS: OutboxLimits = { maxEvents: 10_000, maxBytes
 export interface Outbox {
   /**
    * Resolves when the item is durable, and `also` in the same batch; waits while the outbox is full; rejects with the
-   * signal's reason.
+   * signal's reason, and with a `PublishError` when refused content leaves no room.
    */
   add(item: OutboxItem, signal?: AbortSignal, also?: readonly StoreOperation[]): Promise<void>
-  /** For the few items that the client publishes by itself: never waits for room. */
-  addAtOnce(item: OutboxItem): Promise<void>
+  /** For what has its room already, and the few items that the client publishes by itself: never waits for room. */
+  addAtOnce(item: OutboxItem, also?: readonly StoreOperation[]): Promise<void>
   /** Nothing will leave it any more: whoever waits for room, now or later, is rejected with the reason. */
   giveUp(reason: Error): void
   /** Items after a position, in order, at most so many and so many bytes of content but at least one if there is one. */
@@ -50,17 +52,33 @@ export interface Outbox {
   readonly last: number
 }
 
+/** What else is charged to the limits of the outbox. */
+export interface KeptContent {
+  readonly count: number
+  readonly bytes: number
+}
+
 export interface OutboxParts {
   readonly store: Store
   readonly sealer: AtRestSealer
   readonly limits: OutboxLimits
+  readonly kept?: KeptContent
+  /** Fires when there is room again. */
+  readonly freed?: Pulse
 }
 
-export async function openOutbox({ store, sealer, limits }: OutboxParts): Promise<Outbox> {
+const NOTHING_KEPT: KeptContent = { count: 0, bytes: 0 }
+
+export async function openOutbox({
+  store,
+  sealer,
+  limits,
+  kept = NOTHING_KEPT,
+  freed = createPulse(),
+}: OutboxParts): Promise<Outbox> {
   const sizeByPosition = new Map<number, number>()
   let bytes = 0
   let last = 0
-  const freed = createPulse()
   let reasonToGiveUp: Error | undefined
   // Publishers are admitted one by one, so a small item never overtakes a large one that waits for room.
   const admission = createLane()
@@ -115,19 +133,24 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
 
   const open = (position: number, value: Uint8Array): WaitingItem => {
     const key = storeKeys.outboxItem(position)
-    return { ...parseItem(key, sealer.open(key, value)), position }
+    return { ...parseOutboxItem(key, sealer.open(key, value)), position }
   }
 
   return {
     add: async (item, signal, also) => {
-      const plaintext = encodeItem(item)
+      const plaintext = encodeOutboxItem(item)
       const hasRoom = (): boolean =>
-        sizeByPosition.size === 0 ||
-        (sizeByPosition.size < limits.maxEvents && bytes + plaintext.length <= limits.maxBytes)
+        (sizeByPosition.size === 0 && kept.count === 0) ||
+        (sizeByPosition.size + kept.count < limits.maxEvents &&
+          bytes + kept.bytes + plaintext.length <= limits.maxBytes)
+      /** Receipts free nothing of it, so waiting would have no end. */
+      const isFullOfKept = (): boolean =>
+        kept.count > 0 && (kept.count >= limits.maxEvents || kept.bytes + plaintext.length > limits.maxBytes)
       let isAdmitted = false
       const admitted = admission.run(async () => {
         while (!hasRoom()) {
           if (reasonToGiveUp !== undefined) throw reasonToGiveUp
+          if (isFullOfKept()) throw fullOfKept(kept)
           await freed.next(signal)
         }
         signal?.throwIfAborted()
@@ -138,7 +161,7 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
       const { written } = await orAbort(admitted, signal, () => isAdmitted)
       await written
     },
-    addAtOnce: (item) => append(encodeItem(item)),
+    addAtOnce: (item, also) => append(encodeOutboxItem(item), also),
     giveUp: (reason) => {
       reasonToGiveUp = reason
       freed.fire()
@@ -171,6 +194,12 @@ export async function openOutbox({ store, sealer, limits }: OutboxParts): Promis
   }
 }
 
+const fullOfKept = ({ count, bytes }: KeptContent): PublishError =>
+  new PublishError(
+    'refused_content_full',
+    `The server refused ${count} events, and their content (${bytes} bytes) fills the outbox. Publish it again or discard it first: \`valise refused list\`.`,
+  )
+
 /** The task's outcome, or at once the signal's reason while the task is not beyond recall. */
 function orAbort<Result>(
   task: Promise<Result>,
@@ -189,11 +218,11 @@ function orAbort<Result>(
   })
 }
 
-function encodeItem({ eventId, streamName, ttlS, content }: OutboxItem): Uint8Array {
+export function encodeOutboxItem({ eventId, streamName, ttlS, content }: OutboxItem): Uint8Array {
   return createByteWriter().bytes(eventId).u32(ttlS).prefixed(encodeUtf8(streamName)).prefixed(content).finish()
 }
 
-function parseItem(key: string, bytes: Uint8Array): OutboxItem {
+export function parseOutboxItem(key: string, bytes: Uint8Array): OutboxItem {
   const reader = createByteReader(bytes)
   const eventId = toEventId(reader.bytes(16))
   const ttlS = reader.u32()

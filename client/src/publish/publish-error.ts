@@ -5,6 +5,8 @@ export type PublishErrorCode =
   | 'bad_stream_name'
   | 'bad_content'
   | 'bad_ttl'
+  /** What the server refused is kept, and fills the outbox until it is retried or discarded. */
+  | 'refused_content_full'
   | 'stopped'
   | 'aborted'
 

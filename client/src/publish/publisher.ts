@@ -2,32 +2,20 @@
 // keeps a bounded window in flight, repairs what is refused, and turns receipts into events of the local log.
 // Its methods run in the client's lane.
 
-import {
-  type ChainPosition,
-  type ErrorCode,
-  type EventId,
-  errorEntry,
-  eventIdTimeMs,
-  findDevice,
-  formatUuid,
-  type Receipts,
-  type Refused,
-} from '@valise/protocol'
-import type { LogBook } from '../account/log-book.ts'
+import { type EventId, findDevice, formatUuid, type Receipts, type Refused } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { Clock } from '../clock.ts'
 import { isOwnName } from '../sealing/content.ts'
-import type { ServerTime } from '../server-time.ts'
 import { DEFAULT_WAIT_MS } from '../server-times.ts'
-import type { LocalLog, LogEvent } from '../store/local-log.ts'
+import type { LogEvent } from '../store/local-log.ts'
 import type { StoreOperation } from '../store/store.ts'
-import type { Outbox } from './outbox.ts'
-import type { OwnChain, SealedItem } from './own-chain.ts'
+import type { SealedItem } from './own-chain.ts'
 import { type AnnouncedRates, createPace } from './pace.ts'
-import { draftTombstone, hasOutlivedToo, redraft } from './redraft.ts'
+import { meaningOf, refusalAlarm } from './refusals.ts'
+import { createRepairer, type RepairParts } from './repair.ts'
 import { type Draft, type SealingParts, sealRun } from './sealing-run.ts'
-import { createSendWindow, type Repair, type WindowItem, type WindowLimits } from './send-window.ts'
+import { createSendWindow, type WindowItem, type WindowLimits } from './send-window.ts'
 
 /** What the server answers for a stored event. */
 export interface PublishReceipt {
@@ -40,17 +28,9 @@ export interface PublishReceipt {
   readonly isDuplicate: boolean
 }
 
-/** An event that was refused for good and replaced by an empty one. */
-export interface PublishRefusal {
-  readonly eventId: EventId
-  readonly streamName: string
-  readonly code: ErrorCode
-  /** Fit to show to a person. */
-  readonly text: string
-}
-
 export interface PublishSession {
   readonly lastDeviceSeq: number
+  readonly maxPayload: number
   readonly maxMessageEvents: number
   readonly maxMessageBytes: number
   readonly rates: AnnouncedRates
@@ -70,25 +50,13 @@ export interface Publisher {
   unavailable(retryAfterMs: number): void
 }
 
-export interface PublisherParts extends SealingParts {
+export interface PublisherParts extends RepairParts {
   readonly clock: Clock
-  readonly serverTime: Pick<ServerTime, 'now'>
-  readonly outbox: Outbox
-  readonly chain: OwnChain
-  readonly log: LocalLog
-  readonly book: LogBook
   readonly epochKeys: SealingParts['epochKeys'] & { streamId(name: string): Draft['streamId'] | undefined }
   readonly limits: WindowLimits
-  /** Reads the device log and epoch keys anew. */
-  refreshDeviceLog(): Promise<void>
-  /** What a checkpoint that is sealed now names. */
-  checkpointList(): readonly ChainPosition[] | undefined
   /** To be stored with own events that got their receipts. */
   countEvents(count: number): StoreOperation[]
   onReceipt(receipt: PublishReceipt): void
-  onRefusal(refusal: PublishRefusal): void
-  /** The outbox or the window became shorter. */
-  onSettled(): void
   /** Something is to be tried again later: pump then. */
   onRetry(): void
   /** What was sent stays without an answer. */
@@ -105,14 +73,6 @@ export const DEFAULT_WINDOW_LIMITS: WindowLimits = {
 /** Signing dominates: so many take a few tens of milliseconds, after which the first can be on their way. */
 const MAX_SEALED_AT_ONCE = 128
 const ANSWER_TIMEOUT_MS = 30_000
-
-/** What the server checks against its own rows, all of which this device has from it. */
-const DENIALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'checkpoint_false',
-  'log_head_false',
-  'log_seq_falls',
-  'epoch_invalid',
-])
 
 const toWindowItem = (item: SealedItem): WindowItem => ({ deviceSeq: item.deviceSeq, bytes: item.wire.length })
 
@@ -134,6 +94,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
 
   /** An epoch that its maker sealed falsely may stay closed for a while: nothing is sealed until a manager starts the next. */
   const canSeal = (): boolean => epochKeys.contentKey(book.require().epoch.n) !== undefined
+  const repairer = createRepairer({ ...parts, canSeal, onSealed: (items) => window.replace(items.map(toWindowItem)) })
 
   /** Whatever it publishes is refused, and stays in the outbox for its user to see. */
   const isSuspended = (): boolean => findDevice(book.state, deviceId)?.status.type === 'suspended'
@@ -163,55 +124,6 @@ export function createPublisher(parts: PublisherParts): Publisher {
     return true
   }
 
-  /** False when it must wait for a key. */
-  const repairFrom = async (repair: Exclude<Repair, { type: 'send_again' }>): Promise<boolean> => {
-    const first = chain.find(repair.deviceSeq)
-    if (first === undefined) throw new Error('a repair of an event that is not in the window')
-    if (repair.type === 'seal_again') {
-      await parts.refreshDeviceLog()
-      const { epoch, seq } = book.require()
-      const { logSeq } = first.event
-      // Sealed under the newest epoch that the server shows, or under an entry that it has shown: it denies its own log.
-      const isDenied = repair.code === 'stale_epoch' ? epoch.logSeq <= logSeq : logSeq <= seq
-      if (isDenied) throw new AlarmError('device_log_shorter', { seq })
-    }
-    if (!canSeal()) return false
-    const later = chain.unreceipted.filter((item) => item.deviceSeq >= repair.deviceSeq)
-    const drafts: Draft[] = []
-    const buried = new Set<SealedItem>()
-    for (const item of later) {
-      const isBuried =
-        repair.type === 'bury' && (item === first || hasOutlivedToo(repair.code, item, parts.serverTime.now()))
-      if (isBuried) buried.add(item)
-      drafts.push(isBuried ? draftTombstone(parts, item, repair.code) : await redraft(parts, item))
-    }
-    const end = { deviceSeq: first.deviceSeq - 1, chain: first.event.chainPrev }
-    const sealed = await sealRun(parts, book.require(), end, drafts)
-    const positions = [...buried].flatMap(({ position }) => (position === undefined ? [] : [position]))
-    await chain.save(sealed, positions.map(outbox.removal))
-    window.replace(sealed.map(toWindowItem))
-    if (repair.type !== 'bury') return true
-    for (const position of positions) outbox.settled(position)
-    const { code } = repair
-    for (const { eventId, streamName } of buried) {
-      parts.onRefusal({ eventId, streamName, code, text: errorEntry(code).text })
-    }
-    parts.onSettled()
-    return true
-  }
-
-  /** Whatever the code says of an event, the event agrees with all that the server showed when it was sealed. */
-  const refuseDenial = (deviceSeq: number, code: ErrorCode): void => {
-    if (!DENIALS.has(code)) return
-    const event = chain.find(deviceSeq)?.event
-    // The list of a checkpoint from before the log was restored may name what was lost: an empty event replaces it. A log
-    // that was restored without a word keeps its epoch; then only this device's user has said so.
-    const restoredAtMs = Math.max(log.progress.logEpochAtMs, log.progress.acceptedAtMs)
-    const isOfLostLog = event !== undefined && eventIdTimeMs(event.eventId) < restoredAtMs
-    if (code === 'checkpoint_false' && isOfLostLog) return
-    throw new AlarmError('truth_refused', { device_seq: deviceSeq, code })
-  }
-
   const send = (current: PublishSession, deviceSeqs: readonly number[]): void => {
     current.send(deviceSeqs.flatMap((deviceSeq) => chain.find(deviceSeq)?.wire ?? []))
     watchAnswers()
@@ -225,6 +137,16 @@ export function createPublisher(parts: PublisherParts): Publisher {
   /** What the keys hold back goes on with the new ones, what the pace holds back with time. */
   const retryForPace = (delayMs: number): void => {
     if (delayMs > 0) retryAfter(delayMs)
+  }
+
+  /** What is expected is neither beyond the event nor among those that have receipts. */
+  const checkGap = (deviceSeq: number, expected: number | undefined): void => {
+    const stored = log.deviceHead(deviceId)?.deviceSeq ?? 0
+    if (expected === undefined) return
+    if (expected > deviceSeq) throw refusalAlarm('refusal_false', deviceSeq, 'device_seq_gap')
+    if (expected > stored) return
+    const where = { device: formatUuid(deviceId), server: expected - 1, confirmed: stored }
+    throw new AlarmError('receipts_withdrawn', where)
   }
 
   return {
@@ -261,7 +183,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
             if (await sealMore(step.maxEvents, step.maxBytes)) break
             return retryForPace(paceMs)
           case 'repair':
-            if (await repairFrom(step.repair)) break
+            if ((await repairer.repair(step.repair, session)) === 'repaired') break
             return
           case 'wait':
             return retryAfter(step.untilMs - clock.now())
@@ -315,11 +237,9 @@ export function createPublisher(parts: PublisherParts): Publisher {
       parts.onSettled()
     },
     refused: ({ device_seq, code, expected, retry_after_ms }) => {
-      if (code === 'device_seq_conflict') throw new AlarmError('device_cloned', { device_seq })
-      if (code === 'chain_mismatch') throw new AlarmError('chain_forked', { device_seq })
-      if (code === 'foreign_event' || code === 'recovery_cannot_publish')
-        throw new AlarmError('foreign_session', { device_seq })
-      refuseDenial(device_seq, code)
+      const meaning = meaningOf(code)
+      if (typeof meaning === 'object') throw refusalAlarm(meaning.alarm, device_seq, code)
+      if (meaning === 'gap') checkGap(device_seq, expected)
       if (code === 'rate_limited') pace.empty(clock.now())
       const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_WAIT_MS)
       window.refused(device_seq, code, { expected, retryAtMs })

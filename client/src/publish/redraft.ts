@@ -1,6 +1,6 @@
 // What is sealed once more in the place of a sealed event: the same content again, or a tombstone (ORD-6).
 
-import { type ChainPosition, type ErrorCode, eventIdTimeMs, toStreamId } from '@valise/protocol'
+import { type ChainPosition, type ErrorCode, toStreamId } from '@valise/protocol'
 import type { EpochKeys } from '../account/epoch-keys.ts'
 import { AlarmError } from '../alarm.ts'
 import { openEvent } from '../sealing/event-seal.ts'
@@ -20,7 +20,7 @@ export interface RedraftParts {
 /** The same event, to be sealed again. */
 export async function redraft(
   { outbox, epochKeys, checkpointList }: RedraftParts,
-  { position, streamName, eventId, event }: SealedItem,
+  { position, streamName, eventId, event }: Pick<SealedItem, 'position' | 'streamName' | 'eventId' | 'event'>,
 ): Promise<Draft> {
   // A list of then may name what the server has lost since.
   const checkpoint = event.checkpoint === undefined ? undefined : checkpointList()
@@ -50,10 +50,3 @@ export function draftTombstone({ log }: RedraftParts, item: SealedItem, code: Er
   const none = { position: undefined, content: undefined, checkpoint: undefined }
   return { ...none, streamName, streamId: where, eventId, ttlS: 0, isKept }
 }
-
-/** Where one lifetime ended before its event was stored, those of others may have: one repair is enough for all. */
-export const hasOutlivedToo = (code: ErrorCode, { event }: SealedItem, nowMs: number): boolean =>
-  code === 'event_expired' &&
-  !event.isTombstone &&
-  event.ttlS > 0 &&
-  eventIdTimeMs(event.eventId) + event.ttlS * 1000 <= nowMs

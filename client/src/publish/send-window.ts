@@ -2,6 +2,7 @@
 // after a refusal nothing new goes out until every answer is in, then one repair is made and sending goes on.
 
 import type { ErrorCode } from '@valise/protocol'
+import { meaningOf } from './refusals.ts'
 
 export interface WindowItem {
   readonly deviceSeq: number
@@ -55,16 +56,6 @@ export interface SendWindow {
 type Item = WindowItem & { isSent: boolean }
 
 const FRUITLESS_PAUSE_MS = 1000
-
-/** Refusals of one event that end in a tombstone in its place (ORD-6). */
-const BURIED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'payload_too_large',
-  'event_expired',
-  'invalid_event',
-  'stream_limit_reached',
-  'event_refused',
-  'checkpoint_false',
-])
 
 export function createSendWindow(limits: WindowLimits): SendWindow {
   let items: Item[] = []
@@ -138,11 +129,12 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       // An answer to an earlier sending of what was given up on since.
       if (item === undefined || !item.isSent) return
       item.isSent = false
-      if (BURIED.has(code)) propose({ type: 'bury', deviceSeq, code })
+      const meaning = meaningOf(code)
+      if (meaning === 'for_good') propose({ type: 'bury', deviceSeq, code })
       else if (code === 'stale_epoch' || code === 'log_seq_ahead') propose({ type: 'seal_again', deviceSeq, code })
-      else if (code === 'unavailable' || code === 'rate_limited') {
-        retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
-      } else propose({ type: 'send_again', deviceSeq: details.expected ?? deviceSeq })
+      else if (meaning === 'later') retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
+      else if (meaning === 'suspended') isConnected = false
+      else propose({ type: 'send_again', deviceSeq: details.expected ?? deviceSeq })
     },
     unavailable: (atMs) => {
       retryAtMs = Math.max(retryAtMs ?? 0, atMs)

@@ -14,6 +14,7 @@ import type { Transport } from '../transport.ts'
 import { findCommonPoint } from './common-point.ts'
 import { openLogProbe } from './log-probe.ts'
 import { type Rebased, rebaseLog } from './rebase.ts'
+import { resealErased } from './reseal.ts'
 
 export interface AcceptLogParts {
   readonly store: Store
@@ -24,7 +25,7 @@ export interface AcceptLogParts {
   readonly clientInfo: string
   readonly identity: Identity
   /** Of a client that is closed. */
-  readonly device: Pick<DeviceParts, 'book' | 'localLog' | 'epochKeys' | 'chain'>
+  readonly device: Pick<DeviceParts, 'book' | 'localLog' | 'epochKeys' | 'chain' | 'outbox' | 'checkpoints'>
   readonly signal: AbortSignal
 }
 
@@ -39,8 +40,24 @@ export async function acceptLog(parts: AcceptLogParts): Promise<Rebased> {
     checkSession(parts, probe.established)
     const through = await findCommonPoint({ crypto, log: device.localLog, ownDeviceId: deviceId, probe })
     const { log_epoch, log_epoch_at, server_time } = probe.established
+    const resealing = {
+      crypto,
+      identity,
+      epochKeys: device.epochKeys,
+      outbox: device.outbox,
+      chain: device.chain,
+      log: device.localLog,
+      state: device.book.require(),
+      nowMs: server_time,
+      checkpointList: device.checkpoints.list,
+    }
     return await rebaseLog(
-      { ...parts, ownDeviceId: deviceId, epochKeys: device.epochKeys },
+      {
+        ...parts,
+        ownDeviceId: deviceId,
+        epochKeys: device.epochKeys,
+        resealErased: (lost) => resealErased(resealing, lost),
+      },
       { through, logEpoch: log_epoch, logEpochAtMs: log_epoch_at, acceptedAtMs: server_time },
     )
   } catch (error) {

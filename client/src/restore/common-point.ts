@@ -78,15 +78,23 @@ async function findOwnPoint(
   { log, ownDeviceId, probe }: Omit<CommonPointParts, 'crypto'>,
   held: (userSeq: number) => Promise<HeldEvent | undefined>,
 ): Promise<number | undefined> {
-  const userSeq = await log.placeOf(ownDeviceId, probe.established.last_device_seq)
-  const event = userSeq === undefined ? undefined : await held(userSeq)
+  const { last_device_seq } = probe.established
+  const last = await log.placeOf(ownDeviceId, last_device_seq)
+  // Erased ones cannot be asked for. They stand where they stood when the newest one before them does.
+  let userSeq = last
+  let event = userSeq === undefined ? undefined : await held(userSeq)
+  for (let deviceSeq = last_device_seq - 1; event?.record.body.type === 'expired'; deviceSeq--) {
+    userSeq = await log.placeOf(ownDeviceId, deviceSeq)
+    if (userSeq === undefined) return last
+    event = await held(userSeq)
+  }
   if (event === undefined || event.record.body.type !== 'stored') return undefined
   const receipt = await probe.askReceipt(event.record.body.wire)
   if (receipt === undefined) return undefined
   const [, streamSeq, storedAt, storedAtMs] = receipt
   const { record } = event
   const isThere = storedAt === userSeq && streamSeq === record.streamSeq && storedAtMs === record.storedAtMs
-  return isThere ? userSeq : undefined
+  return isThere ? last : undefined
 }
 
 /** Throws what a receiver stops for. */

@@ -9,6 +9,7 @@ import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import { encodeSealedEvent } from '../publish/own-chain.ts'
 import { cutPruned } from '../receive/pruned-ranges.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
+import { lifetimeEndMs } from '../store/expired-record.ts'
 import { counterOf, keysUnder, storeKeys } from '../store/layout.ts'
 import {
   type DeviceHead,
@@ -25,6 +26,7 @@ import {
 } from '../store/records.ts'
 import { del, put, type Store, type StoreOperation } from '../store/store.ts'
 import { readStreamNames } from '../store/stream-names.ts'
+import type { LostOwnEvent } from './reseal.ts'
 
 export interface RebaseParts {
   readonly store: Store
@@ -32,6 +34,8 @@ export interface RebaseParts {
   readonly crypto: Crypto
   readonly ownDeviceId: DeviceId
   readonly epochKeys: Pick<EpochKeys, 'streamId'>
+  /** What replaces own events whose bytes are erased, and all behind them. */
+  resealErased(lost: readonly LostOwnEvent[]): Promise<StoreOperation[]>
 }
 
 export interface RestoredLog {
@@ -57,7 +61,7 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
   const names = await streamNames(parts)
   const heads = createHeads()
   const operations: StoreOperation[] = []
-  let ownEvents = 0
+  const lostOwn: LostOwnEvent[] = []
   let otherEvents = 0
 
   for await (const [key, value] of store.range(keysUnder('event/'))) {
@@ -76,22 +80,29 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
       del(storeKeys.voided(userSeq)),
       del(storeKeys.late(userSeq)),
     )
-    if (event === undefined) continue
-    operations.push(del(storeKeys.streamEvent(event.streamId, userSeq)))
     const isOwn = isSameId(deviceId, ownDeviceId)
-    operations.push(
-      put(storeKeys.lostEvent(event.eventId), encodeLostEvent({ userSeq, record: isOwn ? undefined : value })),
-    )
+    if (event === undefined) {
+      if (isOwn) lostOwn.push({ deviceSeq, streamName: PROFILE_STREAM, wire: undefined })
+      continue
+    }
+    const lostKey = storeKeys.lostEvent(event.eventId)
+    const endMs = lifetimeEndMs(record.storedAtMs, event)
+    if (endMs !== undefined) {
+      operations.push(del(storeKeys.expiry(endMs, key)), put(storeKeys.expiry(endMs, lostKey), new Uint8Array(0)))
+    }
+    operations.push(del(storeKeys.streamEvent(event.streamId, userSeq)))
+    operations.push(put(lostKey, encodeLostEvent({ userSeq, record: isOwn ? undefined : value })))
     if (isOwn) {
-      ownEvents += 1
       const hex = toHex(event.streamId)
       const streamName = names.get(hex) ?? hex
       const sealed = { position: undefined, streamName, wire: event.wire }
       operations.push(put(storeKeys.sealedEvent(deviceSeq), encodeSealedEvent(sealed)))
+      lostOwn.push({ deviceSeq, streamName, wire: event.wire })
     } else otherEvents += 1
   }
 
   operations.push(
+    ...(await parts.resealErased(lostOwn)),
     ...(await replaceUnder(store, 'device/', await heads.devices(store))),
     ...(await replaceUnder(store, 'stream/', heads.streams())),
     ...(await moveReadersBack(store, through)),
@@ -110,7 +121,7 @@ export async function rebaseLog(parts: RebaseParts, restored: RestoredLog): Prom
     del(storeKeys.lostLog),
   )
   await store.batch(operations)
-  return { through, ownEvents, otherEvents }
+  return { through, ownEvents: lostOwn.length, otherEvents }
 }
 
 const parse = (key: string, wire: Uint8Array): ParsedEvent & { readonly wire: Uint8Array } => {

@@ -22,12 +22,16 @@ export const storeKeys = {
   epochSecret: (n: number) => `epoch/${counter(n)}`,
   /** ! Plaintext that waits to be sealed and sent, by order of publishing. */
   outboxItem: (position: number) => `outbox/${counter(position)}`,
+  /** ! Content of an event that the server refused for good, by order of refusals. */
+  refusedItem: (position: number) => `refused/${counter(position)}`,
   /** An event sealed by this device that has no receipt yet. */
   sealedEvent: (deviceSeq: number) => `sealed/${counter(deviceSeq)}`,
   /** The end of this device's own chain, events without receipt included. */
   ownChain: 'own-chain',
   /** One event of the user's log, own ones included. */
   event: (userSeq: number) => `event/${counter(userSeq)}`,
+  /** Index: what is to be erased, by the end of its lifetime. */
+  expiry: (endMs: number, recordKey: string) => `expires/${counter(endMs)}/${recordKey}`,
   /** Index: the events of a stream. */
   streamEvent: (streamId: Uint8Array, userSeq: number) => `by-stream/${toHex(streamId)}/${counter(userSeq)}`,
   /** Index: a device's chain after each of its events. */

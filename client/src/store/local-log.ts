@@ -4,6 +4,7 @@
 import { type DeviceId, type EventLeaf, fromHex, type ParsedEvent, parseEvent, toHex } from '@valise/protocol'
 import { AlarmError } from '../alarm.ts'
 import { createPulse, type Pulse } from '../signal.ts'
+import { lifetimeEndMs } from './expired-record.ts'
 import { fillHole, isInHole } from './holes.ts'
 import { counterOf, keysUnder, storeKeys } from './layout.ts'
 import {
@@ -85,6 +86,10 @@ export interface LocalLog {
   placeOf(deviceId: Uint8Array, deviceSeq: number): Promise<number | undefined>
   /** Events of other devices that the server lost and that have not come again. */
   readonly lostCount: number
+  /** Its record is gone from the store: it has outlived its lifetime. */
+  forgetLost(eventId: Uint8Array | undefined): void
+  /** Calls with the end of the soonest lifetime in each change that has one. */
+  onLifetime(listener: (endMs: number) => void): void
   /** The chain of a device after one of its events, if this device holds that event. */
   chainAt(deviceId: Uint8Array, deviceSeq: number): Promise<Uint8Array | undefined>
   /** The user_seqs of what a device wrote after one of its events. */
@@ -103,6 +108,7 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
   const aheadByUserSeq = new Map<number, AheadEvent>()
   const ownHex = toHex(ownDeviceId)
   const changed = createPulse()
+  const lifetimeListeners: ((endMs: number) => void)[] = []
 
   for await (const [key, value] of store.range(keysUnder('device/'))) {
     deviceHeads.set(key.slice('device/'.length), parseDeviceHead(key, value))
@@ -150,8 +156,12 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
       put(storeKeys.event(userSeq), encodeEventRecord({ streamSeq, storedAtMs, body: record })),
       put(storeKeys.deviceEvent(deviceId, deviceSeq), encodeDeviceEventEntry({ userSeq, chain })),
     ]
-    if (body.type === 'stored')
+    if (body.type === 'stored') {
       operations.push(put(storeKeys.streamEvent(body.event.streamId, userSeq), new Uint8Array(0)))
+      const endMs = lifetimeEndMs(storedAtMs, body.event)
+      if (endMs !== undefined)
+        operations.push(put(storeKeys.expiry(endMs, storeKeys.event(userSeq)), new Uint8Array(0)))
+    }
     return operations
   }
 
@@ -213,6 +223,8 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
         aheadByUserSeq.set(userSeq, { userSeq, streamSeq, streamId: body.event.streamId.slice() })
       }
       for (const userSeq of aheadByUserSeq.keys()) if (userSeq <= progress.cursor) aheadByUserSeq.delete(userSeq)
+      const soonest = soonestEndMs(change.events)
+      if (soonest !== undefined) for (const listener of lifetimeListeners) listener(soonest)
       changed.fire()
     },
     isHeld: (userSeq) =>
@@ -231,6 +243,12 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
     },
     get lostCount() {
       return [...lostByEvent.values()].filter(({ record }) => record !== undefined).length
+    },
+    forgetLost: (eventId) => {
+      if (eventId !== undefined) lostByEvent.delete(toHex(eventId))
+    },
+    onLifetime: (listener) => {
+      lifetimeListeners.push(listener)
     },
     chainAt: async (deviceId, deviceSeq) => {
       const key = storeKeys.deviceEvent(deviceId, deviceSeq)
@@ -260,6 +278,13 @@ export async function openLocalLog(store: Store, ownDeviceId: DeviceId): Promise
     },
     changed,
   }
+}
+
+function soonestEndMs(events: readonly LogEvent[]): number | undefined {
+  const ends = events.flatMap(({ storedAtMs, body }) =>
+    body.type === 'stored' ? (lifetimeEndMs(storedAtMs, body.event) ?? []) : [],
+  )
+  return ends.length === 0 ? undefined : Math.min(...ends)
 }
 
 async function* readDeviceEvents(store: Store, deviceId: Uint8Array, after: number): AsyncGenerator<number> {

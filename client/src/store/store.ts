@@ -21,6 +21,8 @@ export interface Store {
   batch(operations: readonly StoreOperation[]): Promise<void>
   /** In key order, over the state as it was when the iteration began. */
   range(range: StoreRange): AsyncIterable<readonly [string, Uint8Array]>
+  /** Where the medium keeps what was deleted or replaced for a while: forgets it for the keys from the first to the last. */
+  compact?(first: string, last: string): Promise<void>
   close(): Promise<void>
 }
 
