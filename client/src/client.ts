@@ -62,7 +62,10 @@ export interface Client {
     content: { readonly type: string; readonly body: Uint8Array },
     options?: PublishOptions,
   ): Promise<{ readonly eventId: EventId }>
-  /** Resolves when every event has its receipt or was reported refused; rejects with `ClientStoppedError`. */
+  /**
+   * Resolves when every event has its receipt or was reported refused. Rejects with `ClientStoppedError`, and with a
+   * `PublishError` when this device is suspended.
+   */
   flush(signal?: AbortSignal): Promise<void>
   onReceipt(listener: (receipt: PublishReceipt) => void): () => void
   onRefused(listener: (refusal: PublishRefusal) => void): () => void

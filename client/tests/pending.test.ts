@@ -233,6 +233,7 @@ describe('a suspended device', () => {
     await first.client.flush()
     await until(() => second.client.cursor() === server.events.length, 'what others publish')
     expect(second.client.device.outbox.count).toBe(1)
+    expect(await codeOf(second.client.flush())).toBe('suspended')
     expect(await codeOf(second.client.rotateEpoch())).toBe('device_suspended')
     // First has applied events of it since: the cut is the suspension's all the same.
     await first.client.revokeDevices({ deviceIds: [second.identity.deviceId], reason: 'stolen' })

@@ -6,6 +6,8 @@ export type PublishErrorCode =
   | 'bad_content'
   | 'bad_ttl'
   | 'stopped'
+  /** This device is suspended: what waits stays in the outbox. */
+  | 'suspended'
   | 'aborted'
 
 export class PublishError extends Error {
