@@ -17,10 +17,11 @@ describe('P6: valise account delete', () => {
   let phone: string
   let tablet: string
   let shortId: string
+  let phrase: string
   beforeAll(async () => {
     const folder = makeFolder()
     server = await startServer(folder)
-    ;({ laptop, phone } = await makeTwoDevices(server, folder))
+    ;({ laptop, phone, phrase } = await makeTwoDevices(server, folder))
     tablet = await linkDevice(server, laptop, join(folder, 'tablet'))
     const status = await runValise(['status', '--json'], { home: laptop })
     shortId = String(lastJson(status.stdout)['user_id']).slice(0, 10)
@@ -40,6 +41,28 @@ describe('P6: valise account delete', () => {
     expect(member.exitCode).toBe(1)
     expect(member.stderr).toContain('Only a manager')
     expect((await runValise(['status'], { home: laptop })).exitCode).toBe(0)
+  })
+
+  it('DEV-14: is asked for without the phrase, is shown by the other devices, and cancelled', async () => {
+    const args = ['account', 'delete', '--yes', '--confirm', shortId, '--without-phrase', '--json']
+    const asked = await runValise(args, { home: laptop })
+    expect(asked.exitCode).toBe(0)
+    expect(lastJson(asked.stdout)).toEqual({ type: 'deletion_pending', user: shortId })
+    const sending = await runValise(['send', 'notes', '--json'], { home: phone, input: 'told\n' })
+    expect(sending.exitCode).toBe(0)
+    expect(sending.stderr).toContain('asked for the deletion of the account')
+    const shown = lastJson((await runValise(['status', '--json'], { home: phone })).stdout)
+    expect(shown).toMatchObject({ pending: [{ pending: 'close', this_device: false }] })
+    const kept = await runValise(['account', 'keep', '--json'], { home: laptop })
+    expect(lastJson(kept.stdout)).toEqual({ type: 'account_kept', was_pending: true })
+    const early = await runValise(['recovery', 'settle', '--json'], { home: laptop })
+    expect(JSON.parse(early.stderr.trim())).toMatchObject({ error: 'nothing_pending' })
+    const renewing = await runValise(['recovery', 'new', '--without-old-phrase', '--yes', '--json'], { home: laptop })
+    expect(lastJson(renewing.stdout)).toEqual({ type: 'recovery_pending' })
+    const settling = await runValise(['recovery', 'settle', '--json'], { home: laptop })
+    expect(JSON.parse(settling.stderr.trim())).toMatchObject({ error: 'settle_too_early' })
+    const cancelled = await runValise(['recovery', 'cancel', '--json'], { home: laptop })
+    expect(lastJson(cancelled.stdout)).toEqual({ type: 'recovery_cancelled', was_pending: true })
   })
 
   it('P6: is asked twice, and only yes and the short id delete', async () => {
@@ -94,7 +117,11 @@ describe('P6: valise account delete', () => {
     const watching = startValise(['watch', 'notes'], { home: phone })
     await watching.until('what was sent', ({ stdout }) => stdout.toString() === 'one\ntwo\n')
 
-    const deleted = await runValise(['account', 'delete', '--yes', '--confirm', shortId, '--json'], { home: laptop })
+    const foreign = `${'abandon '.repeat(11)}about\n`
+    const args = ['account', 'delete', '--yes', '--confirm', shortId, '--json']
+    const guessed = await runValise(args, { home: laptop, input: foreign })
+    expect(JSON.parse(guessed.stderr.trim().split('\n').at(-1)!)).toMatchObject({ error: 'bad_phrase' })
+    const deleted = await runValise(args, { home: laptop, input: `${phrase}\n` })
     expect(deleted.exitCode).toBe(0)
     expect(deleted.stderr).toContain('"other_devices":2')
     expect(lastJson(deleted.stdout)).toMatchObject({ type: 'account_deleted', user: shortId })
@@ -130,7 +157,8 @@ describe('P6: valise account delete', () => {
     const pairing = startValise(['pair'], { home: homes.laptop })
     await pairing.until('the code', ({ stdout }) => stdout.includes('Waiting for the other device'))
     const args = ['account', 'delete', '--yes', '--confirm', String(userId).slice(0, 10)]
-    expect(await runValise(args, { home: homes.phone })).toMatchObject({ exitCode: 0 })
+    const input = `${homes.phrase}\n`
+    expect(await runValise(args, { home: homes.phone, input })).toMatchObject({ exitCode: 0 })
     const told = await pairing.ended()
     expect(told).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('This account was deleted') })
     expect(await runValise(args, { home: homes.laptop })).toMatchObject({ exitCode: 0 })

@@ -112,7 +112,9 @@ describe('a change of devices or keys', () => {
 
   it('REC-1: recovery new, killed when it was stored, leaves the phrase good that it has shown', async () => {
     const epoch = await epochOf(devices.laptop)
-    const [shown] = phrasesIn(await killAfter(1, ['recovery', 'new'], devices.laptop))
+    const file = join(makeFolder(), 'phrase')
+    writeFileSync(file, `${devices.phrase}\n`)
+    const [shown] = phrasesIn(await killAfter(1, ['recovery', 'new', '--phrase-file', file], devices.laptop))
     await sends(devices.laptop)
     expect(await verdictOf(shown, devices.laptop)).toBe('valid')
     expect(await epochOf(devices.laptop)).toBe(epoch + 1)

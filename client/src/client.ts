@@ -73,7 +73,10 @@ export interface Client {
     content: { readonly type: string; readonly body: Uint8Array },
     options?: PublishOptions,
   ): Promise<{ readonly eventId: EventId }>
-  /** Resolves when every event has its receipt or was reported refused; rejects with `ClientStoppedError`. */
+  /**
+   * Resolves when every event has its receipt or was reported refused. Rejects with `ClientStoppedError`, and with a
+   * `PublishError` when this device is suspended.
+   */
   flush(signal?: AbortSignal): Promise<void>
   /** What the server refused for good, kept until it is published again or discarded. */
   readonly refused: RefusedEvents

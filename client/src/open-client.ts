@@ -11,7 +11,7 @@ import {
   isActive,
   isSameId,
 } from '@valise/protocol'
-import { AccountError } from './account/account-error.ts'
+import { AccountError, SUSPENDED } from './account/account-error.ts'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
@@ -267,6 +267,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     boxFaults.consider()
   }
   const isUp = (): boolean => phase !== undefined
+  const isSuspended = (): boolean => findDevice(device.book.state, identity.deviceId)?.status.type === 'suspended'
   const isLive = (): boolean => phase?.type === 'live'
   /** What can be read is read: all of it, or what came before the alarm. */
   const hasRead = (): boolean => isLive() || phase?.type === 'managing'
@@ -378,6 +379,8 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   device.book.onAppend(async () => ({
     also: [],
     onStored: () => {
+      // A suspension ends what waits for receipts.
+      changed.fire()
       const goOn = async (): Promise<void> => {
         await device.holds.retry()
         if (phase !== undefined) settleOwn.consider()
@@ -464,7 +467,11 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       engine.wake()
       return { eventId: item.eventId }
     },
-    flush: (signal) => until(() => outbox.count === 0 && chain.unreceipted.length === 0, signal),
+    flush: async (signal) => {
+      const isDone = (): boolean => outbox.count === 0 && chain.unreceipted.length === 0
+      await until(() => isDone() || isSuspended(), signal)
+      if (!isDone()) throw new PublishError('suspended', `${SUSPENDED} What it had to send stays in its outbox.`)
+    },
     refused: {
       get count() {
         return refusedContent.count

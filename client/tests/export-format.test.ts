@@ -105,6 +105,7 @@ describe('a reader of the document', () => {
       events: linesOf('event').length,
       leaf: linesOf('leaf').length,
       void: linesOf('void').length,
+      held: linesOf('held').length,
       check: toHex(running),
     })
     const [genesis] = linesOf('device_log')

@@ -75,6 +75,7 @@ describe('an export', () => {
       events: 7,
       expired: 0,
       voided: 0,
+      heldBack: 0,
       streams: 2,
     })
   })

@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { encodeReportPart, FAULT_STREAM, FAULT_TYPE } from '../src/receive/fault-report.ts'
 import type { HoldChange } from '../src/receive/holds.ts'
 import { verifyDevice } from '../src/verify.ts'
+import { check, exportOf } from './support/export-of.ts'
 import { FAULTS, publishHostile, withOtherSignature } from './support/hostile-device.ts'
 import { expire } from './support/published-log.ts'
 import { publish, revoke, start, stopCode, stopped } from './support/revoking.ts'
@@ -184,6 +185,21 @@ describe('a stolen device publishes what nobody can open', () => {
     await expectAgreement(cast, [manager, late], [])
     expect(named).toEqual([1, 2])
   })
+})
+
+test.each(FAULTS)('EXP-1, FLT-1: an export holds what is held back sealed, by a fault of %s', async (fault) => {
+  const cast = await createCast()
+  const { server, manager, member, thief } = cast
+  await manager.client.close()
+  await publishHostile(server, thief, { text: 'a1' }, { text: 'x', fault })
+  await publishHostile(server, thief, { text: 'a2' })
+  await publish(member, 'h1')
+  await settle(cast, member)
+  await member.client.close()
+  const lines = await exportOf(member)
+  const summary = await check(lines)
+  expect(summary.heldBack).toBe(2)
+  expect(lines.filter((line) => JSON.parse(line).type === 'held')).toHaveLength(2)
 })
 
 describe('reports', () => {

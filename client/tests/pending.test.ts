@@ -1,11 +1,13 @@
 // What a manager asks for without the phrase: shown by every device, cancelled, settled after seven days, or ended by the
 // phrase. The test server keeps no time: what it should refuse, a test makes it refuse.
 
-import { buildSuspend, findDevice, findRecovery, isAllZero, PENDING_MS, toHex } from '@valise/protocol'
+import { buildSuspend, findDevice, findRecovery, formatUuid, isAllZero, PENDING_MS, toHex } from '@valise/protocol'
 import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { proveHeir } from '../src/account/change-recovery.ts'
+import { listDevices } from '../src/account/directory.ts'
 import type { PendingChange } from '../src/account/pending.ts'
+import { pickDevice } from '../src/account/pick-device.ts'
 import { recoverAccount } from '../src/account/recover-account.ts'
 import { judgePhrase, toRecoveryKeys } from '../src/account/recovery-sheet.ts'
 import { createDeviceKeys, type DeviceKeys } from '../src/sealing/device-keys.ts'
@@ -233,7 +235,11 @@ describe('a suspended device', () => {
     await first.client.flush()
     await until(() => second.client.cursor() === server.events.length, 'what others publish')
     expect(second.client.device.outbox.count).toBe(1)
+    expect(await codeOf(second.client.flush())).toBe('suspended')
     expect(await codeOf(second.client.rotateEpoch())).toBe('device_suspended')
+    const devices = await listDevices(first.client.device)
+    const suspended = pickDevice(devices, formatUuid(second.identity.deviceId))
+    expect(suspended.status).toBe('suspended')
     // First has applied events of it since: the cut is the suspension's all the same.
     await first.client.revokeDevices({ deviceIds: [second.identity.deviceId], reason: 'stolen' })
     expect(findDevice(server.state, second.identity.deviceId)!.status).toMatchObject({

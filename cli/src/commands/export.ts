@@ -39,17 +39,18 @@ export const addExport: AddCommand = (program, run) => {
 const collect = (text: string, before: readonly string[]): string[] => [...before, parseStreamName(text)]
 
 async function verify({ output, stdin }: Invocation, file: string): Promise<number> {
-  const { userId, deviceLogEntries, events, expired, voided, streams } = await checkExport(
+  const { userId, deviceLogEntries, events, expired, voided, heldBack, streams } = await checkExport(
     nodeCrypto,
     readLines(file, stdin),
   )
-  const text = `Sound. User ${toHex(userId)}: ${events} events in ${streams} streams, ${expired} expired, ${voided} void, ${deviceLogEntries} device-log entries.`
+  const text = `Sound. User ${toHex(userId)}: ${events} events in ${streams} streams, ${expired} expired, ${voided} void, ${heldBack} held back, ${deviceLogEntries} device-log entries.`
   output.result(text, {
     sound: true,
     user_id: toHex(userId),
     events,
     expired,
     void: voided,
+    held_back: heldBack,
     streams,
     device_log_entries: deviceLogEntries,
   })

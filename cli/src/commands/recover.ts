@@ -128,7 +128,7 @@ async function changeKeys(
   const kept = new Set(keep.map((text) => device.pickDevice(others, text)))
   const lost: DeviceSummary[] = []
   for (const each of others) {
-    if (each.role === 'recovery' || each.status !== 'active' || kept.has(each)) continue
+    if (each.role === 'recovery' || each.status === 'revoked' || kept.has(each)) continue
     const question = `Is "${nameOf(each)}" lost (${each.deviceFingerprint}, added ${formatTime(each.addedAtMs)})?`
     if (await prompt.confirm(question, signal, 'yes')) lost.push(each)
     signal.throwIfAborted()

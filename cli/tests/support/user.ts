@@ -2,24 +2,27 @@
 import { basename, join } from 'node:path'
 import { expect } from 'vitest'
 import type { TestServer } from './server.ts'
-import { runValise, startValise } from './valise.ts'
+import { lastJson, runValise, startValise } from './valise.ts'
 
 export interface TwoDevices {
   readonly laptop: string
   readonly phone: string
+  readonly phrase: string
 }
 
-export async function initDevice(server: TestServer, home: string, name = 'laptop'): Promise<void> {
-  const initialised = await runValise(['init', '--server', server.url, '--name', name], { home })
+/** Resolves to the phrase of the new account. */
+export async function initDevice(server: TestServer, home: string, name = 'laptop'): Promise<string> {
+  const initialised = await runValise(['init', '--server', server.url, '--name', name, '--json'], { home })
   expect(initialised).toMatchObject({ exitCode: 0, stderr: '' })
+  return String(lastJson(initialised.stdout)['recovery_phrase'])
 }
 
 export async function makeTwoDevices(server: TestServer, folder: string): Promise<TwoDevices> {
   const laptop = join(folder, 'laptop')
   const phone = join(folder, 'phone')
-  await initDevice(server, laptop)
+  const phrase = await initDevice(server, laptop)
   await linkDevice(server, laptop, phone)
-  return { laptop, phone }
+  return { laptop, phone, phrase }
 }
 
 /** Another device at `home`, named as its folder, which the one at `manager` lets in. Resolves to its home. */

@@ -13,6 +13,7 @@ import {
 } from '@valise/protocol'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { DeviceParts } from '../device-parts.ts'
+import { FAULT_STREAM } from '../receive/fault-report.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { keysUnder, storeKeys } from '../store/layout.ts'
 import { parseStreamHead } from '../store/records.ts'
@@ -104,7 +105,9 @@ export async function listStreams(
 ): Promise<StreamSummary[]> {
   const streams: StreamSummary[] = []
   const hidden = new Set(
-    [CHECKPOINT_STREAM, PROFILE_STREAM].map((name) => toHex(epochKeys.streamId(name) ?? new Uint8Array(0))),
+    [CHECKPOINT_STREAM, PROFILE_STREAM, FAULT_STREAM].map((name) =>
+      toHex(epochKeys.streamId(name) ?? new Uint8Array(0)),
+    ),
   )
   for await (const [key, value] of store.range(keysUnder('stream/'))) {
     const hex = key.slice('stream/'.length)

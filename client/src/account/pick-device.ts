@@ -15,11 +15,11 @@ function means(text: string, { deviceId, name }: DeviceSummary): boolean {
   return digits.length >= MIN_PREFIX_DIGITS && toHex(deviceId).startsWith(digits)
 }
 
-/** Of the devices that are active, without the recovery phrase. Throws an `AccountError`. */
+/** Of the devices that are not revoked, without the recovery phrase. Throws an `AccountError`. */
 export function pickDevice(devices: readonly DeviceSummary[], text: string): DeviceSummary {
   const meant = devices.filter((device) => device.role !== 'recovery' && means(text, device))
-  const active = meant.filter(({ status }) => status === 'active')
-  const [device, another] = active
+  const present = meant.filter(({ status }) => status !== 'revoked')
+  const [device, another] = present
   if (another !== undefined) {
     throw new AccountError('ambiguous_device', 'More than one device is meant by that; give its fingerprint.')
   }

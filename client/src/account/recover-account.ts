@@ -3,12 +3,12 @@
 // step is stored before the next begins, so that an interrupted recovery goes on where it stood.
 
 import {
-  activeDevices,
   type DeviceId,
   type DeviceLogState,
   type DeviceRole,
   encodeUtf8,
   isSameId,
+  keyHolders,
   signDevicePop,
   type UserId,
 } from '@valise/protocol'
@@ -37,7 +37,7 @@ export interface RecoverableAccount {
   readonly userId: UserId
   readonly userIdStart: string
   readonly createdAtMs: number
-  /** Active ones, the recovery device not among them. */
+  /** Active and suspended ones, the recovery device not among them. */
   readonly devices: readonly RecoveredDevice[]
 }
 
@@ -122,7 +122,7 @@ function describeAccount(book: {
     userId,
     userIdStart: userIdStart(userId),
     createdAtMs: timeOf(0),
-    devices: activeDevices(log)
+    devices: keyHolders(log)
       .filter((device) => device.record.role !== 'recovery')
       .sort((a, b) => a.addedSeq - b.addedSeq)
       .map(({ deviceId, record, addedSeq }) => ({

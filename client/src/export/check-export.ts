@@ -28,6 +28,8 @@ export interface ExportSummary {
   readonly expired: number
   /** Written by a revoked device beyond its cut. */
   readonly voided: number
+  /** Held back when the file was written: sealed, and opened by nobody. */
+  readonly heldBack: number
   readonly streams: number
 }
 
@@ -48,7 +50,7 @@ function createExportChecker(crypto: Crypto) {
   let isEnded = false
   let progress: Progress = NO_PROGRESS
   const logHeads: Uint8Array[] = []
-  const counts = { deviceLogEntries: 0, events: 0, expired: 0, voided: 0 }
+  const counts = { deviceLogEntries: 0, events: 0, expired: 0, voided: 0, heldBack: 0 }
   const deviceHeads = new Map<string, DeviceHead>()
   const streamHeads = new Map<string, StreamHead>()
   const nameByStream = new Map<string, string | null>()
@@ -58,7 +60,8 @@ function createExportChecker(crypto: Crypto) {
   }
 
   const takeEntry = ({ seq, entry }: Extract<ExportLine, { type: 'device_log' }>): void => {
-    if (counts.events + counts.expired + counts.voided > 0) fail('expected the device log before the events')
+    if (counts.events + counts.expired + counts.voided + counts.heldBack > 0)
+      fail('expected the device log before the events')
     if (seq !== counts.deviceLogEntries) fail(`expected entry ${counts.deviceLogEntries} of the device log`)
     const applied = applyEntry(crypto, log, entry)
     if (!applied.ok) return fail(`the entry breaks the rule ${applied.rule} of the device log`)
@@ -71,7 +74,11 @@ function createExportChecker(crypto: Crypto) {
   }
 
   /** Place, chain and signature, by the checks of a receiver. */
-  const takeItem = (item: ExpectedItem, isVoid: boolean | undefined, excuse?: Excuse): void => {
+  const takeItem = (
+    item: ExpectedItem,
+    isVoid: boolean | undefined,
+    { excuse, isHeld = false }: { readonly excuse?: Excuse; readonly isHeld?: boolean } = {},
+  ): void => {
     if (log === undefined) return fail('expected the device log before the events')
     const known = {
       device: log,
@@ -90,7 +97,7 @@ function createExportChecker(crypto: Crypto) {
       const alarm = outcome.type === 'alarm' ? outcome.alarm : createAlarm('log_seq_invalid')
       return fail(`${alarm.text} (${alarm.code})`)
     }
-    if (outcome.batch.unproved.length > 0) {
+    if (outcome.batch.unproved.length > 0 && !isHeld) {
       const { text, code } = createAlarm('signature_invalid')
       return fail(`${text} (${code})`)
     }
@@ -121,10 +128,11 @@ function createExportChecker(crypto: Crypto) {
       end.device_log_entries === counts.deviceLogEntries &&
       end.events === counts.events &&
       end.leaf === counts.expired &&
-      end.void === counts.voided
+      end.void === counts.voided &&
+      end.held === counts.heldBack
     if (!areAll) {
       fail(
-        `expected ${end.events} events, ${end.leaf} leaves, ${end.void} void, ${end.device_log_entries} entries before`,
+        `expected ${end.events} events, ${end.leaf} leaves, ${end.void} void, ${end.held} held back, ${end.device_log_entries} entries before`,
       )
     }
     if (!equalBytes(end.check, check)) fail('field check: the lines before are not those that were written')
@@ -143,12 +151,16 @@ function createExportChecker(crypto: Crypto) {
       case 'event':
         return takeEvent(line)
       case 'leaf':
-        takeItem(leafItemOf(line), undefined, line.excuse)
+        takeItem(leafItemOf(line), undefined, { excuse: line.excuse })
         counts.expired += 1
         return
       case 'void':
         takeItem([line.user_seq, line.stream_seq, line.stored_at, line.wire], true)
         counts.voided += 1
+        return
+      case 'held':
+        takeItem([line.user_seq, line.stream_seq, line.stored_at, line.wire], false, { isHeld: true })
+        counts.heldBack += 1
         return
       case 'end':
         return takeEnd(line)

@@ -83,17 +83,27 @@ const voided = z.strictObject({
   wire: base64url(),
 })
 
+/** What is held back: its device is at fault, or it waits for a key or a signature. Nothing in it is opened. */
+const held = z.strictObject({
+  type: z.literal('held'),
+  user_seq: counter,
+  stream_seq: counter,
+  stored_at: counter,
+  wire: base64url(),
+})
+
 const end = z.strictObject({
   type: z.literal('end'),
   device_log_entries: counter,
   events: counter,
   leaf: counter,
   void: counter,
+  held: counter,
   /** c_0 = 32 zeros, c_n = SHA-256(c_{n-1} | line n without its end). */
   check: hex(32),
 })
 
-const line = z.discriminatedUnion('type', [header, deviceLog, event, leaf, voided, end])
+const line = z.discriminatedUnion('type', [header, deviceLog, event, leaf, voided, held, end])
 export type ExportLine = z.infer<typeof line>
 export type ExportedEvent = z.infer<typeof event>
 export type WrittenLine = z.input<typeof line>

@@ -1,12 +1,24 @@
 // Writes everything that a device holds and can read: its account's device log, and every event open and sealed, with the
 // key of that event alone, so that the file can be checked without a server and opens nothing that is not in it.
 
-import { type Crypto, decodeUtf8, encodeUtf8, formatUuid, parseEvent, toBase64Url, toHex } from '@valise/protocol'
+import {
+  type Crypto,
+  decodeUtf8,
+  encodeUtf8,
+  findDevice,
+  formatUuid,
+  type ParsedEvent,
+  parseEvent,
+  toBase64Url,
+  toHex,
+  verifyEventSignature,
+} from '@valise/protocol'
 import { PROFILE_STREAM } from '../account/profile.ts'
 import { AlarmError, ClientStoppedError, refusedFor } from '../alarm.ts'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import type { Clock } from '../clock.ts'
 import type { DeviceParts } from '../device-parts.ts'
+import { FAULT_STREAM } from '../receive/fault-report.ts'
 import { isVoidEvent } from '../receive/void-events.ts'
 import type { EventContent } from '../sealing/content.ts'
 import { eventSubkey } from '../sealing/event-subkey.ts'
@@ -37,7 +49,7 @@ export async function* writeExport(parts: ExportParts): AsyncGenerator<string> {
   const { store, crypto, clock, device } = parts
   const { book, localLog, identity } = device
   const log = book.require()
-  const counts = { device_log_entries: 0, events: 0, leaf: 0, void: 0 }
+  const counts = { device_log_entries: 0, events: 0, leaf: 0, void: 0, held: 0 }
   let check = new Uint8Array(32)
   const write = (written: WrittenLine): string => {
     const text = formatExportLine(written)
@@ -60,7 +72,7 @@ export async function* writeExport(parts: ExportParts): AsyncGenerator<string> {
   for (let after = 0; ; ) {
     const page = await localLog.read(undefined, after, PAGE)
     for (const held of page) {
-      const line = toLine(device, nameByStream, hideExpired(crypto, held, device.serverTime.now()))
+      const line = toLine(crypto, device, nameByStream, hideExpired(crypto, held, device.serverTime.now()))
       yield write(line)
       counts[line.type === 'event' ? 'events' : line.type] += 1
     }
@@ -82,7 +94,7 @@ export function nextCheck(crypto: Crypto, check: Uint8Array, text: string): Uint
 /** By stream id in hexadecimal: those this device used, those asked for, and those of the client itself. */
 async function nameStreams({ store, sealer, device, streamNames }: ExportParts): Promise<Map<string, string>> {
   const names = await readStreamNames({ store, sealer })
-  for (const name of [CHECKPOINT_STREAM, PROFILE_STREAM, ...streamNames]) {
+  for (const name of [CHECKPOINT_STREAM, PROFILE_STREAM, FAULT_STREAM, ...streamNames]) {
     const streamId = device.epochKeys.streamId(name)
     if (streamId !== undefined) names.set(toHex(streamId), name)
   }
@@ -98,10 +110,11 @@ function hideExpired(crypto: Crypto, held: HeldEvent, nowMs: number): HeldEvent 
 }
 
 function toLine(
-  { book, epochKeys }: DeviceParts,
+  crypto: Crypto,
+  { book, epochKeys, holds }: DeviceParts,
   nameByStream: ReadonlyMap<string, string>,
   { userSeq, record }: HeldEvent,
-): Extract<WrittenLine, { type: 'event' | 'leaf' | 'void' }> {
+): Extract<WrittenLine, { type: 'event' | 'leaf' | 'void' | 'held' }> {
   const { streamSeq, storedAtMs, body } = record
   const place = { user_seq: userSeq, stream_seq: streamSeq, stored_at: storedAtMs }
   if (body.type === 'expired') {
@@ -112,6 +125,9 @@ function toLine(
   const event = parseEvent(body.wire)
   if (event !== undefined && isVoidEvent(book.state, event)) {
     return { type: 'void', ...place, wire: toBase64Url(body.wire) }
+  }
+  if (event !== undefined && (holds.standing.isHeld(event) || !isSigned(crypto, book, event))) {
+    return { type: 'held', ...place, wire: toBase64Url(body.wire) }
   }
   const key = event && epochKeys.contentKey(event.epoch)
   const opened = event && key && openContent(key, event)
@@ -134,6 +150,12 @@ function toLine(
     key: toBase64Url(eventSubkey(key, event)),
     wire: toBase64Url(body.wire),
   }
+}
+
+/** An event whose own signature is wrong was proved by a later one; by itself it proves nothing to who checks the file. */
+const isSigned = (crypto: Crypto, book: DeviceParts['book'], event: ParsedEvent): boolean => {
+  const device = findDevice(book.state, event.deviceId)
+  return device !== undefined && verifyEventSignature(crypto, device.record.edPub, event)
 }
 
 function toWrittenContent({ type, atMs, body }: EventContent): WrittenContent {

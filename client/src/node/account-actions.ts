@@ -29,7 +29,7 @@ import { reachServer } from './reach-server.ts'
 export interface AccountActions {
   /** As the server has them now. Rejects with a `SetupError` when it does not answer in time. */
   currentDevices(signal?: AbortSignal): Promise<DeviceSummary[]>
-  /** The active device that a name, an id or the beginning of a fingerprint means. Throws an `AccountError`. */
+  /** The device, active or suspended, that a name, an id or the beginning of a fingerprint means. Throws an `AccountError`. */
   pickDevice(devices: readonly DeviceSummary[], text: string): DeviceSummary
   /** One entry for all; false when they were revoked before. What this device still had to send is sent first. */
   revoke(devices: readonly DeviceSummary[], reason: RevokeReason, signal?: AbortSignal): Promise<boolean>

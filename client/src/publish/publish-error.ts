@@ -8,6 +8,8 @@ export type PublishErrorCode =
   /** What the server refused is kept, and fills the outbox until it is retried or discarded. */
   | 'refused_content_full'
   | 'stopped'
+  /** This device is suspended: what waits stays in the outbox. */
+  | 'suspended'
   | 'aborted'
 
 export class PublishError extends Error {

@@ -7,6 +7,7 @@ import { PROFILE_STREAM } from '../account/profile.ts'
 import { AlarmError } from '../alarm.ts'
 import { CHECKPOINT_STREAM } from '../checkpoint.ts'
 import { encodeSealedEvent } from '../publish/own-chain.ts'
+import { FAULT_STREAM } from '../receive/fault-report.ts'
 import { cutPruned } from '../receive/pruned-ranges.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { lifetimeEndMs } from '../store/expired-record.ts'
@@ -196,7 +197,7 @@ async function moveReadersBack(store: Store, through: number): Promise<StoreOper
 /** By stream id in hexadecimal: what this device published in has a name, if only the client's own. */
 async function streamNames({ store, sealer, epochKeys }: RebaseParts): Promise<ReadonlyMap<string, string>> {
   const names = await readStreamNames({ store, sealer })
-  for (const name of [CHECKPOINT_STREAM, PROFILE_STREAM]) {
+  for (const name of [CHECKPOINT_STREAM, PROFILE_STREAM, FAULT_STREAM]) {
     const streamId = epochKeys.streamId(name)
     if (streamId !== undefined) names.set(toHex(streamId), name)
   }

@@ -6,7 +6,6 @@ import {
   createEventId,
   type EventHeader,
   type EventId,
-  encodeSignedBytes,
   parseEvent,
   type StreamId,
 } from '@valise/protocol'
@@ -82,12 +81,4 @@ export function withOtherSignature(wire: Uint8Array): Uint8Array {
   const signature = event.signature.slice()
   signature[10]! ^= 1
   return assembleEvent(event.headerBytes, event.ciphertext, signature)
-}
-
-/** The same event as its bytes would be if only its ciphertext had been exchanged: its signature covers other bytes. */
-export function withOtherContent(wire: Uint8Array): Uint8Array {
-  const event = parseEvent(wire)!
-  const ciphertext = event.ciphertext.slice()
-  ciphertext[0]! ^= 1
-  return new Uint8Array([...encodeSignedBytes(event.headerBytes, ciphertext), ...event.signature])
 }
