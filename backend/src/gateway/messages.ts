@@ -18,6 +18,7 @@ import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
 import type { Delivery } from '../log/delivery.ts'
 import type { ControlAnnouncement } from '../log/hub.ts'
+import { createAcknowledgedCursor } from './acknowledged-cursor.ts'
 import type { Connection } from './connection.ts'
 import type { Publishing } from './publishing.ts'
 import { createRequestQueue } from './request-queue.ts'
@@ -73,8 +74,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   /** The peer was told of the device log up to here, and is to be told of it up to there. */
   let toldLogSeq = parts.logSeq
   let knownLogSeq = parts.logSeq
-  let cursor = 0
-  let savedCursor = 0
+  const acknowledged = createAcknowledgedCursor((cursor) => store.saveCursor(session.userId, session.deviceId, cursor))
 
   const retryAfterMsOf = (code: ErrorCode): number | undefined =>
     code === 'unavailable' || code === 'rate_limited' ? parts.retryAfterMs : undefined
@@ -207,8 +207,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
           connection.countPublished(message.events.length)
           return parts.publishing.publish(message)
         case 'ack':
-          cursor = Math.max(cursor, message.cursor)
-          return
+          return acknowledged.acknowledge(message.cursor)
         case 'ping':
           return connection.send({ type: 'pong', id: message.id })
         case 'pong':
@@ -234,11 +233,6 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       if (!isQueued) queue.insist(answering(undefined, tellDeviceLog))
     },
     onWritable: queue.resume,
-    saveCursor: async () => {
-      if (cursor <= savedCursor) return
-      const saving = cursor
-      await store.saveCursor(session.userId, session.deviceId, saving)
-      savedCursor = saving
-    },
+    saveCursor: acknowledged.save,
   }
 }
