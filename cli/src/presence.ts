@@ -3,7 +3,7 @@
 import { type Client, ClientStoppedError } from '@valise/client'
 import { formatTime } from '@valise/client/node'
 import { toHex } from '@valise/protocol'
-import { probeServer } from './server-probe.ts'
+import { probeServer, type TrustedKeys } from './server-probe.ts'
 
 export interface SeenDevice {
   readonly isOnline: boolean
@@ -16,9 +16,10 @@ const TIMEOUT_MS = 3000
 /** By device id in hexadecimal, without this device; undefined when the server does not say in time. Never rejects. */
 export async function askPresence(
   client: Client,
-  server: { readonly url: string; readonly fingerprint: string },
+  server: TrustedKeys & { readonly url: string },
 ): Promise<ReadonlyMap<string, SeenDevice> | undefined> {
-  if ((await probeServer(server.url, server.fingerprint)) !== 'answers') return undefined
+  const answer = await probeServer(server.url, server)
+  if (answer !== 'answers' && answer !== 'next_key') return undefined
   return new Promise((resolve) => {
     const settle = (seen: ReadonlyMap<string, SeenDevice> | undefined): void => {
       clearTimeout(deadline)

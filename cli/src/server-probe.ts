@@ -2,16 +2,23 @@
 
 const TIMEOUT_MS = 3000
 
-export type ServerAnswer = 'answers' | 'other_key' | 'no_answer'
+export type ServerAnswer = 'answers' | 'next_key' | 'other_key' | 'no_answer'
 
-/** `fingerprint` as base64url. Never rejects. */
-export async function probeServer(serverUrl: string, fingerprint: string): Promise<ServerAnswer> {
+/** As base64url: the key that this device trusts, and the next one that it knows. */
+export interface TrustedKeys {
+  readonly fingerprint: string
+  readonly next: string | undefined
+}
+
+/** Never rejects. */
+export async function probeServer(serverUrl: string, { fingerprint, next }: TrustedKeys): Promise<ServerAnswer> {
   try {
     const url = `${serverUrl.replace(/^ws/, 'http').replace(/\/+$/, '')}/.well-known/valise`
     const response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(TIMEOUT_MS) })
     const answer: unknown = await response.json()
     if (typeof answer !== 'object' || answer === null || !('fingerprint' in answer)) return 'no_answer'
-    return answer.fingerprint === fingerprint ? 'answers' : 'other_key'
+    if (answer.fingerprint === fingerprint) return 'answers'
+    return next !== undefined && answer.fingerprint === next ? 'next_key' : 'other_key'
   } catch {
     return 'no_answer'
   }
@@ -19,6 +26,7 @@ export async function probeServer(serverUrl: string, fingerprint: string): Promi
 
 const DESCRIPTIONS: Readonly<Record<ServerAnswer, string>> = {
   answers: 'answers',
+  next_key: 'answers with the next key: it changed its key, and this device follows when it is next online',
   other_key: 'answers WITH ANOTHER KEY than this device trusts: do not go on before its operator explains it',
   no_answer: 'does not answer',
 }

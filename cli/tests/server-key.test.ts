@@ -39,6 +39,9 @@ describe('valise admin rotate-key', () => {
     })
     await server.stop()
     await server.startAgain()
+    // Before the device has met the new key, it is the next one that the device knows, and no stranger's.
+    const before = lastJson((await runValise(['status', '--json'], { home })).stdout)
+    expect(before).toMatchObject({ server_fingerprint: server.fingerprint, server_answer: 'next_key' })
     const sent = await send()
     expect(sent.exitCode).toBe(0)
     expect(noticesOf(sent.stderr)).toContainEqual(

@@ -1,6 +1,6 @@
 // `valise devices`: the user's devices, as far as this one has verified them, and which are online if the server says.
 
-import { formatTime } from '@valise/client/node'
+import { type Account, formatTime } from '@valise/client/node'
 import { formatUuid, toBase64Url, toHex } from '@valise/protocol'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
@@ -52,7 +52,8 @@ export const addDevices: AddCommand = (program, run) => {
     )
 }
 
-const serverOf = ({ serverUrl, serverFingerprint }: { serverUrl: string; serverFingerprint: Uint8Array }) => ({
+const serverOf = ({ serverUrl, serverFingerprint, serverNextFingerprint }: Account) => ({
   url: serverUrl,
   fingerprint: toBase64Url(serverFingerprint),
+  next: serverNextFingerprint && toBase64Url(serverNextFingerprint),
 })

@@ -20,7 +20,10 @@ export const addStatus: AddCommand = (program, run) => {
           const { account, ...facts } = await device.status()
           if (account === undefined) return EXIT.misuse
           const streams = await device.streams()
-          const server = await probeServer(account.serverUrl, toBase64Url(account.serverFingerprint))
+          const server = await probeServer(account.serverUrl, {
+            fingerprint: toBase64Url(account.serverFingerprint),
+            next: account.serverNextFingerprint && toBase64Url(account.serverNextFingerprint),
+          })
           const text = [
             `user         ${toHex(account.userId)}`,
             `device       ${printable(account.name)}  ${account.role}  ${formatUuid(account.deviceId)}`,
