@@ -87,7 +87,7 @@ async function announceNonsense({ redis, untilLogged }: Provocation, plant: Plan
   await client.connect()
   try {
     for (const channel of redis.channels) await client.publish(channel, plant(`an announcement on ${channel}`))
-    await untilLogged('bus.announcement.malformed')
+    await untilLogged('bus.announcement.forged')
   } finally {
     client.destroy()
   }
