@@ -1,26 +1,13 @@
 // A stolen manager that seals keys falsely: to one device, to all, to the phrase, with false links, or together with another.
 
 import { findDevice, findRecovery, type KemId } from '@valise/protocol'
-import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { decode } from 'cborg'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { recoverAccount } from '../src/account/recover-account.ts'
-import { toRecoveryKeys } from '../src/account/recovery-sheet.ts'
-import { noLog } from '../src/client-log.ts'
-import { openClient } from '../src/open-client.ts'
 import { storeKeys } from '../src/store/layout.ts'
-import { createMemoryStore } from '../src/store/memory-store.ts'
 import { addFalsely, rotateFalsely } from './support/false-epochs.ts'
+import { recoverClient } from './support/recovering.ts'
 import { publish, start } from './support/revoking.ts'
-import {
-  createFirstDevice,
-  createNextDevice,
-  parts,
-  sealer,
-  type TestDevice,
-  take,
-  text,
-} from './support/test-device.ts'
+import { createFirstDevice, createNextDevice, type TestDevice, take, text } from './support/test-device.ts'
 import { createTestServer, type TestServer } from './support/test-server.ts'
 import { until } from './support/until.ts'
 
@@ -49,28 +36,7 @@ beforeEach(async () => {
   await take(member.client, 'notes', 1)
 })
 
-const recover = async () => {
-  const store = createMemoryStore()
-  const identity = (await recoverAccount(parts(server, store), {
-    server: { url: 'ws://server.test', fingerprint: server.fingerprint },
-    recovery: await toRecoveryKeys(crypto, first.phrase!),
-    name: 'new',
-    platform: 'test',
-    confirm: async () => true,
-    signal: undefined,
-  }))!
-  const client = await openClient({
-    ...parts(server, store),
-    sealer,
-    identity,
-    random: () => 0,
-    log: noLog,
-    checkpointEvery: 0,
-  })
-  client.start()
-  await client.whenLive()
-  return client
-}
+const recover = () => recoverClient(server, first.phrase!)
 
 describe('a stolen manager that seals a false box', () => {
   test('DEV-16: to a member is suspended by a manager, which starts an epoch and links what the member missed', async () => {

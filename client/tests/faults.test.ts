@@ -10,6 +10,7 @@ import { verifyDevice } from '../src/verify.ts'
 import { check, exportOf } from './support/export-of.ts'
 import { FAULTS, publishHostile, withOtherSignature } from './support/hostile-device.ts'
 import { expire } from './support/published-log.ts'
+import { recoverClient } from './support/recovering.ts'
 import { publish, revoke, start, stopCode, stopped } from './support/revoking.ts'
 import { createFirstDevice, createNextDevice, rotateEpoch, type TestDevice, toText } from './support/test-device.ts'
 import { createTestServer, type TestServer } from './support/test-server.ts'
@@ -136,6 +137,29 @@ describe('a stolen device publishes what nobody can open', () => {
     await until(() => cutOf(cast, thief) !== undefined, 'the suspension')
     await expectAgreement(cast, [manager, member], ['a1', 'h1'])
   })
+
+  test.each(FAULTS)(
+    'FLT-1, REC-2: the phrase gets the account back past a fault of %s, and suspends its device',
+    async (fault) => {
+      const cast = await createCast()
+      const { server, manager, member, thief, accomplice } = cast
+      for (const device of [thief, accomplice]) await promote(cast, device)
+      await publish(manager, 'm1')
+      await publishHostile(server, thief, { text: 'a1' }, { text: 'x', fault })
+      await manager.client.close()
+      await member.client.close()
+      await publishHostile(server, accomplice, { text: 'y', fault })
+      await publishHostile(server, accomplice, { text: 'b' })
+      const client = await recoverClient(server, manager.phrase!)
+      await until(() => [thief, accomplice].every((each) => cutOf(cast, each) !== undefined), 'both suspensions')
+      const bodies: string[] = []
+      for await (const { content } of client.device.reader.stored('notes')) bodies.push(toText(content.body))
+      expect(bodies).toEqual(['m1', 'a1'])
+      expect(client.state().type).toBe('live')
+      await client.revokeDevices({ deviceIds: [thief.identity.deviceId], reason: 'stolen' })
+      expect(cutOf(cast, thief)).toEqual({ type: 'revoked', lastSeq: 1 })
+    },
+  )
 
   test('FLT-1: two devices that collude are both suspended, and neither takes an honest one with it', async () => {
     const cast = await createCast()
