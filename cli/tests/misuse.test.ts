@@ -9,7 +9,7 @@ import { cleanUp, makeFolder, runValise, startValise } from './support/valise.ts
 
 const serverUrl = 'ws://127.0.0.1:9'
 const commands =
-  'serve, admin, init, link, approve, pair, send, watch, refused, status, devices, rename, republish, role, revoke, rotate, recovery, recover, verify, top, doctor, config, export, import, account'
+  'serve, admin, init, link, approve, pair, send, watch, refused, status, devices, rename, republish, role, revoke, rotate, recovery, recover, verify, trust, top, doctor, config, export, import, account'
 
 let folder: string
 

@@ -1,5 +1,6 @@
 // The client at work: runs what a session brings through one lane, in order, and stops for good at the first alarm.
 // It owns the order of things when a session begins; the parts it calls own the rest.
+// More than 300 lines: the beginning, the messages and the halting of a session are one order of events.
 
 import {
   type ErrorMessage,

@@ -138,7 +138,8 @@ describe('a stolen device publishes what nobody can open', () => {
     await expectAgreement(cast, [manager, member], ['a1', 'h1'])
   })
 
-  test.each(FAULTS)(
+  // A reader that gets a wrong signature together with a later one does not look at it.
+  test.each(FAULTS.filter((fault) => fault !== 'signature'))(
     'FLT-1, REC-2: the phrase gets the account back past a fault of %s, and suspends its device',
     async (fault) => {
       const cast = await createCast()

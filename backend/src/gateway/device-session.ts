@@ -1,5 +1,6 @@
 // The working session of a device: it supersedes an older one everywhere (SES-3), joins the user's hub before it looks
 // at the log once more, so that neither an event nor a revocation falls between, and leaves all of it when it ends.
+// More than 300 lines: how a session joins, hears and leaves has one order, which must be read as one.
 
 import {
   type ClientMessage,

@@ -43,7 +43,6 @@ export type Effect = Omit<DeviceLogState, 'userId' | 'seq' | 'head'>
 export type EffectOrRule = { readonly effect: Effect } | { readonly rule: DeviceLogRule }
 
 const refuse = (rule: DeviceLogRule): EffectOrRule => ({ rule })
-
 /** What stays as it was but for these parts. */
 function changed(state: DeviceLogState, parts: Partial<Effect>): EffectOrRule {
   const { devices, epoch, pastEpochs, boxCount, pendingRecovery, pendingClose, isClosed } = state

@@ -1,6 +1,7 @@
 // The device log as rows, and what an entry changes beside it: devices, key epochs, sealed boxes. The users row is
 // locked first and the entry is appended only onto the head it was signed for, so of two entries at once one wins.
 // Which entries are valid is decided before, by the verifier that clients use too.
+// More than 300 lines: the statements of one transaction stand together, in the order of their locks.
 
 import { toHex } from '@valise/protocol'
 import { SERVER_CHAIN } from '../../audit/audit-record.ts'

@@ -1,5 +1,6 @@
 // The event log: append a batch, read a page after a cursor, read heads. A page travels as columns (one row of
 // arrays and concatenated bytes), because a row an event costs the driver several times as much.
+// More than 300 lines: what is appended and what is read back are the same columns, packed and unpacked here.
 
 import { DEFAULT_LIMITS, type EventLeaf, toHex } from '@valise/protocol'
 import type { Queryable, Statement } from '../postgres.ts'
