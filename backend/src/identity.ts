@@ -74,7 +74,7 @@ export function describeNextKey(file: string, place: NextKeyPlace): string {
   const nextFile = nextFileOf(file)
   switch (place) {
     case 'here':
-      return `The next key lies beside the identity key. Move ${nextFile} to a safe place on another machine: whoever copies both takes the server over`
+      return `The next key lies beside the identity key. Move ${nextFile} to a safe place on another machine: anyone who copies both can take the server over`
     case 'away':
       return `The next key is not on this machine, as it should be. Make sure that you have its file: without it the key cannot be changed, and none is made in its place`
     case 'other':

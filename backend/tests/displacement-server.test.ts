@@ -76,7 +76,7 @@ describe.each(DATABASE_KINDS)('a flood on %s', (database) => {
   })
 })
 
-test('RET-8: a device that tries on is told of once an hour, in the log, the audit log and a metric', () => {
+test('RET-8: a device that keeps trying is reported once an hour, in the log, the audit log and a metric', () => {
   let nowMs = 0
   const lines: string[] = []
   const told: object[] = []

@@ -111,7 +111,7 @@ async function describeNextKey(file: string, nextFile: string, nextFingerprint: 
   switch (await findNextKey(nodeCrypto, file, nextFingerprint)) {
     case 'here':
       return note(
-        `the next key ${nextFile} lies beside the identity key: whoever copies both takes the server over`,
+        `the next key ${nextFile} lies beside the identity key: anyone who copies both can take the server over`,
         `move ${nextFile} to a safe place on another machine`,
       )
     case 'away':

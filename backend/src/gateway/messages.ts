@@ -71,7 +71,7 @@ const MAX_QUEUED_REQUESTS = 32
 export function createMessageHandler(parts: MessageParts): MessageHandler {
   const { session, connection, delivery, store } = parts
   const queue = createRequestQueue({ hasRoom: connection.hasRoom, maxQueued: MAX_QUEUED_REQUESTS })
-  /** The peer was told of the device log up to here, and is to be told of it up to there. */
+  /** The peer knows the device log up to `toldLogSeq`; the entries up to `knownLogSeq` are still to be sent. */
   let toldLogSeq = parts.logSeq
   let knownLogSeq = parts.logSeq
   const acknowledged = createAcknowledgedCursor((cursor) => store.saveCursor(session.userId, session.deviceId, cursor))

@@ -23,7 +23,7 @@ export interface RevokedServiceParts {
 
 /** Long enough to read a log of many pages, and no longer. */
 const REVOKED_SESSION_MS = 10_000
-/** Requests that wait for the database; whoever asks more has read enough. */
+/** Requests that wait for the database; a device that asks for more is cut off. */
 const MAX_QUEUED_REQUESTS = 32
 
 /** The head of the log at the entry that revoked the device: all that the device is to know of it. */

@@ -1,5 +1,5 @@
 // The key that this node proves, and the changes that lead to it. It takes a new key from the identity file while it runs,
-// after the change is in the database: whoever meets the new key finds how it came, at any node.
+// after the change is in the database: a client that meets the new key finds the signed change at any node.
 
 import { type Crypto, equalBytes, fromBase64Url, MAX_KEY_CHANGES_PAGE, toBase64Url, toHex } from '@valise/protocol'
 import { readIdentity, type ServerIdentity } from '../identity.ts'

@@ -23,12 +23,12 @@ export interface DisplacementWatch {
 }
 
 const QUIET_MS = 3_600_000
-/** One that is forgotten is told of again. */
+/** A device that is forgotten is announced again. */
 const MAX_DEVICES = 10_000
 
 export function createDisplacementWatch(parts: DisplacementWatchParts): DisplacementWatch {
   const bytes = Math.floor(parts.maxUserBytes / 10)
-  /** In the order they were told of. */
+  /** Oldest announcement first. */
   const toldAtByDevice = new Map<string, number>()
   return {
     note: ({ userId, deviceId, deviceKey }) => {

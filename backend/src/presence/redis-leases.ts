@@ -1,6 +1,6 @@
 // Leases in Redis: a key a device that holds the session's number and expires by Redis's own clock. Comparing and
 // writing are one script, so a late renewal of an older session changes nothing. Redis may be away at any time, and
-// whoever can write there can say who is online: what stands in a key may be anything.
+// anyone who can write there can fake who is online, so a key may hold anything.
 
 import { createRedisLink, DEFAULT_REDIS_TIMINGS, type RedisClient } from '../bus/redis-link.ts'
 import type { DeviceKey } from '../db/queries/devices.ts'

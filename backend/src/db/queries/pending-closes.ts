@@ -17,7 +17,7 @@ const remove: Statement = {
   text: 'delete from pending_closes as p where p.user_id = $1',
 }
 
-/** Whoever calls these has the lock on the user. */
+/** The caller must hold the lock on the user. */
 export const insertPendingClose = (tx: Queryable, userId: Uint8Array, logSeq: number): Promise<unknown> =>
   tx.query(insert, [userId, logSeq])
 export const deletePendingClose = (tx: Queryable, userId: Uint8Array): Promise<unknown> => tx.query(remove, [userId])
