@@ -1,5 +1,5 @@
-// How the public port answers: never cached, open to pages of other origins, and for whoever asks amiss a code of the
-// registry and what was expected.
+// How the public port answers: never cached, open to pages of other origins. A refusal carries a code of the registry and
+// what was expected.
 
 import type { ServerResponse } from 'node:http'
 import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
