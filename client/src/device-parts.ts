@@ -129,7 +129,6 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
   const holds = await openHolds({
     store,
     crypto,
-    ownDeviceId: deviceId,
     log: localLog,
     epochKeys,
     lateEvents,

@@ -87,21 +87,24 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     const isUnproved = outcome.batch.unproved.length > 0
     for (const event of outcome.batch.events) countEvent(event, isUnproved)
   }
-  /** A wrong signature that a later event of the device covers is the device's own fault. */
-  const isCovered = ({ deviceId, deviceSeq }: CheckedEvent): boolean =>
-    (localLog.deviceHead(deviceId)?.deviceSeq ?? 0) > deviceSeq
+  /** Wrongly signed events, until a later signature of their device proves that the device itself wrote them. */
+  const unprovedByDevice = new Map<string, Pick<CheckedEvent, 'userSeq' | 'deviceId' | 'deviceSeq'>[]>()
+  const countUnproved = ({ userSeq, deviceId, deviceSeq }: CheckedEvent): void => {
+    const hex = toHex(deviceId)
+    const before = unprovedByDevice.get(hex) ?? []
+    unprovedByDevice.set(hex, [...before, { userSeq, deviceId, deviceSeq }].slice(-MAX_PROBLEMS))
+    counts.heldBackEvents += 1
+  }
   const countEvent = (event: CheckedEvent, isUnproved: boolean): void => {
     if (event.isVoid) {
       counts.voidEvents += 1
       return
     }
-    if (holds.standing.isHeld(event) || (isUnproved && isCovered(event))) {
+    if (isUnproved && !holds.standing.isHeld(event)) return countUnproved(event)
+    if (!isUnproved && event.body.type === 'stored') unprovedByDevice.delete(toHex(event.deviceId))
+    if (holds.standing.isHeld(event)) {
       counts.heldBackEvents += 1
       return
-    }
-    if (isUnproved) {
-      const { userSeq, deviceId, deviceSeq } = event
-      report('signature_invalid', { user_seq: userSeq, device: formatUuid(deviceId), device_seq: deviceSeq })
     }
     if (toHex(event.deviceId) === ownHex) counts.ownEvents += 1
     else counts.events += 1
@@ -123,6 +126,9 @@ export async function verifyDevice(crypto: Crypto, device: DeviceParts): Promise
     for (const held of page) verifyEvent(held)
     after = page.at(-1)?.userSeq ?? after
     if (page.length < PAGE) break
+  }
+  for (const { userSeq, deviceId, deviceSeq } of [...unprovedByDevice.values()].flat()) {
+    report('signature_invalid', { user_seq: userSeq, device: formatUuid(deviceId), device_seq: deviceSeq })
   }
   verifyUnsent(crypto, device, heads.device.get(ownHex), report, counts)
   const missing = countHoles(localLog.progress.holes)

@@ -12,9 +12,18 @@ import { FAULTS, publishHostile, withOtherSignature } from './support/hostile-de
 import { expire } from './support/published-log.ts'
 import { recoverClient } from './support/recovering.ts'
 import { publish, revoke, start, stopCode, stopped } from './support/revoking.ts'
-import { createFirstDevice, createNextDevice, rotateEpoch, type TestDevice, toText } from './support/test-device.ts'
+import {
+  createFirstDevice,
+  createNextDevice,
+  rotateEpoch,
+  type TestDevice,
+  text,
+  toText,
+} from './support/test-device.ts'
 import { createTestServer, type TestServer } from './support/test-server.ts'
 import { until } from './support/until.ts'
+
+const LATER_MS = 1_700_000_000_000 + 60_000
 
 interface Cast {
   readonly server: TestServer
@@ -250,17 +259,47 @@ describe('reports', () => {
     const cast = await createCast()
     const { server, manager, member, thief } = cast
     await publish(member, 'h1')
-    await settle(cast, manager, member)
     const { item, deviceId } = server.events.at(-1)!
+    // A later signature proves what stands at the place of the first event, whatever a report says of it.
+    await publish(member, 'h1 again')
+    await settle(cast, manager, member)
     for (const bytes of [item[3], withOtherSignature(item[3])]) {
       const part = { deviceId, deviceSeq: 1, part: 0, parts: 1, bytes }
       const content = { type: FAULT_TYPE, body: encodeReportPart(part) }
       await publishHostile(server, thief, { text: '', stream: FAULT_STREAM, content, header: { isKept: true } })
     }
     await publish(member, 'h2')
-    await expectAgreement(cast, [manager, member], ['h1', 'h2'])
+    await expectAgreement(cast, [manager, member], ['h1', 'h1 again', 'h2'])
     expect([cutOf(cast, thief), cutOf(cast, member)]).toEqual([undefined, undefined])
     expect(holdOf(manager, member)).toBeUndefined()
+  })
+
+  test('FLT-3: a server that invents leaves cannot frame a device with the help of another one', async () => {
+    const cast = await createCast()
+    const { server, manager, member, thief } = cast
+    await manager.client.close()
+    await member.client.publish('notes', text('h1'), { ttlS: 1 })
+    await member.client.publish('notes', text('h2'), { ttlS: 1 })
+    await member.client.flush()
+    // To the manager the first event comes as the leaf of bytes with another signature, the second as an invented one.
+    const [first, second] = server.events.map(({ item }) => item)
+    const forged = withOtherSignature(first![3])
+    const lie = new Map([
+      [first![0], expire(exchanged(first!))],
+      [second![0], expire(exchanged(second!))],
+    ])
+    server.distort = (message) =>
+      message.type === 'events'
+        ? [{ ...message, events: message.events.map((item) => lie.get(item[0]) ?? item), at: LATER_MS }]
+        : [message]
+    const part = { deviceId: member.identity.deviceId, deviceSeq: 1, part: 0, parts: 1, bytes: forged }
+    const content = { type: FAULT_TYPE, body: encodeReportPart(part) }
+    await publishHostile(server, thief, { text: '', stream: FAULT_STREAM, content, header: { isKept: true } })
+    await manager.restart()
+    await start(manager)
+    await settle(cast, manager)
+    expect(holdOf(manager, member)).toBeUndefined()
+    expect(cutOf(cast, member)).toBeUndefined()
   })
 
   test('FLT-3: parts that do not belong together, and garbage, report nothing', async () => {
@@ -319,6 +358,48 @@ describe('a server that helps', () => {
     await publishHostile(server, thief, { text: 'a2' })
     await until(() => cutOf(cast, thief) !== undefined, 'the suspension')
     expect(cutOf(cast, thief)).toEqual({ type: 'suspended', lastSeq: 1 })
+  })
+
+  test('FLT-2: an unproved tail blames nobody in the next session either, nor after a restart', async () => {
+    const cast = await createCast()
+    const { server, manager, thief } = cast
+    await publishHostile(server, thief, { text: 'a1' }, { text: 'x', fault: 'signature' })
+    await until(() => holdOf(manager, thief) !== undefined, 'the hold')
+    server.cut()
+    manager.clock.advance(60_000)
+    await manager.client.whenLive()
+    await manager.restart()
+    await start(manager)
+    await settle(cast, manager)
+    expect(holdOf(manager, thief)).toEqual({ kind: 'unproved', fromSeq: 2 })
+    expect(cutOf(cast, thief)).toBeUndefined()
+    const { problems } = await verifyDevice(crypto, manager.client.device)
+    expect(problems).toEqual([])
+  })
+
+  test('FLT-4: after an alarm a new session neither asks for events nor sends any', async () => {
+    const cast = await createCast()
+    const { server, manager, member, thief } = cast
+    await publish(member, 'h1')
+    await settle(cast, manager, member)
+    await member.client.close()
+    server.intercept = (message) => message.type === 'publish'
+    await manager.client.publish('notes', text('unsent'))
+    server.distort = (message) =>
+      message.type === 'events' ? [{ ...message, events: message.events.map(moved) }] : [message]
+    await publishHostile(server, thief, { text: 'a1' })
+    await stopped(manager)
+    const asked: string[] = []
+    server.intercept = ({ type }) => {
+      asked.push(type)
+      return false
+    }
+    server.cut()
+    manager.clock.advance(60_000)
+    await manager.client.rotateEpoch()
+    expect(asked).toContain('append_device_log')
+    expect(asked.filter((type) => type === 'resume' || type === 'publish')).toEqual([])
+    expect(manager.client.device.outbox.count).toBe(1)
   })
 
   test('FLT-4: an alarm that the server causes leaves revoking and rotating to the user, also after a restart', async () => {
@@ -388,5 +469,5 @@ const leavesOnly =
   (message) => {
     if (message.type !== 'events') return [message]
     const events = message.events.map((item) => (item.length === 4 && item[0] === userSeq ? expire(item) : item))
-    return [{ ...message, events, at: 1_700_000_000_000 + 60_000, head: server.events.length }]
+    return [{ ...message, events, at: LATER_MS, head: server.events.length }]
   }

@@ -6,6 +6,7 @@ import {
   chainAfter,
   type DeviceId,
   type DeviceLogState,
+  type DeviceState,
   equalBytes,
   findDevice,
   isBeyondCut,
@@ -24,7 +25,7 @@ import type { CheckedBatch } from './check-events.ts'
 import { createReportAssembly, FAULT_TYPE, parseReportPart, type ReportPart } from './fault-report.ts'
 import { judgeEvent } from './judge-event.ts'
 import type { LateEvents } from './late-events.ts'
-import { type ReleasedEvent, rejudge } from './rejudge.ts'
+import { isProvedFrom, type RejudgeParts, type ReleasedEvent, rejudge } from './rejudge.ts'
 import { type FaultKind, type Hold, isFault, isFaultKind, openStanding, type Standing } from './standing.ts'
 
 /** What became of what a device wrote. */
@@ -64,7 +65,6 @@ export interface Holds {
 export interface HoldsParts {
   readonly store: Store
   readonly crypto: Crypto
-  readonly ownDeviceId: DeviceId
   readonly log: LocalLog
   readonly epochKeys: Pick<EpochKeys, 'contentKey'>
   deviceLog(): DeviceLogState | undefined
@@ -102,15 +102,15 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     if (event !== undefined && isFault(next)) parts.onFault({ hold: next, event, wire })
   }
 
+  const judging = ({ record }: DeviceState): RejudgeParts => {
+    return { crypto, log, edPub: record.edPub, contentKey: epochKeys.contentKey, isVoid }
+  }
+
   const judgeAgain = async (before: Hold): Promise<void> => {
     const { deviceId } = before
     const device = findDevice(parts.deviceLog(), deviceId)
     if (device === undefined) return
-    const { edPub } = device.record
-    const { hold: after, released } = await rejudge(
-      { crypto, log, edPub, contentKey: epochKeys.contentKey, isVoid },
-      before,
-    )
+    const { hold: after, released } = await rejudge(judging(device), before)
     if (after?.fromSeq === before.fromSeq && after.kind === before.kind) return
     const places = released.map(({ userSeq }) => userSeq)
     await store.batch([
@@ -130,12 +130,13 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
   }
 
   /** The fault that a reported event is, or nothing: its bytes decide, not who reports them. */
-  const judgeReported = (event: ParsedEvent): FaultKind | undefined => {
-    const device = findDevice(parts.deviceLog(), event.deviceId)
-    const head = log.deviceHead(event.deviceId)
-    if (device === undefined || head === undefined) return undefined
+  const judgeReported = async (event: ParsedEvent): Promise<FaultKind | undefined> => {
+    const { deviceId, deviceSeq } = event
+    const device = findDevice(parts.deviceLog(), deviceId)
+    if (device === undefined) return undefined
     if (!verifyEventSignature(crypto, device.record.edPub, event)) {
-      return head.deviceSeq > event.deviceSeq ? 'signature' : undefined
+      const isProved = await isProvedFrom(judging(device), { deviceId, fromSeq: deviceSeq + 1 })
+      return isProved ? 'signature' : undefined
     }
     const judgement = judgeEvent(epochKeys.contentKey(event.epoch), event)
     return judgement.type === 'hold' && isFaultKind(judgement.kind) ? judgement.kind : undefined
@@ -149,12 +150,12 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     const before = standing.holdOf(deviceId)
     const isKnown = isFault(before) && before.fromSeq <= deviceSeq
     const isUnproved = before?.kind === 'unproved' && before.fromSeq <= deviceSeq
-    if (isKnown || isUnproved || isVoid(event) || isSameId(deviceId, parts.ownDeviceId)) return
+    if (isKnown || isUnproved || isVoid(event)) return
     const userSeq = await log.placeOf(deviceId, deviceSeq)
     const chain = await log.chainAt(deviceId, deviceSeq)
     if (userSeq === undefined || chain === undefined) return
     if (!equalBytes(chain, chainAfter(crypto, event.chainPrev, leafOf(crypto, event)))) return
-    const kind = judgeReported(event)
+    const kind = await judgeReported(event)
     if (kind !== undefined) await hold({ deviceId, kind, fromSeq: deviceSeq, userSeq })
   }
 

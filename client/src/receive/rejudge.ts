@@ -35,9 +35,11 @@ interface Held {
   readonly event: ParsedEvent
 }
 
-/** The events of the device from the hold on whose bytes are here and which no cut has made void. */
-async function* heldEvents({ log, isVoid }: RejudgeParts, hold: Hold): AsyncGenerator<Held> {
-  for await (const userSeq of log.eventsOfDevice(hold.deviceId, hold.fromSeq - 1)) {
+type Place = Pick<Hold, 'deviceId' | 'fromSeq'>
+
+/** The events of the device from a place on whose bytes are here and which no cut has made void. */
+async function* eventsFrom({ log, isVoid }: RejudgeParts, { deviceId, fromSeq }: Place): AsyncGenerator<Held> {
+  for await (const userSeq of log.eventsOfDevice(deviceId, fromSeq - 1)) {
     const [stored] = await log.read(undefined, userSeq - 1, 1)
     if (stored?.userSeq !== userSeq) throw new AlarmError('store_damaged', { record: storeKeys.event(userSeq) })
     if (stored.record.body.type !== 'stored') continue
@@ -48,13 +50,24 @@ async function* heldEvents({ log, isVoid }: RejudgeParts, hold: Hold): AsyncGene
   }
 }
 
-/** The newest event whose own signature holds: it proves all before it. 0: none. */
+/** The newest event from the hold on whose own signature holds: it proves all before it. 0: none. */
 async function provedUpTo(parts: RejudgeParts, hold: Hold): Promise<number> {
   let proved = 0
-  for await (const { event } of heldEvents(parts, hold)) {
+  for await (const { event } of eventsFrom(parts, hold)) {
     if (verifyEventSignature(parts.crypto, parts.edPub, event)) proved = event.deviceSeq
   }
   return proved
+}
+
+/**
+ * Whether a signature of the device at this place or after it holds. A chain that only goes on proves nothing: a server can
+ * invent events without bytes.
+ */
+export async function isProvedFrom(parts: RejudgeParts, place: Place): Promise<boolean> {
+  for await (const { event } of eventsFrom(parts, place)) {
+    if (verifyEventSignature(parts.crypto, parts.edPub, event)) return true
+  }
+  return false
 }
 
 /** A hold for a fault is final; it is not to be asked for. */
@@ -65,7 +78,7 @@ export async function rejudge(parts: RejudgeParts, hold: Hold): Promise<Rejudged
     hold: { deviceId: hold.deviceId, kind, fromSeq: event.deviceSeq, userSeq },
     released,
   })
-  for await (const held of heldEvents(parts, hold)) {
+  for await (const held of eventsFrom(parts, hold)) {
     const { event, userSeq } = held
     if (event.deviceSeq > proved) return holdFrom(held, 'unproved')
     if (!verifyEventSignature(parts.crypto, parts.edPub, event)) return holdFrom(held, 'signature')
