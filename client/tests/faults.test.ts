@@ -274,6 +274,20 @@ describe('reports', () => {
     expect(holdOf(manager, member)).toBeUndefined()
   })
 
+  test('FLT-3: a report of a later fault releases nothing that is held from an earlier one', async () => {
+    const cast = await createCast()
+    const { server, manager, member, thief, accomplice } = cast
+    await manager.client.close()
+    await publishHostile(server, thief, { text: 'a1' }, { text: 'x', fault: 'unparsable' }, { text: 'between' })
+    const [wire] = await publishHostile(server, thief, { text: 'y', fault: 'unopenable' })
+    const part = { deviceId: thief.identity.deviceId, deviceSeq: 4, part: 0, parts: 1, bytes: wire! }
+    const content = { type: FAULT_TYPE, body: encodeReportPart(part) }
+    await publishHostile(server, accomplice, { text: '', stream: FAULT_STREAM, content, header: { isKept: true } })
+    await settle(cast, member)
+    expect(holdOf(member, thief)).toEqual({ kind: 'unparsable', fromSeq: 2 })
+    expect(await shown(member)).toEqual(['a1'])
+  })
+
   test('FLT-3: a server that invents leaves cannot frame a device with the help of another one', async () => {
     const cast = await createCast()
     const { server, manager, member, thief } = cast

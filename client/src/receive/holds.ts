@@ -147,10 +147,8 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     const event = wire && parseEvent(wire)
     if (event === undefined || event.deviceSeq !== part.deviceSeq || !isSameId(event.deviceId, part.deviceId)) return
     const { deviceId, deviceSeq } = event
-    const before = standing.holdOf(deviceId)
-    const isKnown = isFault(before) && before.fromSeq <= deviceSeq
-    const isUnproved = before?.kind === 'unproved' && before.fromSeq <= deviceSeq
-    if (isKnown || isUnproved || isVoid(event)) return
+    // What is held already waits or is void; a later fault must not raise the place from which it is held.
+    if (standing.isHeld(event) || isVoid(event)) return
     const userSeq = await log.placeOf(deviceId, deviceSeq)
     const chain = await log.chainAt(deviceId, deviceSeq)
     if (userSeq === undefined || chain === undefined) return
