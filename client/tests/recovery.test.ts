@@ -99,6 +99,24 @@ describe('a recovery', () => {
     expect(book.compare({ seq: server.state!.seq, head: server.state!.head })).toBe('known')
   })
 
+  test('REC-2: that was begun for one account makes a device of its own for another', async () => {
+    const store = createMemoryStore()
+    const first = (await recover(store))!
+    expect(await loadRecoveryStage(store)).toBe('revoke')
+    // The same server, with an account of somebody else.
+    server = createTestServer()
+    const other = await createAccount(parts(server, createMemoryStore()), {
+      ...pin(),
+      name: 'other',
+      platform: 'test',
+      signal: undefined,
+    })
+    const second = (await recover(store, other.sheet.phrase))!
+    expect(second.userId).toEqual(other.identity.userId)
+    expect(second.deviceId).not.toEqual(first.deviceId)
+    expect(findDevice(server.state!, second.deviceId)!.record.role).toBe('manager')
+  })
+
   test('REC-2: that was declined has changed nothing', async () => {
     const store = createMemoryStore()
     expect(await recover(store, sheet.phrase, async () => false)).toBeUndefined()
