@@ -105,3 +105,24 @@ test('RET-8: a device that keeps trying is reported once an hour, in the log, th
   watch.note({ ...device, deviceId: id(), deviceKey: 'two' })
   expect(told).toHaveLength(9)
 })
+
+test('P5: what is remembered of reports is bounded: the oldest is forgotten, and reported again', () => {
+  let reports = 0
+  const watch = createDisplacementWatch({
+    maxUserBytes: 1000,
+    log: createLog({ level: 'silent' }),
+    count: () => reports++,
+    noteAudit: async () => {},
+    announce: () => {},
+    onFailure: () => {},
+    now: () => 0,
+  })
+  const note = (number: number): void =>
+    watch.note({ userId: new Uint8Array(32), deviceId: new Uint8Array(16), deviceKey: String(number) })
+  for (let number = 0; number <= 10_000; number++) note(number)
+  expect(reports).toBe(10_001)
+  for (const number of [1, 5_000, 10_000]) note(number)
+  expect(reports).toBe(10_001)
+  note(0)
+  expect(reports).toBe(10_002)
+})
