@@ -11,6 +11,7 @@ const WHY = {
   unparsable: 'published an event whose content cannot be read',
   kept_mismatch: 'published an event with a false mark',
   unproved: 'has a newest event whose signature is wrong; either the device or the server did that',
+  unjudged: 'had a newest event whose signature was wrong',
   no_key: 'uses a key that this device has not received yet',
   newer_content: 'sends content of a newer version; update this program to read it',
 } as const

@@ -374,6 +374,30 @@ describe('a server that helps', () => {
     expect(cutOf(cast, thief)).toEqual({ type: 'suspended', lastSeq: 1 })
   })
 
+  test('FLT-2: what a signature has proved is judged after a restart, if the process ended before', async () => {
+    const cast = await createCast()
+    const { server, member, thief, manager } = cast
+    await manager.client.close()
+    await publishHostile(server, thief, { text: 'a1' }, { text: 'x', fault: 'signature' })
+    await until(() => holdOf(member, thief) !== undefined, 'the hold')
+    // The batch that proves it is stored, and nothing after it.
+    const { batch } = member.store
+    let isOver = false
+    member.store.batch = async (operations) => {
+      if (isOver) throw new Error('the process ended')
+      await batch(operations)
+      isOver = operations.some(({ key }) => key === 'progress')
+    }
+    await publishHostile(server, thief, { text: 'a2' })
+    await until(() => isOver, 'the batch')
+    await member.client.close()
+    member.store.batch = batch
+    await member.restart()
+    expect(holdOf(member, thief)).toEqual({ kind: 'unjudged', fromSeq: 2 })
+    await start(member)
+    expect(holdOf(member, thief)).toEqual({ kind: 'signature', fromSeq: 2 })
+  })
+
   test('FLT-2: an unproved tail blames nobody in the next session either, nor after a restart', async () => {
     const cast = await createCast()
     const { server, manager, thief } = cast

@@ -83,6 +83,7 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
   const standing = await openStanding(store)
   const listeners = createListeners<HoldChange>(parts.onFailure)
   const assembly = createReportAssembly()
+  let hasLooked = false
 
   const isVoid = ({ deviceId, deviceSeq }: { deviceId: DeviceId; deviceSeq: number }): boolean => {
     const device = findDevice(parts.deviceLog(), deviceId)
@@ -127,6 +128,28 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     tell(after)
     const [stored] = await log.read(undefined, after.userSeq - 1, 1)
     if (stored?.record.body.type === 'stored') found(after, stored.record.body.wire)
+  }
+
+  /** Judging looks at every held event, so a device that holds many must not cause it again and again. */
+  const isWorthAnotherLook = async (hold: Hold): Promise<boolean> => {
+    switch (hold.kind) {
+      case 'unjudged':
+        return true
+      case 'newer_content':
+        // The program may have been updated.
+        return !hasLooked
+      case 'no_key': {
+        const [first] = await log.read(undefined, hold.userSeq - 1, 1)
+        const event = first?.record.body.type === 'stored' ? parseEvent(first.record.body.wire) : undefined
+        return event === undefined || epochKeys.contentKey(event.epoch) !== undefined
+      }
+      case 'unproved':
+      case 'signature':
+      case 'unopenable':
+      case 'unparsable':
+      case 'kept_mismatch':
+        return false
+    }
   }
 
   /** The fault that a reported event is, or nothing: its bytes decide, not who reports them. */
@@ -186,19 +209,21 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
       seen.set(toHex(event.deviceId), event.deviceId)
       judgeOne(event)
     }
+    const proved = [...seen].flatMap(([hex, deviceId]): Hold[] => {
+      const before = standing.holdOf(deviceId)
+      return before?.kind === 'unproved' && !unproved.has(hex) ? [{ ...before, kind: 'unjudged' }] : []
+    })
+    const changed = [...[...heldHere.values()].map(({ hold }) => hold), ...proved]
     return {
-      also: [...heldHere.values()].map(({ hold }) => standing.saving(hold)),
+      also: changed.map(standing.saving),
       opened,
       onStored: async () => {
-        for (const { hold: next } of heldHere.values()) standing.note(next)
+        for (const next of changed) standing.note(next)
         for (const { hold: next, wire } of heldHere.values()) {
           tell(next)
           if (wire !== undefined) found(next, wire)
         }
-        for (const [hex, deviceId] of seen) {
-          const before = standing.holdOf(deviceId)
-          if (before?.kind === 'unproved' && !unproved.has(hex)) await judgeAgain(before)
-        }
+        for (const before of proved) await judgeAgain(before)
         for (const { reporter, part } of reports) await takeReport(reporter, part)
       },
     }
@@ -208,7 +233,8 @@ export async function openHolds(parts: HoldsParts): Promise<Holds> {
     standing,
     judge,
     retry: async () => {
-      for (const before of standing.holds) if (!isFault(before)) await judgeAgain(before)
+      for (const before of standing.holds) if (await isWorthAnotherLook(before)) await judgeAgain(before)
+      hasLooked = true
     },
     add: (listener) => {
       const remove = listeners.add(listener)

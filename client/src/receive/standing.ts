@@ -16,6 +16,8 @@ export type FaultKind =
 export type WaitKind =
   /** The newest signature shown is wrong: either the device wrote it, or the server changed it. */
   | 'unproved'
+  /** A signature has proved it since: it is judged at once, or after a restart in between. */
+  | 'unjudged'
   /** The key of its epoch is not here. */
   | 'no_key'
   /** Its content is of a version that this program does not know. */
@@ -38,6 +40,7 @@ const CODE_BY_KIND: Readonly<Record<Hold['kind'], number>> = {
   unproved: 17,
   no_key: 18,
   newer_content: 19,
+  unjudged: 20,
 }
 const KIND_BY_CODE = new Map(Object.entries(CODE_BY_KIND).map(([kind, code]) => [code, kind as Hold['kind']]))
 const FIRST_WAIT_CODE = 17
