@@ -6,6 +6,7 @@ import { type DeviceId, type DeviceLogState, findDevice, isActive } from '@valis
 import { decode, encode } from 'cborg'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
+import { createRecurringLook, type RecurringLook } from '../recurring-look.ts'
 import { storeKeys } from '../store/layout.ts'
 import { put, type Store } from '../store/store.ts'
 import type { LogBook } from './log-book.ts'
@@ -33,12 +34,6 @@ export const untilRotation = ({ nowMs, startedAtMs, draw, isMakerActive }: Epoch
 
 const storedSeen = z.strictObject({ n: z.int().min(1), at_ms: z.int().min(0) })
 
-export interface EpochWatch {
-  /** A session is live, or the device log has grown. */
-  consider(): void
-  cancel(): void
-}
-
 export interface EpochWatchParts {
   readonly store: Store
   readonly clock: Clock
@@ -54,13 +49,11 @@ export interface EpochWatchParts {
   guard(task: () => Promise<void>): Promise<void>
 }
 
-export function createEpochWatch(parts: EpochWatchParts): EpochWatch {
+/** To be considered when a session is live, or the device log has grown. */
+export function createEpochWatch(parts: EpochWatchParts): RecurringLook {
   const { store, clock, book, ownDeviceId } = parts
   const draw = parts.random()
   let seen: z.infer<typeof storedSeen> | undefined
-  let cancelTimer = (): void => {}
-  let isAtWork = false
-  let isCancelled = false
   /** One attempt an epoch, and another an hour later when it failed. */
   let attempted = { n: 0, notBeforeMs: 0 }
 
@@ -103,24 +96,6 @@ export function createEpochWatch(parts: EpochWatchParts): EpochWatch {
     return LOOK_AGAIN_MS
   }
 
-  const consider = (): void => {
-    isCancelled = false
-    if (isAtWork) return
-    isAtWork = true
-    cancelTimer()
-    const plan = (waitMs: number | undefined): void => {
-      isAtWork = false
-      if (waitMs !== undefined && !isCancelled) cancelTimer = clock.after(waitMs, consider)
-    }
-    // Whatever kept it from rotating, a session's end or the server, is told where it happened.
-    look().then(plan, () => plan(LOOK_AGAIN_MS))
-  }
-
-  return {
-    consider,
-    cancel: () => {
-      isCancelled = true
-      cancelTimer()
-    },
-  }
+  // Whatever kept it from rotating, a session's end or the server, is told where it happened.
+  return createRecurringLook(clock, look, LOOK_AGAIN_MS)
 }

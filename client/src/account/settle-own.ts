@@ -3,18 +3,13 @@
 
 import { PENDING_MS } from '@valise/protocol'
 import type { Clock } from '../clock.ts'
+import { createRecurringLook, type RecurringLook } from '../recurring-look.ts'
 import type { ServerTime } from '../server-time.ts'
 import { AccountError } from './account-error.ts'
 import type { PendingWatch } from './pending.ts'
 
 /** Looked at again no later than this: clocks are moved. */
 const LOOK_AGAIN_MS = 3_600_000
-
-export interface SettleOwn {
-  /** A session is live, or the device log has grown. */
-  consider(): void
-  cancel(): void
-}
 
 export interface SettleOwnParts {
   readonly clock: Clock
@@ -23,11 +18,8 @@ export interface SettleOwnParts {
   settle(hash: Uint8Array): Promise<void>
 }
 
-export function createSettleOwn({ clock, serverTime, pending, settle }: SettleOwnParts): SettleOwn {
-  let cancelTimer = (): void => {}
-  let isAtWork = false
-  let isCancelled = false
-
+/** To be considered when a session is live, or the device log has grown. */
+export function createSettleOwn({ clock, serverTime, pending, settle }: SettleOwnParts): RecurringLook {
   /** How long to wait before looking again; undefined when there is nothing to wait for. */
   const look = async (): Promise<number | undefined> => {
     const own = pending.list().find(({ kind, isOwn }) => kind === 'recovery' && isOwn)
@@ -44,22 +36,5 @@ export function createSettleOwn({ clock, serverTime, pending, settle }: SettleOw
       return error.code === 'nothing_pending' ? undefined : Math.min(error.retryAfterMs ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS)
     }
   }
-  const consider = (): void => {
-    isCancelled = false
-    if (isAtWork) return
-    isAtWork = true
-    cancelTimer()
-    const plan = (waitMs: number | undefined): void => {
-      isAtWork = false
-      if (waitMs !== undefined && !isCancelled) cancelTimer = clock.after(waitMs, consider)
-    }
-    look().then(plan, () => plan(LOOK_AGAIN_MS))
-  }
-  return {
-    consider,
-    cancel: () => {
-      isCancelled = true
-      cancelTimer()
-    },
-  }
+  return createRecurringLook(clock, look, LOOK_AGAIN_MS)
 }
