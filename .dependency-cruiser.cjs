@@ -68,6 +68,12 @@ const forbidden = [
     from: { path: '^(protocol|backend|client)/src/' },
     to: { path: '^(protocol|backend|client)/src/index\\.ts$', dependencyTypes: ['local'] },
   },
+  {
+    name: 'limits-stand-below',
+    comment: 'What may be used up is decided without knowing who serves it.',
+    from: { path: '^backend/src/limits/' },
+    to: { path: '^backend/src/', pathNot: '^backend/src/limits/' },
+  },
   { name: 'no-cycles', from: { path: anyPackage }, to: { circular: true } },
   { name: 'no-unresolvable', from: { path: anyPackage }, to: { couldNotResolve: true } },
 ]

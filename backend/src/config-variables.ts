@@ -3,7 +3,7 @@
 
 import { DEFAULT_LIMITS } from '@valise/protocol'
 import { z } from 'zod'
-import { parseTrustedProxies, type TrustedProxies } from './gateway/client-address.ts'
+import { parseTrustedProxies, type TrustedProxies } from './limits/client-address.ts'
 
 const integer = (min: number, max: number, unit: string) =>
   z

@@ -8,9 +8,9 @@ import type { z } from 'zod'
 import { findUnknownVariables, reportVariables, type UnknownVariable, type VariableReport } from './config-report.ts'
 import { VARIABLES, type Variable } from './config-variables.ts'
 import type { RegistrationMode } from './devices/registration.ts'
-import type { TrustedProxies } from './gateway/client-address.ts'
-import type { RateLimitRules } from './gateway/rate-limits.ts'
 import { formatHost } from './http/listen.ts'
+import type { TrustedProxies } from './limits/client-address.ts'
+import type { RateLimitRules } from './limits/rate-limits.ts'
 import type { RetentionRules } from './log/retention.ts'
 
 /** Raw values by variable: those of the environment, those of flags. */

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { ConfigError, parseConfig } from '../src/config.ts'
-import { addressKey, clientAddress, parseTrustedProxies } from '../src/gateway/client-address.ts'
+import { addressKey, clientAddress, parseTrustedProxies } from '../src/limits/client-address.ts'
 
 const trusted = (...entries: string[]) => parseTrustedProxies(entries)!
 

@@ -2,8 +2,8 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { createRateLimits, type RateLimitRules, type RateLimitScope } from '../src/gateway/rate-limits.ts'
-import { createTokenBuckets } from '../src/gateway/token-buckets.ts'
+import { createRateLimits, type RateLimitRules, type RateLimitScope } from '../src/limits/rate-limits.ts'
+import { createTokenBuckets } from '../src/limits/token-buckets.ts'
 
 describe('token buckets', () => {
   test('LIM-1: a bucket begins full, empties, and fills at its rate up to its burst', () => {

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import type { ErrorCode, Register } from '@valise/protocol'
-import { createTokenBuckets } from '../gateway/token-buckets.ts'
+import { createTokenBuckets } from '../limits/token-buckets.ts'
 import type { Accounts, Prover, Registered } from './accounts.ts'
 
 export type RegistrationMode = 'open' | 'invite' | 'closed'

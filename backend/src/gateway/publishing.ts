@@ -13,13 +13,13 @@ import {
   type Refused,
 } from '@valise/protocol'
 import type { StoredPlace } from '../db/queries/events.ts'
+import type { RateLimits } from '../limits/rate-limits.ts'
 import { type SubmittedEvent, splitRuns } from '../log/batch.ts'
 import { checkEvent, type ReadEvent, readEvent } from '../log/check-event.ts'
 import type { Intake, IntakeVerdict } from '../log/intake.ts'
 import type { EventLogMetrics } from '../telemetry/metrics.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { Connection } from './connection.ts'
-import type { RateLimits } from './rate-limits.ts'
 import type { Session } from './session.ts'
 
 export interface PublishingParts {

@@ -1,7 +1,6 @@
 // What a device, a user and an address may ask of this node (LIM-1, LIM-2, LIM-6): how much of it passes now, and when the
 // rest may come again. The gateway turns that into answers; nothing is dropped without one (LIM-3).
 
-import type { Session } from './session.ts'
 import { type BucketRule, createTokenBuckets, type TokenBuckets } from './token-buckets.ts'
 
 export interface RateLimitRules {
@@ -23,6 +22,12 @@ export interface RateLimitParts {
   now(): number
 }
 
+/** The device and user that events are counted for, as map keys. */
+export interface Publisher {
+  readonly deviceKey: string
+  readonly userKey: string
+}
+
 /** The first `count` may pass; those after them may come again in `retryAfterMs`. */
 export interface Admission {
   readonly count: number
@@ -31,11 +36,11 @@ export interface Admission {
 
 export interface RateLimits {
   /** Takes what there is for `count` events of the session's device. */
-  admitEvents(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): Admission
+  admitEvents(session: Publisher, count: number): Admission
   /** Takes for `count` events more than were admitted, also what is not there yet: those after them wait for it. */
-  chargeEvents(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): void
+  chargeEvents(session: Publisher, count: number): void
   /** When `count` events of the device would pass; takes nothing. */
-  eventsRetryAfterMs(session: Pick<Session, 'deviceKey' | 'userKey'>, count: number): number
+  eventsRetryAfterMs(session: Publisher, count: number): number
   /** Undefined: it may begin; else the milliseconds until the address may try again. */
   refuseHandshake(address: string): number | undefined
   /** Likewise. */
