@@ -76,7 +76,7 @@ describe('events', () => {
     await haveReceipts(c!, 8)
   })
 
-  test('LIM-1: a long checkpoint counts as an event, and as one more for every eight positions', async () => {
+  test('LIM-9: a long checkpoint counts as an event, and as one more for every eight positions', async () => {
     await start({ VALISE_DEVICE_EVENTS_PER_S: '1', VALISE_DEVICE_EVENTS_BURST: '50' })
     const device = (await createAccount(server)).devices[0]!
     const session = await follow(server, device)
