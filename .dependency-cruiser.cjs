@@ -32,7 +32,7 @@ const forbidden = [
   {
     name: 'every-query-is-counted',
     comment: 'Who asks a database goes through the door that counts and times what is asked.',
-    from: { path: anyPackage, pathNot: '^backend/src/db/(postgres|pglite|activity-reader)\\.ts$' },
+    from: { path: anyPackage, pathNot: '^backend/src/db/(postgres|connection-pool|pglite|activity-reader)\\.ts$' },
     to: { path: 'node_modules/(@types/)?(pg|pg-pool|@electric-sql)/' },
   },
   {

@@ -3,6 +3,7 @@
 
 import { DEFAULT_LIMITS } from '@valise/protocol'
 import { z } from 'zod'
+import { parseDatabaseUrl } from './db/database-url.ts'
 import { parseTrustedProxies, type TrustedProxies } from './limits/client-address.ts'
 
 const integer = (min: number, max: number, unit: string) =>
@@ -19,6 +20,17 @@ const url = (protocols: readonly string[]) =>
   z
     .string()
     .refine((text) => protocols.some((protocol) => text.startsWith(protocol)), `expected ${protocols.join('… or ')}…`)
+
+const databaseUrl = url(['postgres://', 'postgresql://']).superRefine((text, context) => {
+  const parsed = parseDatabaseUrl(text)
+  if (!parsed.ok) context.addIssue(parsed.problem)
+})
+
+/** `unix://` has a path and no host, and a password may stand before it. */
+const redisUrl = url(['redis://', 'rediss://', 'unix://']).refine(
+  (text) => text.startsWith('unix://') || URL.canParse(text),
+  'is no valid URL; percent-encode special characters in user and password, for example %40 for @ and %2F for /',
+)
 
 /** Commas between the entries. */
 const proxies = z
@@ -67,12 +79,13 @@ export const VARIABLES = {
     meaning: 'Names with a dot under which the admin port is asked for numbers, with commas between',
   },
   DATABASE_URL: {
-    schema: url(['postgres://', 'postgresql://']).optional(),
+    schema: databaseUrl.optional(),
     fallback: undefined,
-    meaning: 'PostgreSQL 15 or newer; without it an embedded database in the data folder',
+    meaning:
+      'PostgreSQL 15 or newer, several hosts with commas between; without it an embedded database in the data folder',
   },
   REDIS_URL: {
-    schema: url(['redis://', 'rediss://', 'unix://']).optional(),
+    schema: redisUrl.optional(),
     fallback: undefined,
     meaning: 'Redis, to run several nodes as one; without it a bus inside the process',
   },

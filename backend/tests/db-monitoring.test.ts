@@ -3,10 +3,11 @@
 
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openPostgres } from '../src/db/postgres.ts'
+import { openPostgres, type Queryable, type Statement } from '../src/db/postgres.ts'
 import { saveCursor } from '../src/db/queries/devices.ts'
 import { appendRuns } from '../src/db/queries/events.ts'
 import { findUser } from '../src/db/queries/users.ts'
+import { checkServer } from '../src/db/startup-checks.ts'
 import { operationOf, operationOfText } from '../src/db/statement.ts'
 import { createTestDatabase } from './support/database.ts'
 import {
@@ -202,8 +203,8 @@ describe('what PostgreSQL must be set to', () => {
     await opened.close()
   })
 
-  /** A server whose settings are told otherwise: a function of its own goes before PostgreSQL's. */
-  const withTold = async (setting: string, value: string, use: (url: string) => Promise<void>): Promise<void> => {
+  /** A connection to a server whose settings are told otherwise: a function of its own goes before PostgreSQL's. */
+  const withTold = async (setting: string, value: string, use: (told: Queryable) => Promise<void>): Promise<void> => {
     const database = await createTestDatabase()
     const client = new pg.Client({ connectionString: database.url })
     await client.connect()
@@ -211,25 +212,27 @@ describe('what PostgreSQL must be set to', () => {
       create schema told;
       create function told.current_setting(name text) returns text language sql as $$
         select case name when '${setting}' then '${value}' else pg_catalog.current_setting(name) end
-      $$`)
+      $$;
+      set search_path = told, pg_catalog, public`)
+    await use({
+      query: async <Row extends object>({ text }: Statement, values: readonly unknown[]) =>
+        (await client.query<Row>(text, [...values])).rows,
+    })
     await client.end()
-    const url = new URL(database.url)
-    url.searchParams.set('options', '-c search_path=told,pg_catalog,public')
-    await use(url.href)
     await database.drop()
   }
 
   test('P3: a version that is too old is refused, with the one that is needed', () =>
-    withTold('server_version_num', '140019', async (url) => {
-      const opening = openPostgres({ ...createCapturedParts().parts, url, poolSize: 1 })
-      await expect(opening).rejects.toThrow('PostgreSQL 14 is too old: version 15 or newer is needed')
-      await expect(opening).rejects.toHaveProperty('name', 'DatabaseRefusedError')
+    withTold('server_version_num', '140019', async (told) => {
+      const checking = checkServer(told, createCapturedParts().parts.log)
+      await expect(checking).rejects.toThrow('PostgreSQL 14 is too old: version 15 or newer is needed')
+      await expect(checking).rejects.toHaveProperty('name', 'DatabaseRefusedError')
     }))
 
   test.each(['fsync', 'full_page_writes'])('P3: %s off is warned of, with what it costs', (setting) =>
-    withTold(setting, 'off', async (url) => {
+    withTold(setting, 'off', async (told) => {
       const { logged, parts } = createCapturedParts()
-      await (await openPostgres({ ...parts, url, poolSize: 1 })).close()
+      await checkServer(told, parts.log)
       const lines = logged.map((line) => JSON.parse(line))
       expect(lines.filter(({ event }) => event === 'db.settings.weak')).toMatchObject([
         { level: 'warn', setting, msg: expect.stringContaining(`${setting} off: a power cut can`) },

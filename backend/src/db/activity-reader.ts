@@ -8,7 +8,8 @@ import type { Statement } from './statement.ts'
 import type { BackendState } from './wait-watch.ts'
 
 export interface ActivityReaderParts {
-  readonly url: string
+  /** Where the backends are that are asked for. */
+  url(): string
   readonly monitor: QueryMonitor
 }
 
@@ -43,15 +44,16 @@ export function createActivityReader({ url, monitor }: ActivityReaderParts): Act
 
   const open = async (): Promise<pg.Client> => {
     const client = new pg.Client({
-      connectionString: url,
+      connectionString: url(),
       application_name: 'valise-watch',
       connectionTimeoutMillis: TIMEOUT_MS,
-      statement_timeout: TIMEOUT_MS,
       query_timeout: 2 * TIMEOUT_MS,
     })
     // Whoever waits for an answer is told by its own rejection.
     client.on('error', () => undefined)
     await client.connect()
+    // Not at connecting: PgBouncer refuses start-up parameters that it does not know.
+    await client.query(`set statement_timeout to ${TIMEOUT_MS}`)
     return client
   }
 

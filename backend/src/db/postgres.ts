@@ -3,15 +3,17 @@
 // slow, logs it, never with a value. Commits are durable: a server or role with synchronous_commit off is refused (P3).
 
 import { performance } from 'node:perf_hooks'
-import pg from 'pg'
+import type pg from 'pg'
 import { createActivityReader } from './activity-reader.ts'
+import { createConnectionPool } from './connection-pool.ts'
 import type { Database, Queryable } from './database.ts'
+import { parseDatabaseUrl } from './database-url.ts'
 import { createQueryMonitor, type QueryMonitorParts, type QueryNote } from './query-monitor.ts'
+import { settleConnection } from './session-settings.ts'
 import { isConnectionLost } from './sql-state.ts'
-import { checkServer, settleConnection } from './startup-checks.ts'
+import { checkServer, DatabaseRefusedError } from './startup-checks.ts'
 import type { Statement } from './statement.ts'
 import { begin, runTransaction } from './transaction.ts'
-import { PARSERS } from './values.ts'
 import { createWaitWatch } from './wait-watch.ts'
 
 export type { Database, Queryable } from './database.ts'
@@ -26,50 +28,38 @@ export interface PostgresParts extends QueryMonitorParts {
 
 const STATEMENT_TIMEOUT_MS = 15_000
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
-const CONNECT_TIMEOUT_MS = 5_000
 /** A connection the network swallowed gives no answer at all: give up this long after the server should have. */
 const LOST_ANSWER_MS = 5_000
 
-/** Throws a DatabaseRefusedError when the server's version or settings break a promise. */
+/** Throws a DatabaseRefusedError when the server's version or settings break a promise, a ReadOnlyError on a standby. */
 export async function openPostgres(parts: PostgresParts): Promise<Database> {
   const { log, metrics, url, poolSize, statementTimeoutMs = STATEMENT_TIMEOUT_MS } = parts
+  const parsed = parseDatabaseUrl(url)
+  if (!parsed.ok) throw new DatabaseRefusedError(`DATABASE_URL ${parsed.problem}`)
   const monitor = createQueryMonitor(parts)
-  const activity = createActivityReader({ url, monitor })
-  const waitWatch = createWaitWatch({ slowQueryMs: parts.slowQueryMs, readStates: activity.readStates })
-  const pidByClient = new WeakMap<pg.ClientBase, number>()
-  const pool = new pg.Pool({
-    connectionString: url,
-    max: poolSize,
-    application_name: 'valise',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    statement_timeout: statementTimeoutMs,
-    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
-    keepAlive: true,
-    types: { getTypeParser: (oid: number) => PARSERS[oid] ?? keepText },
-    onConnect: async (client) => {
-      pidByClient.set(client, await settleConnection(connectionOf(client, statementTimeoutMs, () => undefined)))
+  const settings = { statementTimeoutMs, idleInTransactionTimeoutMs: IDLE_IN_TRANSACTION_TIMEOUT_MS }
+  /** That of the first connection. */
+  let schema: string | undefined
+  const pool = createConnectionPool({
+    urls: parsed.urls,
+    poolSize,
+    log,
+    settle: async (client) => {
+      const settled = await settleConnection(
+        connectionOf(client, statementTimeoutMs, () => undefined),
+        settings,
+        schema,
+      )
+      schema ??= settled.schema
+      return settled.pid
     },
   })
-  const endings = new Set<Promise<unknown>>()
+  const activity = createActivityReader({ url: () => pool.presentUrl, monitor })
+  const waitWatch = createWaitWatch({ slowQueryMs: parts.slowQueryMs, readStates: activity.readStates })
   let isClosing = false
-  pool.on('connect', (client) => {
-    client.on('error', (err) => {
-      if (!isClosing) log.warn({ event: 'db.connection.lose', err }, 'A database connection was lost')
-    })
-    const ending: Promise<unknown> = new Promise((resolve) => client.once('end', resolve)).then(() =>
-      endings.delete(ending),
-    )
-    endings.add(ending)
-  })
-  metrics.watchPool(() => ({
-    size: poolSize,
-    busy: pool.totalCount - pool.idleCount,
-    waiting: pool.waitingCount,
-  }))
-  // The client has reported it; without a listener the pool would end the process.
-  pool.on('error', () => undefined)
+  metrics.watchPool(() => ({ size: poolSize, ...pool.counts }))
 
-  const connectionOf = (client: pg.ClientBase, timeoutMs: number, onLost: () => void): Queryable => ({
+  const connectionOf = (client: pg.ClientBase, timeoutMs: number, onError: (error: unknown) => void): Queryable => ({
     query: async <Row extends object>(statement: Statement, values: readonly unknown[]) => {
       const config = {
         text: statement.text,
@@ -80,7 +70,7 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
       try {
         return (await client.query<Row>(config)).rows
       } catch (error) {
-        if (isConnectionLost(error)) onLost()
+        onError(error)
         throw error
       }
     },
@@ -93,15 +83,16 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
   type Use<T> = (connection: Lent) => Promise<T>
   const borrow = async <T>(timeoutMs: number, use: Use<T>): Promise<T> => {
     const startedAtMs = performance.now()
-    const client = await pool.connect().finally(() => metrics.observePoolWait(performance.now() - startedAtMs))
+    const taken = await pool.take().finally(() => metrics.observePoolWait(performance.now() - startedAtMs))
     let isLost = false
-    const connection = connectionOf(client, timeoutMs, () => {
-      isLost = true
+    const connection = connectionOf(taken.client, timeoutMs, (error) => {
+      taken.note(error)
+      if (isConnectionLost(error)) isLost = true
     })
     try {
-      return await use({ ...connection, waitMs: performance.now() - startedAtMs, pid: pidByClient.get(client) })
+      return await use({ ...connection, waitMs: performance.now() - startedAtMs, pid: taken.pid })
     } finally {
-      client.release(isLost)
+      taken.release(isLost)
     }
   }
 
@@ -158,7 +149,6 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
     await Promise.allSettled(underWay)
     waitWatch.close()
     await Promise.all([pool.end(), activity.close()])
-    await Promise.all(endings)
   }
 
   const database: Database = {
@@ -191,5 +181,3 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
   }
   return database
 }
-
-const keepText = (text: string): string => text

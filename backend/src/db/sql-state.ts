@@ -34,9 +34,23 @@ export function isRetryable(error: unknown): boolean {
 /**
  * True unless the server answered with an error that leaves the connection usable: no SQLSTATE at all (the network, a
  * time-out of ours), a lost connection (class 08), an end by the operator or a crash (57P), or by idling in a
- * transaction (25P03, 25P04).
+ * transaction (25P03, 25P04), and a server that takes no writes (25006).
  */
 export function isConnectionLost(error: unknown): boolean {
   const sqlState = sqlStateOf(error)
-  return sqlState === undefined || /^(08|57P|25P0[34])/.test(sqlState)
+  return sqlState === undefined || /^(08|57P|25P0[34]|25006)/.test(sqlState)
 }
+
+/**
+ * True when the error speaks of the whole server, so that other connections to it are suspect too: it takes no writes
+ * any more, shuts down, has crashed, or the network broke.
+ */
+export function isServerChanged(error: unknown): boolean {
+  const sqlState = sqlStateOf(error)
+  if (sqlState !== undefined) return /^(08|57P0[123]|25006)/.test(sqlState)
+  return error instanceof Error && !TIMEOUT_TEXTS.includes(error.message)
+}
+
+/** No connection of the pool became free in time: nothing was heard of the server. */
+export const isPoolExhausted = (error: unknown): boolean =>
+  error instanceof Error && error.message === 'timeout exceeded when trying to connect'

@@ -12,6 +12,17 @@ export class DatabaseRefusedError extends Error {
   override readonly name = 'DatabaseRefusedError'
 }
 
+/** The server takes no writes: a standby, or a primary that was set to read-only. */
+export class ReadOnlyError extends Error {
+  override readonly name = 'ReadOnlyError'
+  /** SQLSTATE read_only_sql_transaction, which a write would get. */
+  readonly code = '25006'
+
+  constructor() {
+    super('PostgreSQL takes no writes here: it is a standby, or default_transaction_read_only is on')
+  }
+}
+
 const readSettings: Statement = {
   name: 'read_settings',
   text: `
@@ -46,27 +57,4 @@ export async function checkServer(db: Queryable, log: Log): Promise<void> {
       'PostgreSQL runs with full_page_writes off: a power cut can damage the database unless the file system writes pages whole',
     )
   }
-}
-
-const settle: Statement = {
-  name: '',
-  text: `
-    select
-      current_setting('synchronous_commit') as synchronous_commit,
-      pg_backend_pid() as pid,
-      set_config('default_transaction_isolation', 'read committed', false)`,
-}
-
-/**
- * Of every new connection, because a server, database or role may be set otherwise while this runs: commits are durable,
- * and a statement that waited for a lock sees what its holder wrote. At a stricter level it would fail instead. Resolves to
- * the id of its backend.
- */
-export async function settleConnection(connection: Queryable): Promise<number> {
-  const [row] = await connection.query<{ synchronous_commit: string; pid: number }>(settle, [])
-  if (row !== undefined && row.synchronous_commit !== 'off') return row.pid
-  throw new DatabaseRefusedError(
-    'PostgreSQL has synchronous_commit off, so a commit is acknowledged before it is on disk. ' +
-      'Set it to on (or local) for the server, the database and the role.',
-  )
 }

@@ -21,6 +21,10 @@ const REASONS: Readonly<Record<string, Unopened>> = {
     text: 'the database does not exist',
     remedy: 'create it: createdb with the name that DATABASE_URL ends with',
   },
+  '25006': {
+    text: 'PostgreSQL takes no writes there: it is a standby, or default_transaction_read_only is on',
+    remedy: 'name the primary in DATABASE_URL, or all hosts of the cluster with commas between them',
+  },
   '53300': {
     text: 'PostgreSQL has no connection left',
     remedy: 'raise max_connections, or lower VALISE_POOL_SIZE of the nodes',
