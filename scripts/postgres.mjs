@@ -164,7 +164,7 @@ function makeInside(folder, name, identity) {
 }
 
 /** PostgreSQL refuses to run as root. */
-function unprivilegedIdentity() {
+export function unprivilegedIdentity() {
   for (const user of ['postgres', 'nobody']) {
     const [uid, gid] = ['-u', '-g'].map((flag) => capture('id', [flag, user]))
     if (uid?.exitCode === 0 && gid?.exitCode === 0) return { uid: Number(uid.output), gid: Number(gid.output) }
@@ -185,7 +185,7 @@ async function startPostgresContainer() {
 }
 
 /** Says hello as a client does: a server that is up asks for authentication (R), one still starting sends an error. */
-function acceptsConnections({ host, port, user }) {
+export function acceptsConnections({ host, port, user }) {
   const body = Buffer.from(`user\0${decodeURIComponent(user || 'postgres')}\0database\0postgres\0\0`)
   const request = Buffer.alloc(8 + body.length)
   request.writeUInt32BE(request.length, 0)

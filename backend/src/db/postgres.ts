@@ -8,6 +8,7 @@ import { createActivityReader } from './activity-reader.ts'
 import { createConnectionPool } from './connection-pool.ts'
 import type { Database, Queryable } from './database.ts'
 import { parseDatabaseUrl } from './database-url.ts'
+import { refuseSharedBackends } from './pooler-check.ts'
 import { createQueryMonitor, type QueryMonitorParts, type QueryNote } from './query-monitor.ts'
 import { settleConnection } from './session-settings.ts'
 import { isConnectionLost } from './sql-state.ts'
@@ -175,6 +176,9 @@ export async function openPostgres(parts: PostgresParts): Promise<Database> {
   }
   try {
     await checkServer(database, log)
+    if (poolSize > 1) {
+      await lend(statementTimeoutMs, (one) => lend(statementTimeoutMs, (other) => refuseSharedBackends(one, other)))
+    }
   } catch (error) {
     await close()
     throw error

@@ -56,7 +56,7 @@ async function checkEmbedded(config: Config): Promise<Finding[]> {
 async function checkPostgres(config: Config, url: string): Promise<Finding[]> {
   let db: Database
   try {
-    db = await openPostgres({ ...quietParts(), url, poolSize: 1 })
+    db = await openPostgres({ ...quietParts(), url, poolSize: 2 })
   } catch (error) {
     const { text, remedy } = describeUnopened(error) ?? describeUnreachable(messageOf(error))
     return [wrong(text, remedy)]
