@@ -35,6 +35,7 @@ import {
   findEndedSessions,
   noteDeviceSeen,
 } from './db/queries/sessions.ts'
+import { tryAppend } from './db/queries/try-append.ts'
 import { findUser, readLogSeqs } from './db/queries/users.ts'
 import { createAccounts } from './devices/accounts.ts'
 import { createPairings } from './devices/pairing.ts'
@@ -63,6 +64,7 @@ import { loadKeyChanges, publishKeyChange } from './keys/key-changes.ts'
 import { openServerKeys } from './keys/server-keys.ts'
 import { clientAddressOf } from './limits/client-address.ts'
 import { createRateLimits } from './limits/rate-limits.ts'
+import { createAppendHealth } from './log/append-health.ts'
 import { createCheckpointGuard } from './log/checkpoint-guard.ts'
 import { createDisplacementWatch } from './log/displacement-watch.ts'
 import { createHubs } from './log/hub.ts'
@@ -235,9 +237,18 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       readLogHashes: (positions) => readLogHashes(db, positions),
       maxUsers: MAX_REMEMBERED_HEADS,
     })
+    const appendHealth = createAppendHealth({
+      tryAppend: () => tryAppend(db),
+      onChange: ({ isFailing, error }) => {
+        metrics.log.setAppendsFailing(isFailing)
+        if (isFailing) log.error({ event: 'log.append.fail', err: error }, 'No event can be stored')
+        else log.info({ event: 'log.append.recover' }, 'Events can be stored again')
+      },
+      now: clock.monotonicMs,
+    })
     const intake = createIntake({
       tracing,
-      appendRuns: logSeqGuard.appendRuns,
+      appendRuns: appendHealth.watch(logSeqGuard.appendRuns, isRefusedData),
       isRefusedData,
       onStored: (batch) => {
         hubs.announceStored(batch)
@@ -407,6 +418,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       isBusHealthy: () => bus.isHealthy,
       isKeyStale: () => keys.isStale,
       readMigrationState: () => readMigrationState(db),
+      canStore: appendHealth.works,
       now: () => performance.now(),
     })
     const status = await watchStatus({

@@ -125,6 +125,7 @@ describe('SEE-4: readiness', () => {
         asked += 1
         return new Promise(() => {})
       },
+      canStore: () => Promise.resolve(true),
       now: () => 0,
     })
     const answers = await Promise.all([readiness.check(), readiness.check(), readiness.recent()])

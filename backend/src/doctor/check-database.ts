@@ -9,6 +9,7 @@ import { type MigrationState, readMigrationState } from '../db/migrate.ts'
 import { openPglite } from '../db/pglite.ts'
 import { type Database, openPostgres } from '../db/postgres.ts'
 import { readServerSettings, type ServerSettings } from '../db/queries/server-settings.ts'
+import { tryAppendOnly } from '../db/queries/try-append.ts'
 import { describeUnopened, describeUnreachable } from '../db/unopened.ts'
 import { createLog } from '../telemetry/log.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
@@ -38,7 +39,13 @@ async function checkEmbedded(config: Config): Promise<Finding[]> {
   try {
     const db = await openPglite({ ...quietParts(), dataDir })
     try {
-      return [ok('the embedded database opens'), ...describeMigrations(await readMigrationState(db)), mode]
+      const migrations = await readMigrationState(db)
+      return [
+        ok('the embedded database opens'),
+        ...describeMigrations(migrations),
+        ...(await checkAppend(db, migrations)),
+        mode,
+      ]
     } finally {
       await db.close()
     }
@@ -64,16 +71,34 @@ async function checkPostgres(config: Config, url: string): Promise<Finding[]> {
   try {
     const beforeMs = Date.now()
     const settings = await readServerSettings(db)
+    const migrations = await readMigrationState(db)
     const reading = { theirsMs: settings.now_ms, beforeMs, afterMs: Date.now() }
     return [
       ...describeSettings(settings, config),
-      ...describeMigrations(await readMigrationState(db)),
+      ...describeMigrations(migrations),
+      ...(await checkAppend(db, migrations)),
       checkClock(findings, 'the database', reading),
     ]
   } catch (error) {
     return [wrong(`PostgreSQL answers, and then fails: ${messageOf(error)}`, 'look into its own log')]
   } finally {
     await db.close()
+  }
+}
+
+/** An event that is stored and taken back, where the tables are those of this version. */
+async function checkAppend(db: Database, migrations: MigrationState): Promise<Finding[]> {
+  if (migrations.type !== 'current') return []
+  try {
+    await tryAppendOnly(db)
+    return [ok('an event can be stored (one was tried, and taken back)')]
+  } catch (error) {
+    return [
+      wrong(
+        `it answers, but no event can be stored: ${messageOf(error)}`,
+        'mend what the message names; the log of the database has more',
+      ),
+    ]
   }
 }
 

@@ -17,6 +17,8 @@ export interface ReadinessParts {
   isKeyStale(): boolean
   /** Rejects when the database is out of reach. */
   readMigrationState(): Promise<MigrationState>
+  /** Whether an event could be stored now. */
+  canStore(): Promise<boolean>
   /** Milliseconds of any steady clock. */
   now(): number
 }
@@ -36,11 +38,17 @@ export function createReadiness(parts: ReadinessParts): ReadinessCheck {
   let latest: { readonly readiness: Readiness; readonly atMs: number } | undefined
   let underWay: Promise<Readiness> | undefined
 
+  const lookAtDatabase = async (): Promise<Readiness> => {
+    const migrations = await parts
+      .readMigrationState()
+      .then(describeMigrations, () => problem('database: out of reach'))
+    if (migrations.problems.length > 0 || (await parts.canStore())) return migrations
+    return problem('database: it answers, but no event can be stored; log.append.fail in the log says why')
+  }
+
   const look = async (): Promise<Readiness> => {
     if (parts.isDraining()) return { problems: ['draining: this node is stopping'], notes: [] }
-    const database = await withinTime(
-      parts.readMigrationState().then(describeMigrations, () => problem('database: out of reach')),
-    )
+    const database = await withinTime(lookAtDatabase())
     const bus = parts.isBusHealthy()
       ? []
       : ['bus: Redis is away; this node serves on, and compares the log with other nodes’ more often']

@@ -13,6 +13,7 @@ export interface EventLogMetrics {
   observeBatchEvents(count: number): void
   observeCommit(durationMs: number): void
   setIntakeBufferedBytes(bytes: number): void
+  setAppendsFailing(isFailing: boolean): void
 }
 
 /** `local`: both devices are connected to this node; `remote`: the event was published on another. */
@@ -46,6 +47,7 @@ export function createEventLogMetrics({ counter, gauge, histogram }: MetricKinds
     'From the begin of a batch to its commit',
     LATENCY_BUCKETS_S,
   )
+  const appendsFailing = gauge('valise_appends_failing', '1 while this node cannot store events, else 0')
   const intakeBuffered = gauge('valise_intake_buffered_bytes', 'Bytes of events waiting for a commit')
   return {
     countStored: (count) => stored.inc({}, count),
@@ -58,6 +60,7 @@ export function createEventLogMetrics({ counter, gauge, histogram }: MetricKinds
     observeBatchEvents: (count) => batchEvents.observe({}, count),
     observeCommit: (durationMs) => commitDuration.observe({}, toSeconds(durationMs)),
     setIntakeBufferedBytes: intakeBuffered.set,
+    setAppendsFailing: (isFailing) => appendsFailing.set(isFailing ? 1 : 0),
   }
 }
 
