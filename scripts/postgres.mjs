@@ -85,7 +85,7 @@ async function startFromMachine(tried, smallDisk) {
   }
 }
 
-function binaryFolders() {
+export function binaryFolders() {
   const packaged = existsSync(debianFolder)
     ? readdirSync(debianFolder).map((version) => join(debianFolder, version, 'bin'))
     : []
@@ -96,7 +96,7 @@ function binaryFolders() {
   )
 }
 
-function versionOf(folder) {
+export function versionOf(folder) {
   const { output } = capture(join(folder, 'postgres'), ['--version'])
   return Number(/\) (\d+)/.exec(output)?.[1] ?? 0)
 }
