@@ -1,12 +1,13 @@
 // The port to one WebSocket-like connection. Text frames carry the handshake, binary frames everything after.
 
+import type { ConnectProblem } from './connect-problem.ts'
 import type { Http } from './http.ts'
 
 export interface TransportHandlers {
   readonly onOpen: () => void
   readonly onMessage: (data: string | Uint8Array) => void
-  /** Fires exactly once, also when the connection never opened. */
-  readonly onClose: (code: number, reason: string) => void
+  /** Fires exactly once, also when the connection never opened; `problem` says why, where the platform does. */
+  readonly onClose: (code: number, reason: string, problem?: ConnectProblem) => void
 }
 
 export interface Connection {

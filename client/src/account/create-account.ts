@@ -12,6 +12,7 @@ import {
 } from '@valise/protocol'
 import { ClientStoppedError, createAlarm, describeStop, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
+import { describeUnreached } from '../connect-problem.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import { createDeviceKeys, type DeviceKeys } from '../sealing/device-keys.ts'
 import { sealFirstEpoch } from '../sealing/epoch-boxes.ts'
@@ -192,5 +193,8 @@ function toSetupError(failure: Failure, serverUrl: string): SetupError | ClientS
   if (end.type === 'closed_by_server') {
     return new SetupError('registration_refused', `The server closed the connection: ${errorEntry(end.code).text}.`)
   }
-  return new SetupError('server_unreachable', `The server at ${serverUrl} cannot be reached, or broke off.`)
+  return new SetupError(
+    'server_unreachable',
+    describeUnreached(serverUrl, end.type === 'lost' ? end.problem : undefined),
+  )
 }

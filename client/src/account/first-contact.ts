@@ -3,6 +3,7 @@
 import { type Crypto, decodeUtf8, fromBase64Url, type ServerKeyPin } from '@valise/protocol'
 import { z } from 'zod'
 import { ClientStoppedError, createAlarm } from '../alarm.ts'
+import { ConnectError } from '../connect-problem.ts'
 import { type Http, httpUrlOf } from '../http.ts'
 import type { ServerPin } from './identity.ts'
 import { type ChainParts, followKeyChain, isSameKey } from './key-chain.ts'
@@ -84,7 +85,8 @@ export async function askServer(http: Http, serverUrl: string, signal: AbortSign
     ...(signal === undefined ? {} : { signal }),
   }).catch((error: unknown) => {
     if (signal?.aborted === true) throw new SetupError('aborted', 'Given up.', { cause: error })
-    throw new SetupError('server_unreachable', `No server answers at ${serverUrl}.`, { cause: error })
+    const why = error instanceof ConnectError ? `: ${error.message}` : ''
+    throw new SetupError('server_unreachable', `No server answers at ${serverUrl}${why}.`, { cause: error })
   })
   const info = response.status === 200 ? parseServerInfo(response.body) : undefined
   if (info === undefined) throw new SetupError('wrong_server', `What answers at ${serverUrl} is no Valise server.`)

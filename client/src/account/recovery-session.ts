@@ -4,6 +4,7 @@
 import { type Crypto, type ErrorCode, noUserId, type SessionEstablished } from '@valise/protocol'
 import { AlarmError, ClientStoppedError, createAlarm, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
+import { describeUnreached } from '../connect-problem.ts'
 import { createRequests, isUndecided, RequestRefusedError, SessionLostError } from '../connection/requests.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import type { DeviceKeys } from '../sealing/device-keys.ts'
@@ -168,5 +169,7 @@ function toFailure(error: unknown, end: SessionEnd | undefined, url: string, sig
   const code = end.type === 'closed_by_server' ? end.code : end.type === 'handshake_failed' ? end.type : undefined
   const refusal = code === undefined ? undefined : REFUSALS[code]
   if (refusal !== undefined) return new SetupError(refusal[0], refusal[1], { cause: error })
-  return new SetupError('server_unreachable', `The server at ${url} cannot be reached, or broke off.`, { cause: error })
+  return new SetupError('server_unreachable', describeUnreached(url, end.type === 'lost' ? end.problem : undefined), {
+    cause: error,
+  })
 }

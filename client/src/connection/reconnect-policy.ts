@@ -2,6 +2,7 @@
 
 import { type ErrorCode, errorEntry } from '@valise/protocol'
 import { createAlarm, refusedFor, type StopCause } from '../alarm.ts'
+import { type ConnectProblem, describeConnectProblem } from '../connect-problem.ts'
 import type { SessionEnd } from './session.ts'
 
 export type AfterEnd =
@@ -34,9 +35,14 @@ export function decideAfterEnd(end: SessionEnd, wasEstablished: boolean): AfterE
     case 'given_up':
       return later(end.text)
     case 'lost':
-      return later(wasEstablished ? 'The connection was lost' : 'The server cannot be reached')
+      return later(wasEstablished ? 'The connection was lost' : describeUnreached(end.problem))
   }
 }
+
+const describeUnreached = (problem: ConnectProblem | undefined): string =>
+  problem === undefined
+    ? 'The server cannot be reached'
+    : `The server cannot be reached: ${describeConnectProblem(problem)}`
 
 const later = (text: string): AfterEnd => ({ type: 'reconnect', when: 'later', text })
 

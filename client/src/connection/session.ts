@@ -22,6 +22,7 @@ import {
 import type { PinKeeper } from '../account/pin-keeper.ts'
 import type { AlarmCode } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
+import type { ConnectProblem } from '../connect-problem.ts'
 import { boundMessage } from '../server-times.ts'
 import type { Connection, Transport } from '../transport.ts'
 
@@ -36,7 +37,8 @@ export type SessionEnd =
   | { readonly type: 'silent' }
   | { readonly type: 'bad_frame' }
   | { readonly type: 'malformed_message'; readonly field: string }
-  | { readonly type: 'lost' }
+  /** `problem`: why no connection came about, where the platform says it. */
+  | { readonly type: 'lost'; readonly problem?: ConnectProblem | undefined }
   /** Asked for by this device: events are missing, a request was refused, its own store failed. */
   | { readonly type: 'given_up'; readonly text: string }
   | { readonly type: 'closed_here' }
@@ -239,9 +241,9 @@ export function openSession(parts: SessionParts): Session {
     connection.send(handshake.hello)
   }
 
-  const onClose = (closeCode: number, reason: string): void => {
+  const onClose = (closeCode: number, reason: string, problem?: ConnectProblem): void => {
     const code = errorOfClose(closeCode, reason)
-    end(code === undefined ? { type: 'lost' } : { type: 'closed_by_server', code })
+    end(code === undefined ? { type: 'lost', problem } : { type: 'closed_by_server', code })
   }
 
   const connection: Connection = parts.transport.connect(pin.current.url, { onOpen, onMessage, onClose })

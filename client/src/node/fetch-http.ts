@@ -1,8 +1,10 @@
 // The HTTP port over the platform's fetch, with a bound on time and on the bytes of an answer.
 
 import { systemClock } from '../clock.ts'
+import { ConnectError } from '../connect-problem.ts'
 import type { Http } from '../http.ts'
 import { createPatientHttp } from '../patient-http.ts'
+import { findConnectProblem } from './find-connect-problem.ts'
 
 const MAX_RESPONSE_BYTES = 64 * 1024
 /** Longer than the server holds a waiting GET (20 s). */
@@ -16,6 +18,9 @@ const fetchOnce: Http = async ({ method, url, authorization, body, signal }) => 
     ...(authorization === undefined ? {} : { headers: { authorization } }),
     signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
     ...(body === undefined ? {} : { body: Buffer.from(body) }),
+  }).catch((error: unknown) => {
+    const problem = findConnectProblem(error)
+    throw problem === undefined ? error : new ConnectError(problem, { cause: error })
   })
   const chunks: Uint8Array[] = []
   let length = 0

@@ -1,8 +1,10 @@
 // The transport port over the `ws` package. Frames above `maxFrameBytes` and compressed ones are refused.
 
 import WebSocket from 'ws'
+import type { ConnectProblem } from '../connect-problem.ts'
 import type { Transport } from '../transport.ts'
 import { fetchHttp } from './fetch-http.ts'
+import { findConnectProblem } from './find-connect-problem.ts'
 
 /** Answers of a server that is no WebSocket end in 1006 like every lost connection. */
 export function createWsTransport({ maxFrameBytes }: { maxFrameBytes: number }): Transport {
@@ -16,9 +18,12 @@ export function createWsTransport({ maxFrameBytes }: { maxFrameBytes: number }):
         const bytes = toBytes(data)
         onMessage(isBinary ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length) : bytes.toString('utf8'))
       })
-      // The `close` that follows every error carries all that the client acts upon.
-      socket.on('error', () => {})
-      socket.on('close', (code, reason) => onClose(code, reason.toString('utf8')))
+      // A `close` follows every error.
+      let problem: ConnectProblem | undefined
+      socket.on('error', (error) => {
+        problem ??= findConnectProblem(error)
+      })
+      socket.on('close', (code, reason) => onClose(code, reason.toString('utf8'), problem))
       return {
         send: (data) => {
           if (socket.readyState === WebSocket.OPEN) socket.send(data)

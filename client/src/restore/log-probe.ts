@@ -15,6 +15,7 @@ import type { PinKeeper } from '../account/pin-keeper.ts'
 import { SetupError } from '../account/setup-error.ts'
 import { ClientStoppedError, createAlarm, refusedFor } from '../alarm.ts'
 import type { Clock } from '../clock.ts'
+import { describeUnreached } from '../connect-problem.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
 import type { Transport } from '../transport.ts'
 
@@ -145,5 +146,8 @@ function toError(reason: SessionEnd, serverUrl: string): Error {
   if (reason.type === 'closed_by_server' && ['stop', 'alarm'].includes(errorEntry(reason.code).action)) {
     return new ClientStoppedError(refusedFor(reason.code))
   }
-  return new SetupError('server_unreachable', `The server at ${serverUrl} cannot be reached, or broke off.`)
+  return new SetupError(
+    'server_unreachable',
+    describeUnreached(serverUrl, reason.type === 'lost' ? reason.problem : undefined),
+  )
 }

@@ -1,0 +1,58 @@
+// What an error of Node's sockets, TLS, fetch or of `ws` says about why no connection came about.
+
+import type { ConnectProblem } from '../connect-problem.ts'
+
+const PROBLEM_BY_CODE: Readonly<Record<string, ConnectProblem>> = {
+  ECONNREFUSED: 'refused',
+  ENOTFOUND: 'unknown_name',
+  EAI_AGAIN: 'unknown_name',
+  ENETUNREACH: 'unreachable',
+  EHOSTUNREACH: 'unreachable',
+  EADDRNOTAVAIL: 'unreachable',
+  ETIMEDOUT: 'timeout',
+  UND_ERR_CONNECT_TIMEOUT: 'timeout',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'untrusted_certificate',
+  SELF_SIGNED_CERT_IN_CHAIN: 'untrusted_certificate',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'untrusted_certificate',
+  UNABLE_TO_GET_ISSUER_CERT: 'untrusted_certificate',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'untrusted_certificate',
+  CERT_UNTRUSTED: 'untrusted_certificate',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'other_name_in_certificate',
+  CERT_HAS_EXPIRED: 'certificate_over',
+  CERT_NOT_YET_VALID: 'certificate_over',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'plain_behind_tls',
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: 'plain_behind_tls',
+  EPROTO: 'plain_behind_tls',
+  ECONNRESET: 'broken_off',
+  UND_ERR_SOCKET: 'broken_off',
+}
+
+/** A TLS alert or record where an HTTP answer should begin. */
+const PARSER_CODE = /^HPE_/
+const WS_ANSWER = /^Unexpected server response: (\d{3})$/
+/** What `fetch` says of a redirect that it was told not to follow. */
+const REDIRECT = 'unexpected redirect'
+
+/** Of the error itself, of what caused it, and of the addresses that were tried one after another. */
+export function findConnectProblem(error: unknown, depth = 0): ConnectProblem | undefined {
+  if (!(error instanceof Error) || depth > 3) return undefined
+  const code = 'code' in error ? String(error.code) : ''
+  const known = PROBLEM_BY_CODE[code]
+  if (known !== undefined) return known
+  if (PARSER_CODE.test(code)) return 'tls_behind_plain'
+  if (error.message === REDIRECT) return 'redirect'
+  const status = WS_ANSWER.exec(error.message)?.[1]
+  if (status !== undefined) return problemOfStatus(Number(status))
+  const inner = error instanceof AggregateError ? error.errors : [error.cause]
+  for (const cause of inner) {
+    const problem = findConnectProblem(cause, depth + 1)
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
+
+/** A Valise server that refuses an upgrade says 403, 429 or 503: that is its own word, and no matter of a proxy. */
+function problemOfStatus(status: number): ConnectProblem | undefined {
+  if (status >= 300 && status < 400) return 'redirect'
+  return [403, 429, 503].includes(status) ? undefined : 'no_upgrade'
+}

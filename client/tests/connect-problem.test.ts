@@ -1,0 +1,128 @@
+// Why a server cannot be reached, asked of real sockets: each reason has its own words, and says what to do.
+
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer as createHttpServer, type RequestListener } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
+import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocketServer } from 'ws'
+import { CONNECT_PROBLEMS, ConnectError, type ConnectProblem, describeConnectProblem } from '../src/connect-problem.ts'
+import { fetchHttp } from '../src/node/fetch-http.ts'
+import { createWsTransport } from '../src/node/ws-transport.ts'
+
+const undo: (() => unknown)[] = []
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step()
+})
+
+let folder = ''
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'valise-certificates-'))
+})
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+/** A certificate signed by itself. */
+function makeCertificate(name: string): { key: Buffer; cert: Buffer } {
+  const [key, cert] = ['key', 'pem'].map((end) => join(folder, `${name}.${end}`)) as [string, string]
+  const subject = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`]
+  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+  execFileSync('openssl', ['req', '-x509', ...ec, '-keyout', key, '-out', cert, '-days', '2', ...subject], {
+    stdio: 'ignore',
+  })
+  return { key: readFileSync(key), cert: readFileSync(cert) }
+}
+
+async function listen(server: Server): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  undo.push(() => new Promise((resolve) => server.close(resolve)))
+  return (server.address() as AddressInfo).port
+}
+
+const answerWith =
+  (status: number, headers: Record<string, string> = {}): RequestListener =>
+  (_request, response) =>
+    response.writeHead(status, { connection: 'close', ...headers }).end()
+
+const ofWebSocket = (url: string): Promise<ConnectProblem | undefined> =>
+  new Promise((resolve) => {
+    createWsTransport({ maxFrameBytes: 1024 }).connect(url, {
+      onOpen: () => resolve(undefined),
+      onMessage: () => {},
+      onClose: (_code, _reason, problem) => resolve(problem),
+    })
+  })
+
+const ofRequest = (url: string): Promise<ConnectProblem | undefined> =>
+  fetchHttp({ method: 'GET', url }).then(
+    () => undefined,
+    (error: unknown) => (error instanceof ConnectError ? error.problem : undefined),
+  )
+
+/** By a WebSocket and by a request. */
+const both = (address: string, isTls = false): Promise<(ConnectProblem | undefined)[]> =>
+  Promise.all([ofWebSocket(`ws${isTls ? 's' : ''}://${address}`), ofRequest(`http${isTls ? 's' : ''}://${address}`)])
+
+describe('a server that cannot be reached', () => {
+  test('CLI-9: nothing listens there', async () => {
+    const server = createTcpServer()
+    const port = await listen(server)
+    await new Promise((resolve) => server.close(resolve))
+    expect(await both(`127.0.0.1:${port}`)).toEqual(['refused', 'refused'])
+  })
+
+  test('CLI-9: its name is not known', async () => {
+    expect(await both('no-such-host.invalid')).toEqual(['unknown_name', 'unknown_name'])
+  })
+
+  test('CLI-9: its certificate is signed by nobody this device trusts', async () => {
+    const port = await listen(createHttpsServer(makeCertificate('localhost'), answerWith(200)))
+    expect(await both(`localhost:${port}`, true)).toEqual(['untrusted_certificate', 'untrusted_certificate'])
+  })
+
+  test('CLI-9: TLS is spoken to a port without it, and plain HTTP to a port with it', async () => {
+    const plain = await listen(createHttpServer(answerWith(200)))
+    expect(await both(`127.0.0.1:${plain}`, true)).toEqual(['plain_behind_tls', 'plain_behind_tls'])
+    // Some say so in TLS, others end the connection without a word.
+    const alerting = await listen(
+      createTcpServer((socket) => socket.resume().end(Buffer.from('15030100020246', 'hex'))),
+    )
+    expect(await both(`127.0.0.1:${alerting}`)).toEqual(['tls_behind_plain', 'tls_behind_plain'])
+    const tls = await listen(createHttpsServer(makeCertificate('localhost'), answerWith(200)))
+    expect(await both(`127.0.0.1:${tls}`)).toEqual(['broken_off', 'broken_off'])
+  })
+
+  test('CLI-9: it redirects elsewhere', async () => {
+    const port = await listen(createHttpServer(answerWith(301, { location: 'https://elsewhere.invalid/' })))
+    expect(await both(`127.0.0.1:${port}`)).toEqual(['redirect', 'redirect'])
+  })
+
+  test('CLI-9: a proxy in front does not pass the upgrade on; a refusal of the server itself is none of that', async () => {
+    for (const status of [200, 400, 404, 426, 502]) {
+      const port = await listen(createHttpServer(answerWith(status)))
+      expect(await ofWebSocket(`ws://127.0.0.1:${port}`), String(status)).toBe('no_upgrade')
+    }
+    for (const status of [429, 503]) {
+      const port = await listen(createHttpServer(answerWith(status)))
+      expect(await ofWebSocket(`ws://127.0.0.1:${port}`), String(status)).toBeUndefined()
+    }
+  })
+
+  test('CLI-9: one that was reached has none of these', async () => {
+    const server = createHttpServer(answerWith(200))
+    const sockets = new WebSocketServer({ server })
+    const port = await listen(server)
+    undo.push(() => {
+      for (const socket of sockets.clients) socket.terminate()
+    })
+    expect(await both(`127.0.0.1:${port}`)).toEqual([undefined, undefined])
+  })
+
+  test('CLI-9: every reason says what to do, in words of its own', () => {
+    const texts = CONNECT_PROBLEMS.map(describeConnectProblem)
+    expect(new Set(texts).size).toBe(texts.length)
+    for (const text of texts) expect(text).toMatch(/[;?]/)
+  })
+})
