@@ -21,6 +21,12 @@ const url = (protocols: readonly string[]) =>
     .string()
     .refine((text) => protocols.some((protocol) => text.startsWith(protocol)), `expected ${protocols.join('… or ')}…`)
 
+/** An IPv6 address may stand in brackets, as in a URL. */
+const host = z
+  .string()
+  .min(1)
+  .transform((text) => /^\[([0-9a-f:.%]+)\]$/i.exec(text)?.[1] ?? text)
+
 const databaseUrl = url(['postgres://', 'postgresql://']).superRefine((text, context) => {
   const parsed = parseDatabaseUrl(text)
   if (!parsed.ok) context.addIssue(parsed.problem)
@@ -61,13 +67,13 @@ const MIN_USER_BYTES = 1024 * 1024
 
 /** Every variable: how it parses, what holds without it, what it means. */
 export const VARIABLES = {
-  HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the public port binds to' },
+  HOST: { schema: host, fallback: '127.0.0.1', meaning: 'Address the public port binds to' },
   PORT: {
     schema: port,
     fallback: '8787',
     meaning: 'Public port: WebSocket, mailbox, /.well-known/valise',
   },
-  ADMIN_HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the admin port binds to' },
+  ADMIN_HOST: { schema: host, fallback: '127.0.0.1', meaning: 'Address the admin port binds to' },
   ADMIN_PORT: {
     schema: port,
     fallback: '8788',
@@ -90,7 +96,7 @@ export const VARIABLES = {
     meaning: 'Redis, to run several nodes as one; without it a bus inside the process',
   },
   VALISE_DATA_DIR: {
-    schema: z.string().min(1),
+    schema: z.string().min(1).optional(),
     fallback: undefined,
     meaning: 'Folder of the identity key and the embedded database; default ~/.valise-server',
   },

@@ -72,6 +72,7 @@ const DAY_MS = 86_400_000
 export function parseConfig(
   flags: RawConfig,
   environment: Readonly<Record<string, string | undefined>> = process.env,
+  homeFolder: () => string = homedir,
 ): Config {
   const read = <Name extends Variable>(name: Name, fallback: string | undefined = VARIABLES[name].fallback) => {
     const raw = flags[name] || environment[name] || fallback
@@ -96,7 +97,7 @@ export function parseConfig(
     handshakes_burst: read('VALISE_HANDSHAKES_BURST'),
     handshake_timeout_ms: read('VALISE_HANDSHAKE_TIMEOUT_MS'),
   }
-  const dataDir = read('VALISE_DATA_DIR', join(homedir(), '.valise-server'))
+  const dataDir = read('VALISE_DATA_DIR') ?? defaultDataDir(homeFolder)
   return {
     host: read('HOST'),
     port: read('PORT'),
@@ -141,6 +142,15 @@ export function parseConfig(
     limits,
     otlpEndpoint: read('OTEL_EXPORTER_OTLP_ENDPOINT'),
     unknownVariables: findUnknownVariables(environment),
+  }
+}
+
+/** A user without an entry in the system's list of users has no home folder that could be asked for. */
+function defaultDataDir(homeFolder: () => string): string {
+  try {
+    return join(homeFolder(), '.valise-server')
+  } catch {
+    throw new ConfigError('VALISE_DATA_DIR: this user has no home folder; name a folder here, or with --data')
   }
 }
 

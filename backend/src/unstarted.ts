@@ -11,6 +11,7 @@ interface SystemError extends Error {
   readonly path?: string
   readonly address?: string
   readonly port?: number
+  readonly hostname?: string
 }
 
 const isSystemError = (error: unknown): error is SystemError =>
@@ -24,11 +25,16 @@ export function describeUnstarted(error: unknown, config: Config | undefined): s
   }
   if (isSystemError(error)) {
     if (error.syscall === 'listen') return describePort(error, config)
+    if (error.hostname === config.host) return describeName('HOST', config.host)
+    if (error.hostname === config.adminHost) return describeName('ADMIN_HOST', config.adminHost)
     if (error.path !== undefined) return describeFolder(error)
   }
   const unopened = describeUnopened(error)
   return unopened === undefined ? error.message : `${unopened.text}; ${unopened.remedy}`
 }
+
+const describeName = (variable: string, host: string): string =>
+  `${variable} is ${host}, which is no name or address of this machine; set it to one (127.0.0.1, or 0.0.0.0 for all), or unset it`
 
 function describePort({ code, address, port, message }: SystemError, config: Config): string {
   const { adminPort, adminHost, host } = config

@@ -26,7 +26,7 @@ import { addStatus } from './commands/status.ts'
 import { addTrust } from './commands/trust.ts'
 import { addVerify } from './commands/verify.ts'
 import { addWatch } from './commands/watch.ts'
-import { describeFailure, EXIT } from './failure.ts'
+import { describeFailure, EXIT, MisuseError } from './failure.ts'
 import type { AddCommand, Run } from './invocation.ts'
 import { addAdmin } from './operator/admin.ts'
 import { addConfig } from './operator/config.ts'
@@ -42,12 +42,22 @@ export interface ProgramParts {
   readonly stdout: Writable & { readonly isTTY?: boolean }
   readonly stderr: Writable
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** The user's home folder; throws when the system knows none. Default: what the system says. */
+  readonly homeFolder?: () => string
 }
 
 interface GlobalOptions {
   readonly json?: true
   readonly yes?: true
   readonly home?: string
+}
+
+function defaultHome(homeFolder: () => string): string {
+  try {
+    return join(homeFolder(), '.valise')
+  } catch {
+    throw new MisuseError('no_home_folder', 'This user has no home folder. Name a folder with --home or VALISE_HOME.')
+  }
 }
 
 /** Runs one command line, without the program's own name; resolves to the exit code when everything is written. */
@@ -65,8 +75,16 @@ export async function runProgram(args: readonly string[], parts: ProgramParts): 
         answersYes: yes === true,
         onInterrupt: () => void process.kill(process.pid, 'SIGINT'),
       })
-      const homeDir = resolve(home || parts.environment['VALISE_HOME'] || join(homedir(), '.valise'))
-      exitCode = await work({ output, prompt, homeDir, stdin: parts.stdin }, ...args)
+      const invocation = {
+        output,
+        prompt,
+        // Only when a command asks for it: a server needs none, and its user may have none.
+        get homeDir() {
+          return resolve(home || parts.environment['VALISE_HOME'] || defaultHome(parts.homeFolder ?? homedir))
+        },
+        stdin: parts.stdin,
+      }
+      exitCode = await work(invocation, ...args)
     }
 
   const program = createProgram(run, output)

@@ -3,7 +3,9 @@ import { writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { parseConfig } from '../../backend/src/config.ts'
 import { createTestDatabase } from '../../backend/tests/support/database.ts'
+import { runInProcess } from './support/in-process.ts'
 import { cleanUp, makeFolder, runValise } from './support/valise.ts'
 
 const free = ['--port', '0', '--admin-port', '0']
@@ -54,6 +56,33 @@ it('CLI-4: a port that is taken is named with the flag that chooses another', as
     `--port and --admin-port are both ${taken}; each wants one of its own`,
   )
   expect(await serve('--host', '192.0.2.1', ...free, ...data)).toContain('192.0.2.1 is no address of this machine')
+  // As conda sets the variable, and Compose a name that is not the container's.
+  expect(await serve('--host', 'x86_64-conda-linux-gnu', ...free, ...data)).toContain(
+    'HOST is x86_64-conda-linux-gnu, which is no name or address of this machine',
+  )
+})
+
+it('CLI-4: a user without a home folder is asked for a folder, and only where one is needed', async () => {
+  const nowhere = (): string => {
+    throw new Error('ENOENT: no such file or directory, uv_os_homedir')
+  }
+  const asked = await runInProcess(['status'], {}, undefined, nowhere)
+  expect(asked).toMatchObject({ exitCode: 2 })
+  expect(asked.stderr).toContain('Name a folder with --home or VALISE_HOME')
+  const url = new URL(process.env['VALISE_TEST_DATABASE_URL']!).href
+  const config = await runInProcess(['config', '--database-url', url], {}, undefined, nowhere)
+  expect(config.exitCode).toBe(0)
+})
+
+it('CLI-4: without a home folder and without VALISE_DATA_DIR the start names the variable', () => {
+  const nowhere = (): string => {
+    throw new Error('ENOENT')
+  }
+  expect(() => parseConfig({}, {}, nowhere)).toThrow(/^VALISE_DATA_DIR: this user has no home folder/)
+  expect(parseConfig({ VALISE_DATA_DIR: '/data', HOST: '[::1]' }, {}, nowhere)).toMatchObject({
+    dataDir: '/data',
+    host: '::1',
+  })
 })
 
 it('CLI-4: a data folder that cannot be one is named', async () => {

@@ -19,6 +19,7 @@ export async function runInProcess(
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
   person?: Person,
+  homeFolder?: () => string,
 ): Promise<Ended> {
   const stdout = new PassThrough()
   const stderr = new PassThrough()
@@ -35,7 +36,13 @@ export async function runInProcess(
   }
   const stdin = person === undefined ? Readable.from([]) : Object.assign(new PassThrough(), { isTTY: true })
   if (stdin instanceof PassThrough) stdin.write(person!.types)
-  const exitCode = await runProgram(args, { stdin, stdout, stderr, environment })
+  const exitCode = await runProgram(args, {
+    stdin,
+    stdout,
+    stderr,
+    environment,
+    ...(homeFolder === undefined ? {} : { homeFolder }),
+  })
   stdout.end()
   stderr.end()
   // A command listens for them until its process ends.
