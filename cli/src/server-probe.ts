@@ -1,5 +1,7 @@
 // Asks the server who it is, without a session: enough to tell whether it answers, and with the key this device trusts.
 
+import { nodeHttp } from '@valise/client/node'
+
 const TIMEOUT_MS = 3000
 
 export type ServerAnswer = 'answers' | 'next_key' | 'other_key' | 'no_answer'
@@ -14,8 +16,8 @@ export interface TrustedKeys {
 export async function probeServer(serverUrl: string, { fingerprint, next }: TrustedKeys): Promise<ServerAnswer> {
   try {
     const url = `${serverUrl.replace(/^ws/, 'http').replace(/\/+$/, '')}/.well-known/valise`
-    const response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(TIMEOUT_MS) })
-    const answer: unknown = await response.json()
+    const response = await nodeHttp({ method: 'GET', url, signal: AbortSignal.timeout(TIMEOUT_MS) })
+    const answer: unknown = JSON.parse(Buffer.from(response.body).toString('utf8'))
     if (typeof answer !== 'object' || answer === null || !('fingerprint' in answer)) return 'no_answer'
     if (answer.fingerprint === fingerprint) return 'answers'
     return next !== undefined && answer.fingerprint === next ? 'next_key' : 'other_key'

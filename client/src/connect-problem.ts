@@ -13,6 +13,9 @@ export const CONNECT_PROBLEMS = [
   'broken_off',
   'redirect',
   'no_upgrade',
+  'proxy_unreachable',
+  'proxy_refused',
+  'proxy_kind',
 ] as const
 export type ConnectProblem = (typeof CONNECT_PROBLEMS)[number]
 
@@ -42,6 +45,12 @@ const TEXTS: Readonly<Record<ConnectProblem, string>> = {
   redirect: 'it redirects elsewhere; use the address that it redirects to',
   no_upgrade:
     'something answers, but it does not pass WebSockets on; a proxy in front of the server must allow the upgrade',
+  proxy_unreachable:
+    'the proxy that HTTP_PROXY or HTTPS_PROXY names cannot be reached; correct it, or add the server to NO_PROXY',
+  proxy_refused:
+    'the proxy that HTTP_PROXY or HTTPS_PROXY names refuses; put user and password into its URL, or add the server to NO_PROXY',
+  proxy_kind:
+    'only http:// and https:// proxies can be used; set HTTP_PROXY or HTTPS_PROXY to one, or add the server to NO_PROXY',
 }
 
 /** Without the address, in lower case and without a full stop. */

@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocketServer } from 'ws'
 import { CONNECT_PROBLEMS, ConnectError, type ConnectProblem, describeConnectProblem } from '../src/connect-problem.ts'
-import { fetchHttp } from '../src/node/fetch-http.ts'
+import { nodeHttp } from '../src/node/node-http.ts'
 import { createWsTransport } from '../src/node/ws-transport.ts'
 
 const undo: (() => unknown)[] = []
@@ -56,7 +56,7 @@ const ofWebSocket = (url: string): Promise<ConnectProblem | undefined> =>
   })
 
 const ofRequest = (url: string): Promise<ConnectProblem | undefined> =>
-  fetchHttp({ method: 'GET', url }).then(
+  nodeHttp({ method: 'GET', url }).then(
     () => undefined,
     (error: unknown) => (error instanceof ConnectError ? error.problem : undefined),
   )

@@ -7,7 +7,7 @@ import type { Identity } from '../../../client/src/account/identity.ts'
 import { type Pairing, pairDevice } from '../../../client/src/account/pair-account.ts'
 import type { Client } from '../../../client/src/client.ts'
 import type { Clock } from '../../../client/src/clock.ts'
-import { fetchHttp } from '../../../client/src/node/fetch-http.ts'
+import { nodeHttp } from '../../../client/src/node/node-http.ts'
 import { parsePairingInvitation } from '../../../client/src/pairing/messages.ts'
 import type { PairingKeeper } from '../../../client/src/pairing/record.ts'
 import type { ExistingSide, NewSide } from '../../../client/src/pairing/run-pairing.ts'
@@ -83,14 +83,14 @@ export async function pairOverServer(
     signal: giveUp.signal,
   }
   const showing = pairDevice(
-    { crypto, clock: clocks.existing, http: fetchHttp, keeper: createKeeper() },
+    { crypto, clock: clocks.existing, http: nodeHttp, keeper: createKeeper() },
     { ...common, part: 'existing', offer: undefined, side: () => ({ part: 'existing', existing }) },
   )
   const offer = await shown
   await onShown()
   try {
     const joining = await pairDevice(
-      { crypto, clock: clocks.fresh, http: fetchHttp, keeper: createKeeper() },
+      { crypto, clock: clocks.fresh, http: nodeHttp, keeper: createKeeper() },
       { ...common, part: 'new', offer, side: () => ({ part: 'new', new: fresh }) },
     )
     if (joined === undefined) throw new Error(`the new device is not in: ${joining.type}`)

@@ -33,5 +33,6 @@ export {
   openNodeDevice,
   type ServerOptions,
 } from './node-device.ts'
+export { nodeHttp } from './node-http.ts'
 export type { PairExistingOptions, PairedDevice, PairNewOptions } from './pairing-actions.ts'
 export { createWsTransport } from './ws-transport.ts'

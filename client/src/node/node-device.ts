@@ -35,8 +35,8 @@ import { readBefore, readPosition, savePosition } from '../store/positions.ts'
 import { type VerifyReport, verifyDevice } from '../verify.ts'
 import { type AccountActions, createAccountActions } from './account-actions.ts'
 import { createDataActions, type DataActions } from './data-actions.ts'
-import { fetchHttp } from './fetch-http.ts'
 import { describePlatform, openHome, toHomeError } from './home.ts'
+import { nodeHttp } from './node-http.ts'
 import { createPairingActions, type PairingActions, type PairNewOptions } from './pairing-actions.ts'
 import { pinForRequest } from './pin-for-offer.ts'
 import { reachServer, withTimeout } from './reach-server.ts'
@@ -175,7 +175,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   const { log = noLog, checkpointEvery = DEFAULT_CHECKPOINT_EVERY } = options
   const home = await openHome(homeDir, { log, checkpointEvery })
   const { store, sealer, crypto } = home
-  const contactParts = { http: fetchHttp, crypto }
+  const contactParts = { http: nodeHttp, crypto }
   let identity: Identity | undefined
   let client: Client | undefined
 
@@ -245,7 +245,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
   }
   const pairing = createPairingActions({
     ...home,
-    http: fetchHttp,
+    http: nodeHttp,
     require: () => {
       const current = requireSetUp()
       return { ...current, isManager: current.account.role === 'manager' }
@@ -293,7 +293,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       refuseSetUp()
       const { server } = await contactServer(contactParts, { serverUrl, fingerprint, signal })
       const joining = { server, name: checkDeviceName(name), platform: describePlatform(), onRequest, signal }
-      await adopt(await joinAccount({ ...home, http: fetchHttp }, joining))
+      await adopt(await joinAccount({ ...home, http: nodeHttp }, joining))
       return requireSetUp().account
     },
     pairExisting: pairing.pairExisting,
@@ -325,7 +325,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       const httpUrl = checkServerUrl(current.account.serverUrl)
       const approved = await approveRequest({
         crypto,
-        mailbox: createMailbox({ crypto, http: fetchHttp, clock: home.clock, httpUrl, request, signal: deadline }),
+        mailbox: createMailbox({ crypto, http: nodeHttp, clock: home.clock, httpUrl, request, signal: deadline }),
         userId,
         server,
         position: () => ({ seq: book.require().seq, head: book.require().head }),
@@ -386,7 +386,7 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     trustServer: async (text, signal) => {
       const current = requireSetUp()
       const pin = parseFingerprint(text)
-      const shown = await askServer(fetchHttp, current.account.serverUrl, signal)
+      const shown = await askServer(nodeHttp, current.account.serverUrl, signal)
       if (!equalBytes(shown.fingerprint, pin.fingerprint)) {
         throw new SetupError(
           'wrong_server_key',

@@ -27,8 +27,8 @@ import type { ExistingSide, NewSide } from '../pairing/run-pairing.ts'
 import { createDeviceKeys, restoreDeviceKeys } from '../sealing/device-keys.ts'
 import { MAX_INVITED_DEVICES } from '../seen-view.ts'
 import { storeKeys } from '../store/layout.ts'
-import { fetchHttp } from './fetch-http.ts'
 import { describePlatform } from './home.ts'
+import { nodeHttp } from './node-http.ts'
 import { pinForOffer, pinForPairing } from './pin-for-offer.ts'
 import { reachServer, withTimeout } from './reach-server.ts'
 
@@ -217,7 +217,7 @@ async function serverOf(
   }
   const url = serverUrl ?? (offer?.form === 'qr' ? offer.serverUrl : undefined)
   if (url !== undefined)
-    return (await contactServer({ http: fetchHttp, crypto }, { serverUrl: url, fingerprint, signal })).server
+    return (await contactServer({ http: nodeHttp, crypto }, { serverUrl: url, fingerprint, signal })).server
   if (underWay?.part === 'new') return underWay.server
   throw new SetupError('bad_server_url', 'Without the address of a QR, a new device has to be told the server.')
 }
