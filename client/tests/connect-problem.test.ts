@@ -1,39 +1,19 @@
 // Why a server cannot be reached, asked of real sockets: each reason has its own words, and says what to do.
 
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createHttpServer, type RequestListener } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { WebSocketServer } from 'ws'
 import { CONNECT_PROBLEMS, ConnectError, type ConnectProblem, describeConnectProblem } from '../src/connect-problem.ts'
 import { nodeHttp } from '../src/node/node-http.ts'
 import { createWsTransport } from '../src/node/ws-transport.ts'
+import { SELF_SIGNED } from './support/self-signed.ts'
 
 const undo: (() => unknown)[] = []
 afterEach(async () => {
   for (const step of undo.splice(0).reverse()) await step()
 })
-
-let folder = ''
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'valise-certificates-'))
-})
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-
-/** A certificate signed by itself. */
-function makeCertificate(name: string): { key: Buffer; cert: Buffer } {
-  const [key, cert] = ['key', 'pem'].map((end) => join(folder, `${name}.${end}`)) as [string, string]
-  const subject = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`]
-  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
-  execFileSync('openssl', ['req', '-x509', ...ec, '-keyout', key, '-out', cert, '-days', '2', ...subject], {
-    stdio: 'ignore',
-  })
-  return { key: readFileSync(key), cert: readFileSync(cert) }
-}
 
 async function listen(server: Server): Promise<number> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -78,7 +58,7 @@ describe('a server that cannot be reached', () => {
   })
 
   test('CLI-9: its certificate is signed by nobody this device trusts', async () => {
-    const port = await listen(createHttpsServer(makeCertificate('localhost'), answerWith(200)))
+    const port = await listen(createHttpsServer(SELF_SIGNED, answerWith(200)))
     expect(await both(`localhost:${port}`, true)).toEqual(['untrusted_certificate', 'untrusted_certificate'])
   })
 
@@ -90,7 +70,7 @@ describe('a server that cannot be reached', () => {
       createTcpServer((socket) => socket.resume().end(Buffer.from('15030100020246', 'hex'))),
     )
     expect(await both(`127.0.0.1:${alerting}`)).toEqual(['tls_behind_plain', 'tls_behind_plain'])
-    const tls = await listen(createHttpsServer(makeCertificate('localhost'), answerWith(200)))
+    const tls = await listen(createHttpsServer(SELF_SIGNED, answerWith(200)))
     expect(await both(`127.0.0.1:${tls}`)).toEqual(['broken_off', 'broken_off'])
   })
 
