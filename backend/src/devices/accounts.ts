@@ -7,6 +7,7 @@ import {
   boxesOfNewestEntry,
   boxHash,
   type Crypto,
+  checkEntrySigner,
   type DeviceId,
   type DeviceLogRule,
   type DeviceLogState,
@@ -16,6 +17,7 @@ import {
   keyHolders,
   linksOfNewestEntry,
   PENDING_MS,
+  parseRole,
   type Register,
   type SealedBox,
   type SealedLink,
@@ -25,6 +27,7 @@ import {
 import type { Database, TransactionOptions } from '../db/database.ts'
 import { appendDeviceLogEntry, insertGenesis, readDeviceLog } from '../db/queries/device-log.ts'
 import { chainAt, readCountedEntries, readMsUntilSettled } from '../db/queries/device-log-facts.ts'
+import { findDeviceForSession } from '../db/queries/devices.ts'
 import { ACCOUNT_DELETION_TIMEOUT_MS, findUser } from '../db/queries/users.ts'
 import {
   type AdmittedEntry,
@@ -90,6 +93,10 @@ const MAX_KEPT_WEIGHT = 20_000
 const countDevices = (log: DeviceLogState): number =>
   keyHolders(log).filter(({ record }) => record.role !== 'recovery').length
 
+/** What is signed on a head that is not the newest any more is not its signer's mistake. */
+const refusedBy = (rule: DeviceLogRule): AppendedEntry =>
+  rule === 'seq' || rule === 'prev' ? { type: 'log_head_moved' } : { type: 'refused', rule }
+
 const transactionOf = (after: DeviceLogState): TransactionOptions =>
   after.isClosed ? { name: 'close_account', timeoutMs: ACCOUNT_DELETION_TIMEOUT_MS } : { name: 'append_device_log' }
 
@@ -104,6 +111,24 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       (await readDeviceLog(db, userId, afterSeq, limit)).map(({ entry }) => entry),
     maxWeight: MAX_KEPT_WEIGHT,
   })
+
+  /** By rows alone: a log of many entries is read and verified only for an entry that one of its devices signed. */
+  const breaksAtFirstLook = async (
+    userId: UserId,
+    entry: Uint8Array,
+  ): Promise<DeviceLogRule | 'deleted' | undefined> => {
+    const user = await findUser(db, userId)
+    if (user === undefined || user.deletedAtMs !== undefined) return 'deleted'
+    const place = { userId, seq: user.logSeq, head: user.logHead }
+    return checkEntrySigner(crypto, place, entry, async (deviceId) => {
+      const row = await findDeviceForSession(db, deviceId, userId)
+      const role = row && parseRole(row.role)
+      if (row === undefined || role === undefined) return undefined
+      const { edPub, revokedSeq, suspendedSeq } = row
+      const status = revokedSeq !== undefined ? 'revoked' : suspendedSeq !== undefined ? 'suspended' : 'active'
+      return { edPub, role, status }
+    })
+  }
 
   /** The boxes and links must be exactly those the newest entry commits to. */
   const holdsEnvelopes = (
@@ -175,15 +200,14 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       }
     },
     append: async (userId, message) => {
+      const broken = await breaksAtFirstLook(userId, message.entry)
+      if (broken === 'deleted') return { type: 'deleted' }
+      if (broken !== undefined) return refusedBy(broken)
       const before = await logs.load(userId)
       // Another of the user's sessions closed the account a moment ago.
       if (before === undefined) return { type: 'deleted' }
       const applied = applyEntry(crypto, before, message.entry)
-      if (!applied.ok) {
-        // Signed on a head that is not the newest any more: not the signer's mistake.
-        const isStale = applied.rule === 'seq' || applied.rule === 'prev'
-        return isStale ? { type: 'log_head_moved' } : { type: 'refused', rule: applied.rule }
-      }
+      if (!applied.ok) return refusedBy(applied.rule)
       const { state } = applied
       const signer = findDevice(before, applied.entry.header.signer)
       if (signer === undefined) throw new Error('an entry was applied whose signer is not in the log')
@@ -195,8 +219,8 @@ export function createAccounts({ crypto, db, maxDevices, maxEntries }: AccountsP
       }
       if (state.seq >= maxEntriesFor(entry, maxEntries)) return { type: 'refused', rule: 'too_many_entries' }
       if (!holdsEnvelopes(state, message.boxes, message.links)) return { type: 'envelope_mismatch' }
-      const broken = await breaksServerRule(before, entry)
-      if (broken !== undefined) return broken
+      const unallowed = await breaksServerRule(before, entry)
+      if (unallowed !== undefined) return unallowed
       const countedDeviceId = isCounted(entry) ? signer.deviceId : undefined
       const change = describeChange({
         crypto,

@@ -3,10 +3,10 @@
 
 import { equalBytes, isAllZero } from '../bytes.ts'
 import type { Crypto } from '../crypto.ts'
-import { isSameId } from '../ids.ts'
+import { type DeviceId, isSameId, type UserId } from '../ids.ts'
 import { verifyWithContext } from '../kdf.ts'
-import { deviceIdOf } from './device-record.ts'
-import { NO_DEVICES, withDevice } from './device-table.ts'
+import { type DeviceRole, deviceIdOf } from './device-record.ts'
+import { type DeviceState, type DeviceStatus, NO_DEVICES, withDevice } from './device-table.ts'
 import { applyOperation, checkNewRecord, startEpoch } from './effects.ts'
 import { entryHash, parseSignedEntry, type SignedEntry, userIdOf } from './entry.ts'
 import { encodeOperationType, type Operation, parseOperation } from './operation.ts'
@@ -68,19 +68,65 @@ function applyGenesis(crypto: Crypto, bytes: Uint8Array, signed: SignedEntry): A
   return { ok: true, state, entry: { ...signed, operation } }
 }
 
+/** Where a log stands. */
+export interface LogPlace {
+  readonly userId: UserId
+  readonly seq: number
+  /** The hash of the newest entry, 32 bytes. */
+  readonly head: Uint8Array
+}
+
+/** What has to be known of a signer. */
+export interface EntrySigner {
+  readonly edPub: Uint8Array
+  readonly role: DeviceRole
+  readonly status: DeviceStatus['type']
+}
+
+/** What an entry breaks whatever it does: it must continue the log, and a device that may sign entries must have signed it. */
+function checkSigned(
+  crypto: Crypto,
+  place: LogPlace,
+  { header, body, signature }: SignedEntry,
+  findSigner: (deviceId: DeviceId) => EntrySigner | undefined,
+): DeviceLogRule | undefined {
+  if (header.opCode === encodeOperationType('genesis')) return 'genesis'
+  if (!isSameId(header.userId, place.userId)) return 'user_id'
+  if (header.seq !== place.seq + 1) return 'seq'
+  if (!equalBytes(header.prev, place.head)) return 'prev'
+  const signer = findSigner(header.signer)
+  if (signer === undefined) return 'signer_unknown'
+  if (signer.status === 'suspended') return 'signer_suspended'
+  if (signer.status === 'revoked') return 'signer_inactive'
+  if (signer.role === 'member') return 'signer_role'
+  return verifyWithContext(crypto, signer.edPub, 'device-log', body, signature) ? undefined : 'signature'
+}
+
+/**
+ * A first look at an entry, for a server that has not verified the log: where it stands and who signs are enough. What
+ * passes is still to be applied. `findSigner` reads a row, of the device that the entry names.
+ */
+export async function checkEntrySigner(
+  crypto: Crypto,
+  place: LogPlace,
+  entry: Uint8Array,
+  findSigner: (deviceId: DeviceId) => Promise<EntrySigner | undefined>,
+): Promise<DeviceLogRule | undefined> {
+  const signed = parseSignedEntry(new Uint8Array(entry))
+  if (signed === undefined) return 'malformed'
+  const early = checkSigned(crypto, place, signed, () => undefined)
+  if (early !== 'signer_unknown') return early
+  const signer = await findSigner(signed.header.signer)
+  return checkSigned(crypto, place, signed, () => signer)
+}
+
 function applyNext(crypto: Crypto, state: DeviceLogState, bytes: Uint8Array, signed: SignedEntry): Applied {
-  const { header, body, signature } = signed
+  const { header } = signed
   if (state.isClosed) return refuse('closed')
-  if (header.opCode === encodeOperationType('genesis')) return refuse('genesis')
-  if (!isSameId(header.userId, state.userId)) return refuse('user_id')
-  if (header.seq !== state.seq + 1) return refuse('seq')
-  if (!equalBytes(header.prev, state.head)) return refuse('prev')
   const signer = findDevice(state, header.signer)
+  const broken = checkSigned(crypto, state, signed, () => signer && signerOf(signer))
+  if (broken !== undefined) return refuse(broken)
   if (signer === undefined) return refuse('signer_unknown')
-  if (signer.status.type === 'suspended') return refuse('signer_suspended')
-  if (signer.status.type === 'revoked') return refuse('signer_inactive')
-  if (signer.record.role === 'member') return refuse('signer_role')
-  if (!verifyWithContext(crypto, signer.record.edPub, 'device-log', body, signature)) return refuse('signature')
   const parsed = parseOperation(header.opCode, signed.payload)
   if (!parsed.ok) return refuse(parsed.rule)
   const { operation } = parsed
@@ -90,6 +136,12 @@ function applyNext(crypto: Crypto, state: DeviceLogState, bytes: Uint8Array, sig
   const next: DeviceLogState = { userId: state.userId, seq: header.seq, head, ...outcome.effect }
   return { ok: true, state: next, entry: { ...signed, operation } }
 }
+
+const signerOf = ({ record, status }: DeviceState): EntrySigner => ({
+  edPub: record.edPub,
+  role: record.role,
+  status: status.type,
+})
 
 /** `state` is `undefined` before genesis. The result holds no view of `entry`. */
 export function applyEntry(crypto: Crypto, state: DeviceLogState | undefined, entry: Uint8Array): Applied {

@@ -1,5 +1,6 @@
 // CBOR in and out (RFC 8949): definite lengths, shortest forms, string keys, no duplicate keys, no tags, no floats,
-// bounded depth. An application frame holds one message or an array of them. No decoder throws on a peer's bytes.
+// bounded depth, and as few parts as the largest honest frame has. An application frame holds one message or an array of
+// them. No decoder throws on a peer's bytes, and none works longer on bad ones than on good ones.
 
 import { decode, encode, type Token, Tokenizer, Type } from 'cborg'
 import type { z } from 'zod'
@@ -10,6 +11,14 @@ import { type ServerMessage, serverMessage } from './server-messages.ts'
 const MAX_DEPTH = 6
 /** Messages in one frame. */
 const MAX_MESSAGES = 64
+/** `limits` of `session_established` has some twenty fields; no map has more. */
+const MAX_MAP_KEYS = 32
+/**
+ * Numbers, texts, byte strings, arrays and maps of one frame. A client's largest frames are some 4000 events of the smallest
+ * size; a server's are a page of 500 leaves or of 100 envelopes with eight links each.
+ */
+const MAX_TOKENS = { client: 8192, server: 16_384 } as const
+type Sender = keyof typeof MAX_TOKENS
 
 const DECODE_OPTIONS = {
   strict: true,
@@ -21,20 +30,37 @@ const DECODE_OPTIONS = {
   rejectDuplicateMapKeys: true,
 }
 
-/** Fails on nesting before recursion can grow the stack. */
-function createBoundedTokenizer(data: Uint8Array): Tokenizer {
+/**
+ * By the first byte of a token (RFC 8949, section 3): a text whose length does not fit one byte. Texts are names of messages
+ * and fields, codes and reasons; whatever else a peer says is bytes. Seen before the text is read.
+ */
+const isLongText = (head = 0): boolean => head >> 5 === 3 && (head & 31) > 24
+
+/** Fails on nesting before recursion can grow the stack, and on parts before they are built. */
+function createBoundedTokenizer(data: Uint8Array, maxTokens: number): Tokenizer {
   const tokenizer = new Tokenizer(data, DECODE_OPTIONS)
   const open: number[] = []
+  let count = 0
+  const enter = (parts: number): void => {
+    // What is announced and does not come would cost nothing yet; what comes has been announced.
+    if (count + parts > maxTokens) throw new RangeError('too many parts')
+    open.push(parts)
+    if (open.length > MAX_DEPTH) throw new RangeError('nested too deeply')
+  }
   const next = (): Token => {
+    if (isLongText(data[tokenizer.pos()])) throw new RangeError('a long text')
     const token = tokenizer.next()
+    count++
     // 1.0 is no form of the integer 1, for which it would pass. Any other float fits no schema, which names its field.
     if (token.type === Type.float && Number.isInteger(token.value)) throw new RangeError('an integer as a float')
     while (open.length > 0 && open[open.length - 1] === 0) open.pop()
     const top = open.length - 1
     if (top >= 0) open[top] = (open[top] ?? 0) - 1
-    if (token.type === Type.array) open.push(Number(token.value))
-    else if (token.type === Type.map) open.push(Number(token.value) * 2)
-    if (open.length > MAX_DEPTH) throw new RangeError('nested too deeply')
+    if (token.type === Type.array) enter(Number(token.value))
+    else if (token.type === Type.map) {
+      if (Number(token.value) > MAX_MAP_KEYS) throw new RangeError('too many keys')
+      enter(Number(token.value) * 2)
+    }
     return token
   }
   return { next, done: () => tokenizer.done(), pos: () => tokenizer.pos() } as Tokenizer
@@ -52,10 +78,10 @@ export type Decoded<Message> =
   /** `field` is the path of the first field that does not fit. */
   | { readonly ok: false; readonly code: 'invalid_message'; readonly field: string }
 
-function decodeMessages<Message>(schema: z.ZodType<Message>, payload: Uint8Array): Decoded<Message> {
+function decodeMessages<Message>(schema: z.ZodType<Message>, sender: Sender, payload: Uint8Array): Decoded<Message> {
   let decoded: unknown
   try {
-    decoded = decode(payload, { ...DECODE_OPTIONS, tokenizer: createBoundedTokenizer(payload) })
+    decoded = decode(payload, { ...DECODE_OPTIONS, tokenizer: createBoundedTokenizer(payload, MAX_TOKENS[sender]) })
   } catch {
     return { ok: false, code: 'bad_frame' }
   }
@@ -77,7 +103,7 @@ function describePath(error: z.ZodError): string {
 }
 
 export const decodeClientMessages = (payload: Uint8Array): Decoded<ClientMessage> =>
-  decodeMessages(clientMessage, payload)
+  decodeMessages(clientMessage, 'client', payload)
 
 export const decodeServerMessages = (payload: Uint8Array): Decoded<ServerMessage> =>
-  decodeMessages(serverMessage, payload)
+  decodeMessages(serverMessage, 'server', payload)
