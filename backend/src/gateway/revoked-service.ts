@@ -32,8 +32,8 @@ export interface RevokedServiceParts {
 const REVOKED_SESSION_MS = 10_000
 /** Requests that wait for the database; a device that asks for more is cut off. */
 const MAX_QUEUED_REQUESTS = 8
-/** It may read what it is shown so many times a visit. */
-const READINGS = 2
+/** It may read what it is shown so many times a visit: a client reads it once, and once more after each doubt. */
+const READINGS = 8
 /** `fetch_device_log` and `ping` are small. */
 const MAX_FRAME_BYTES = 1024
 
