@@ -63,7 +63,10 @@ import { describeNextKey, type NextKeyPlace, openIdentity } from './identity.ts'
 import { loadKeyChanges, publishKeyChange } from './keys/key-changes.ts'
 import { openServerKeys } from './keys/server-keys.ts'
 import { clientAddressOf } from './limits/client-address.ts'
+import { HANDSHAKE_COST } from './limits/costs.ts'
+import { createDatabaseTurns } from './limits/database-turns.ts'
 import { createRateLimits } from './limits/rate-limits.ts'
+import { createWorkBudgets } from './limits/work-budgets.ts'
 import { createAppendHealth } from './log/append-health.ts'
 import { createCheckpointGuard } from './log/checkpoint-guard.ts'
 import { createDisplacementWatch } from './log/displacement-watch.ts'
@@ -246,11 +249,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       },
       now: clock.monotonicMs,
     })
+    let publishedAtMs = Number.NEGATIVE_INFINITY
     const intake = createIntake({
       tracing,
       appendRuns: appendHealth.watch(logSeqGuard.appendRuns, isRefusedData),
       isRefusedData,
       onStored: (batch) => {
+        publishedAtMs = clock.monotonicMs()
         hubs.announceStored(batch)
         retention.noteStored(batch)
       },
@@ -277,6 +282,19 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       onFailure,
       now: clock.monotonicMs,
     })
+    const workBudgets = createWorkBudgets({
+      rules: config.work,
+      observe: (cost) => gatewayMetrics.countWork(cost / 1_000_000),
+      countLimited: gatewayMetrics.countWorkLimited,
+      now: clock.monotonicMs,
+    })
+    const turns = createDatabaseTurns({
+      kind: db.kind,
+      poolSize: config.poolSize,
+      isPublishing: () => clock.monotonicMs() - publishedAtMs < PUBLISHING_MS,
+      now: clock.monotonicMs,
+    })
+    metrics.gateway.watchTurnsWaiting(() => turns.requestTurns.waitingCount + turns.pageTurns.waitingCount)
     const rateLimits = createRateLimits({
       rules: config.rateLimits,
       countLimited: gatewayMetrics.countRateLimited,
@@ -303,6 +321,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       intake,
       presence,
       rateLimits,
+      ...turns,
       store: {
         readHead: async (userId) => (await readHeads(db, [userId])).get(toHex(userId)) ?? 0,
         saveCursor: (userId, deviceId, cursor) => saveCursor(db, userId, deviceId, cursor),
@@ -345,8 +364,12 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       slowConsumerMs: config.slowConsumerMs,
       pingIntervalMs: config.pingIntervalMs,
       now,
-      refuseHandshake: (request) => rateLimits.refuseHandshake(addressOf(request)),
+      refuseHandshake: (request) => {
+        const address = addressOf(request)
+        return rateLimits.refuseHandshake(address) ?? workBudgets.refuseRequest(address, HANDSHAKE_COST)
+      },
       addressOf,
+      workBudgets,
       createHandshake: () =>
         createGatewayHandshake({
           crypto,
@@ -365,6 +388,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       service: createConnectionService({
         crypto,
         deviceSessions,
+        requestTurns: turns.requestTurns,
         registration: createRegistration({
           mode: config.registration,
           accounts,
@@ -400,6 +424,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         addressOf: (request) => clientAddressOf(request, config.trustedProxies),
       }),
       polls,
+      refuseWork: (request, cost) => workBudgets.refuseRequest(clientAddressOf(request, config.trustedProxies), cost),
       newRequestId: () => toHex(nodeCrypto.randomBytes(8)),
       onFailure: (err, request) => log.error({ event: 'http.request.fail', request, err }, 'An HTTP request failed'),
     })
@@ -523,6 +548,8 @@ function noteNextKey(log: Log, identityFile: string, nextKey: NextKeyPlace): voi
   else log.info({ event: 'identity.next_key.find', place: nextKey }, text)
 }
 
+/** So long after a commit others still publish: requests and replays leave room for them. */
+const PUBLISHING_MS = 100
 /** Bytes of events in one page, leaving room for its frame. */
 const PAGE_BYTES = 768 * 1024
 const ENVELOPE_PAGE = 100

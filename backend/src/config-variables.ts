@@ -220,6 +220,21 @@ export const VARIABLES = {
     fallback: '120',
     meaning: 'Requests for mailboxes at once from an address that was quiet',
   },
+  VALISE_SESSION_WORK_PERCENT: {
+    schema: integer(0, 100, 'percent'),
+    fallback: '3',
+    meaning: "Of one core's time, what a session may use besides publishing; 0: not limited",
+  },
+  VALISE_USER_WORK_PERCENT: {
+    schema: integer(0, 100, 'percent'),
+    fallback: '6',
+    meaning: 'The same of all sessions of a user on a node',
+  },
+  VALISE_ADDRESS_WORK_PERCENT: {
+    schema: integer(0, 100, 'percent'),
+    fallback: '20',
+    meaning: 'The same of all sessions and requests of an address on a node',
+  },
   VALISE_TRUSTED_PROXIES: {
     schema: proxies,
     fallback: undefined,

@@ -11,6 +11,7 @@ import type { RegistrationMode } from './devices/registration.ts'
 import { formatHost } from './http/listen.ts'
 import type { TrustedProxies } from './limits/client-address.ts'
 import type { RateLimitRules } from './limits/rate-limits.ts'
+import { type WorkRules, workRule } from './limits/work-budgets.ts'
 import type { RetentionRules } from './log/retention.ts'
 
 /** Raw values by variable: those of the environment, those of flags. */
@@ -44,6 +45,7 @@ export interface Config {
   readonly intakeBufferBytes: number
   readonly slowConsumerMs: number
   readonly pingIntervalMs: number
+  readonly work: WorkRules
   readonly rateLimits: RateLimitRules
   readonly trustedProxies: TrustedProxies
   readonly headPollMs: number
@@ -128,6 +130,11 @@ export function parseConfig(
       user: rule(limits.user_events_per_s, limits.user_events_burst),
       address: rule(limits.handshakes_per_min / 60, limits.handshakes_burst),
       mailbox: rule(read('VALISE_MAILBOX_REQUESTS_PER_MIN') / 60, read('VALISE_MAILBOX_REQUESTS_BURST')),
+    },
+    work: {
+      session: workRule(read('VALISE_SESSION_WORK_PERCENT')),
+      user: workRule(read('VALISE_USER_WORK_PERCENT')),
+      address: workRule(read('VALISE_ADDRESS_WORK_PERCENT')),
     },
     trustedProxies: read('VALISE_TRUSTED_PROXIES'),
     headPollMs: read('VALISE_HEAD_POLL_MS'),

@@ -43,6 +43,7 @@ function createPair() {
     slowConsumerMs: 1000,
     pingIntervalMs: 1000,
     now: () => 0,
+    charge: () => {},
     onMessage: () => {},
     onRekeyed: () => {},
   })

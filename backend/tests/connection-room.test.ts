@@ -44,6 +44,7 @@ function createScene() {
     slowConsumerMs: SLOW_CONSUMER_MS,
     pingIntervalMs: PING_INTERVAL_MS,
     now: () => scene.nowMs,
+    charge: () => {},
     onMessage: () => {},
     onRekeyed: () => {},
   })

@@ -20,6 +20,7 @@ test('P5: what is sent in a gathered turn waits for its end, leaves together and
     sendBufferBytes: 1000,
     onClose: () => {},
     onPaused: () => {},
+    onResting: () => {},
   })
   const received: string[] = []
   const all = new Promise<void>((resolve) => {

@@ -58,7 +58,7 @@ const init = (home: string, environment: Record<string, string>) => {
   return runValise(['init', ...flags], { home: join(folder, home), environment })
 }
 
-it('CLI-10: WebSockets and requests go through the proxy, which is asked for a name and a port', async () => {
+it('CLI-12: WebSockets and requests go through the proxy, which is asked for a name and a port', async () => {
   const proxy = await startProxy()
   const environment = { HTTP_PROXY: proxy.url }
   const made = await init('through', environment)
@@ -73,7 +73,7 @@ it('CLI-10: WebSockets and requests go through the proxy, which is asked for a n
   expect(new Set(proxy.asked)).toEqual(new Set([`${NAME}:${new URL(server.url).port}`]))
 })
 
-it('CLI-10: a server in NO_PROXY and one of this machine are reached without it', async () => {
+it('CLI-12: a server in NO_PROXY and one of this machine are reached without it', async () => {
   const proxy = await startProxy()
   const named = await init('around', { HTTP_PROXY: proxy.url, NO_PROXY: NAME })
   expect(named.stderr).toContain('its name is not known')
@@ -86,7 +86,7 @@ it('CLI-10: a server in NO_PROXY and one of this machine are reached without it'
   expect(proxy.asked).toEqual([])
 })
 
-it('CLI-10: a proxy that refuses, is not there, or is of another kind is said, with what to do', async () => {
+it('CLI-12: a proxy that refuses, is not there, or is of another kind is said, with what to do', async () => {
   const refusing = await startProxy('407 Proxy Authentication Required')
   expect((await init('refused', { HTTP_PROXY: refusing.url })).stderr).toContain('put user and password into its URL')
   expect((await init('away', { HTTP_PROXY: 'http://127.0.0.1:9' })).stderr).toContain(

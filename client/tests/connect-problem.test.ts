@@ -46,23 +46,23 @@ const both = (address: string, isTls = false): Promise<(ConnectProblem | undefin
   Promise.all([ofWebSocket(`ws${isTls ? 's' : ''}://${address}`), ofRequest(`http${isTls ? 's' : ''}://${address}`)])
 
 describe('a server that cannot be reached', () => {
-  test('CLI-9: nothing listens there', async () => {
+  test('CLI-11: nothing listens there', async () => {
     const server = createTcpServer()
     const port = await listen(server)
     await new Promise((resolve) => server.close(resolve))
     expect(await both(`127.0.0.1:${port}`)).toEqual(['refused', 'refused'])
   })
 
-  test('CLI-9: its name is not known', async () => {
+  test('CLI-11: its name is not known', async () => {
     expect(await both('no-such-host.invalid')).toEqual(['unknown_name', 'unknown_name'])
   })
 
-  test('CLI-9: its certificate is signed by nobody this device trusts', async () => {
+  test('CLI-11: its certificate is signed by nobody this device trusts', async () => {
     const port = await listen(createHttpsServer(SELF_SIGNED, answerWith(200)))
     expect(await both(`localhost:${port}`, true)).toEqual(['untrusted_certificate', 'untrusted_certificate'])
   })
 
-  test('CLI-9: TLS is spoken to a port without it, and plain HTTP to a port with it', async () => {
+  test('CLI-11: TLS is spoken to a port without it, and plain HTTP to a port with it', async () => {
     const plain = await listen(createHttpServer(answerWith(200)))
     expect(await both(`127.0.0.1:${plain}`, true)).toEqual(['plain_behind_tls', 'plain_behind_tls'])
     // Some say so in TLS, others end the connection without a word.
@@ -74,12 +74,12 @@ describe('a server that cannot be reached', () => {
     expect(await both(`127.0.0.1:${tls}`)).toEqual(['broken_off', 'broken_off'])
   })
 
-  test('CLI-9: it redirects elsewhere', async () => {
+  test('CLI-11: it redirects elsewhere', async () => {
     const port = await listen(createHttpServer(answerWith(301, { location: 'https://elsewhere.invalid/' })))
     expect(await both(`127.0.0.1:${port}`)).toEqual(['redirect', 'redirect'])
   })
 
-  test('CLI-9: a proxy in front does not pass the upgrade on; a refusal of the server itself is none of that', async () => {
+  test('CLI-11: a proxy in front does not pass the upgrade on; a refusal of the server itself is none of that', async () => {
     for (const status of [200, 400, 404, 426, 502]) {
       const port = await listen(createHttpServer(answerWith(status)))
       expect(await ofWebSocket(`ws://127.0.0.1:${port}`), String(status)).toBe('no_upgrade')
@@ -90,7 +90,7 @@ describe('a server that cannot be reached', () => {
     }
   })
 
-  test('CLI-9: one that was reached has none of these', async () => {
+  test('CLI-11: one that was reached has none of these', async () => {
     const server = createHttpServer(answerWith(200))
     const sockets = new WebSocketServer({ server })
     const port = await listen(server)
@@ -100,7 +100,7 @@ describe('a server that cannot be reached', () => {
     expect(await both(`127.0.0.1:${port}`)).toEqual([undefined, undefined])
   })
 
-  test('CLI-9: every reason says what to do, in words of its own', () => {
+  test('CLI-11: every reason says what to do, in words of its own', () => {
     const texts = CONNECT_PROBLEMS.map(describeConnectProblem)
     expect(new Set(texts).size).toBe(texts.length)
     for (const text of texts) expect(text).toMatch(/[;?]/)

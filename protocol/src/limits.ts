@@ -64,6 +64,8 @@ export const MAX_DEVICE_LOG_ENTRY_BYTES = 16 * 1024
 export const MAX_BOX_BYTES = 2048
 /** Entries in one page of the device log. */
 export const MAX_DEVICE_LOG_PAGE = 50
+/** The largest frame before an account stands: a `register` with the largest entry and two boxes, and its fields around them. */
+export const MAX_REGISTER_FRAME_BYTES = MAX_DEVICE_LOG_ENTRY_BYTES + 2 * MAX_BOX_BYTES + 1024
 /** A TTL of ten years bounds `expires_at`. */
 export const MAX_TTL_S = 315_360_000
 /** An invitation: too many to guess. */

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { PGlite } from '@electric-sql/pglite'
 import type { Database, Queryable } from './database.ts'
 import { lockFolder } from './folder-lock.ts'
@@ -83,10 +84,17 @@ function createDatabase(parts: PgliteParts, pglite: PGlite, disk: Disk): Databas
   }
 
   let tail: Promise<unknown> = Promise.resolve()
+  let waitingCount = 0
+  /** It computes in this process: with many in a row, sockets and timers get their turn between two. */
+  const yieldToOthers = (): Promise<void> | undefined => (waitingCount > 0 ? nextTurn() : undefined)
   /** A statement between `begin` and `commit` of somebody else would become part of that transaction. */
   const runExclusive = <T>(work: () => Promise<T>): Promise<T> => {
-    const result = tail.then(work)
-    tail = result.catch(() => undefined)
+    waitingCount++
+    const result = tail.then(() => {
+      waitingCount--
+      return work()
+    })
+    tail = result.catch(() => undefined).then(yieldToOthers)
     return result
   }
 

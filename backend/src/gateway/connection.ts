@@ -12,6 +12,7 @@ import {
   type SessionChannel,
   type SessionEstablished,
 } from '@valise/protocol'
+import { frameCost, INVALID_COST, type Microseconds } from '../limits/costs.ts'
 import type { RotationCounter, SessionKeyState } from './session-rotation.ts'
 
 /** The socket as a connection needs it. Methods, here and below: getters would cost each of many thousand objects a hash table. */
@@ -41,6 +42,8 @@ export interface ConnectionParts {
   readonly slowConsumerMs: number
   readonly pingIntervalMs: number
   now(): number
+  /** Microseconds of work that the peer is to pay for (LIM-10). */
+  charge(cost: Microseconds): void
   onMessage(message: ClientMessage): void
   /** New keys stand in both directions: held delivery may go on. */
   onRekeyed(): void
@@ -135,6 +138,7 @@ export function createConnection(parts: ConnectionParts): Connection {
       }
       return
     }
+    parts.charge(INVALID_COST)
     if (decoded.code === 'bad_frame') return close('bad_frame')
     if (++invalidMessages > MAX_INVALID_MESSAGES) return close('bad_message')
     sendEncoded(encodeMessage({ type: 'error', code: 'invalid_message', field: decoded.field }))
@@ -151,6 +155,7 @@ export function createConnection(parts: ConnectionParts): Connection {
       if (isClosed) return
       heardAtMs = now()
       pingedAtMs = undefined
+      parts.charge(frameCost(frame.length))
       const received = channel.receive(frame)
       switch (received.type) {
         case 'application':

@@ -2,15 +2,7 @@
 // at the log once more, so that neither an event nor a revocation falls between, and leaves all of it when it ends.
 // More than 300 lines: how a session joins, hears and leaves has one order, which must be read as one.
 
-import {
-  type ClientMessage,
-  type ClosingErrorCode,
-  type Crypto,
-  isSameId,
-  type Limits,
-  toDeviceId,
-  toHex,
-} from '@valise/protocol'
+import { type ClosingErrorCode, type Crypto, isSameId, type Limits, toDeviceId, toHex } from '@valise/protocol'
 import type { PresenceAnnouncement } from '../bus/bus.ts'
 import { type DeviceForSession, RECOVERY_ROLE } from '../db/queries/devices.ts'
 import type { StoredPlace } from '../db/queries/events.ts'
@@ -18,6 +10,7 @@ import type { LogEpochRow } from '../db/queries/server-state.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
+import type { FairTurns } from '../limits/fair-turns.ts'
 import type { RateLimits } from '../limits/rate-limits.ts'
 import type { EndingHint } from '../log/announced.ts'
 import { createDelivery, type Page } from '../log/delivery.ts'
@@ -29,7 +22,9 @@ import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { Connection } from './connection.ts'
+import type { Dispatch } from './dispatch.ts'
 import { createMessageHandler, type SessionStore } from './messages.ts'
+import type { Meter } from './meter.ts'
 import { createPublishing } from './publishing.ts'
 import { logNamesOf, type Session } from './session.ts'
 import { createSessionEndings } from './session-endings.ts'
@@ -44,6 +39,9 @@ export interface DeviceSessionParts {
   readonly hubs: Hubs
   readonly intake: Pick<Intake, 'submit'>
   readonly rateLimits: RateLimits
+  /** Of requests that ask the database, and of pages of the log (LIM-11). */
+  readonly requestTurns: FairTurns
+  readonly pageTurns: FairTurns
   readonly presence: Pick<Presence, 'join'>
   readonly store: SessionStore
   /** Numbers the session; undefined when the device may have none. */
@@ -69,12 +67,19 @@ export interface DeviceSessionParts {
   monotonicMs(): number
 }
 
+/** Where a session comes from, and what its peer pays with. */
+export interface Visitor {
+  /** The key that the limits of the peer's address are kept by. */
+  readonly address: string
+  readonly meter: Meter
+}
+
 export interface DeviceSession {
   /** As it stood when the session began. */
   readonly device: DeviceForSession
   /** The client has been greeted. */
   start(): void
-  handle(message: ClientMessage): void
+  readonly handle: Dispatch
   onWritable(): void
   tick(): void
   /** Resolves when what it has in flight is answered. */
@@ -84,7 +89,7 @@ export interface DeviceSession {
 
 export interface DeviceSessions {
   /** Rejects with SessionRefused when the device was cut off since its handshake. */
-  open(session: Session, connection: Connection): Promise<DeviceSession>
+  open(session: Session, connection: Connection, { address, meter }: Visitor): Promise<DeviceSession>
   /** Resolves when the sessions that have ended have left everything. */
   whenLeft(): Promise<void>
   /** Ends sessions that were superseded, revoked or deleted elsewhere, should word of it have been lost (SES-3, DEV-6). */
@@ -105,6 +110,8 @@ export class SessionRefused extends Error {
   }
 }
 
+/** Events of a page while other connections wait for theirs: each gets a little sooner. */
+const PAGE_EVENTS_AMONG_OTHERS = 100
 /** Acknowledged cursors are saved this often, in ticks of a second, and at the end. */
 const SAVE_CURSOR_TICKS = 5
 export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions {
@@ -118,8 +125,14 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number }),
   })
 
-  const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
-    const { userId, deviceId, deviceHash } = session
+  const open = async (
+    session: Session,
+    connection: Connection,
+    { address, meter }: Visitor,
+  ): Promise<DeviceSession> => {
+    const { userId, userKey, deviceId, deviceHash } = session
+    const turn = { address, userKey }
+    meter.become(userKey)
     const sessionLog = log.child({ ...logNamesOf(session) })
     const onFailure = (error: unknown): void => {
       sessionLog.error({ event: 'gateway.session.fail', err: error }, 'A request of a device failed')
@@ -127,7 +140,10 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
 
     const delivery = createDelivery({
       deviceId,
-      readPage: (after, maxEvents) => parts.readPage(session, after, Math.min(maxEvents, parts.limits.max_page_events)),
+      readPage: (after, maxEvents) => {
+        const most = parts.pageTurns.waitingCount > 0 ? PAGE_EVENTS_AMONG_OTHERS : parts.limits.max_page_events
+        return parts.pageTurns.run(turn, () => parts.readPage(session, after, Math.min(maxEvents, most)))
+      },
       isEmptied: async () => {
         const isDeleted = (await parts.findDevice(deviceId, userId))?.user.isDeleted === true
         if (isDeleted) connection.close('account_deleted')
@@ -260,6 +276,8 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       head: device.user.lastUserSeq,
       logSeq: device.user.logSeq,
       retryAfterMs: parts.retryAfterMs,
+      charge: meter.charge,
+      takeTurn: (work) => parts.requestTurns.run(turn, work),
       announce: hubs.announce,
       onReplay: metrics.delivery.countReplay,
       onFailure,

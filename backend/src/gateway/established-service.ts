@@ -1,11 +1,13 @@
 // What a socket asks of the session behind it, whatever the session may do.
 
-import type { ClientMessage } from '@valise/protocol'
+import type { Dispatch } from './dispatch.ts'
 import type { SessionLogNames } from './session.ts'
 
 export interface EstablishedService {
   readonly logNames: SessionLogNames
-  handle(message: ClientMessage): void
+  readonly handle: Dispatch
+  /** The largest frame that this session may send now. */
+  maxFrameBytes(): number
   /** The socket or the session keys have room again. */
   onWritable(): void
   tick(): void

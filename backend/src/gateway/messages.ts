@@ -3,7 +3,6 @@
 
 import {
   type AppendDeviceLog,
-  type ClientMessage,
   type ErrorCode,
   equalBytes,
   type FetchDeviceLog,
@@ -16,10 +15,12 @@ import type { DeviceLogRow } from '../db/queries/device-log.ts'
 import type { EnvelopePage } from '../db/queries/envelopes.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
+import type { Microseconds } from '../limits/costs.ts'
 import type { Delivery } from '../log/delivery.ts'
 import type { ControlAnnouncement } from '../log/hub.ts'
 import { createAcknowledgedCursor } from './acknowledged-cursor.ts'
 import type { Connection } from './connection.ts'
+import { createDispatch, type Dispatch } from './dispatch.ts'
 import type { Publishing } from './publishing.ts'
 import { createRequestQueue } from './request-queue.ts'
 import type { Session } from './session.ts'
@@ -50,13 +51,16 @@ export interface MessageParts {
   /** The head of the device log when the session began: the peer is told it in its greeting. */
   readonly logSeq: number
   readonly retryAfterMs: number
+  charge(cost: Microseconds): void
+  /** Runs what asks the database when it is this user's turn (LIM-11). */
+  takeTurn(work: () => Promise<void>): Promise<void>
   announce(announcement: ControlAnnouncement): void
   onReplay(): void
   onFailure(error: unknown): void
 }
 
 export interface MessageHandler {
-  handle(message: ClientMessage): void
+  readonly handle: Dispatch
   /** The device log reaches to here: its new entries are told without being asked. */
   pushDeviceLog(seq: number): void
   /** The socket may have room again. */
@@ -91,7 +95,9 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
 
   const answering = (requestId: number | undefined, work: () => Promise<void>) => async (): Promise<void> => {
     try {
-      if (!connection.isClosed()) await work()
+      await parts.takeTurn(async () => {
+        if (!connection.isClosed()) await work()
+      })
     } catch (error) {
       parts.onFailure(error)
       fail('unavailable', requestId)
@@ -201,31 +207,24 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     sendDeviceLog(message.request_id, message.after_seq ?? -1)
 
   return {
-    handle: (message) => {
-      switch (message.type) {
-        case 'publish':
+    handle: createDispatch(
+      {
+        publish: (message) => {
           connection.countPublished(message.events.length)
-          return parts.publishing.publish(message)
-        case 'ack':
-          return acknowledged.acknowledge(message.cursor)
-        case 'ping':
-          return connection.send({ type: 'pong', id: message.id })
-        case 'pong':
-          return
-        case 'resume':
-          return enqueue(undefined, () => resume(message))
-        case 'fetch_device_log':
-          return enqueue(message.request_id, () => fetchDeviceLog(message))
-        case 'fetch_envelopes':
-          return enqueue(message.request_id, () => fetchEnvelopes(message))
-        case 'append_device_log':
-          return enqueue(message.request_id, () => appendDeviceLog(message))
-        case 'open_pairing':
-          return enqueue(message.request_id, () => openPairing(message))
-        case 'register':
-          return fail('already_registered')
-      }
-    },
+          parts.publishing.publish(message)
+        },
+        ack: ({ cursor }) => acknowledged.acknowledge(cursor),
+        ping: ({ id }) => connection.send({ type: 'pong', id }),
+        pong: () => {},
+        resume: (message) => enqueue(undefined, () => resume(message)),
+        fetch_device_log: (message) => enqueue(message.request_id, () => fetchDeviceLog(message)),
+        fetch_envelopes: (message) => enqueue(message.request_id, () => fetchEnvelopes(message)),
+        append_device_log: (message) => enqueue(message.request_id, () => appendDeviceLog(message)),
+        open_pairing: (message) => enqueue(message.request_id, () => openPairing(message)),
+        register: () => fail('already_registered'),
+      },
+      parts.charge,
+    ),
     pushDeviceLog: (seq) => {
       if (seq <= knownLogSeq) return
       const isQueued = knownLogSeq > toldLogSeq

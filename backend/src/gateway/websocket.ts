@@ -5,8 +5,9 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { createSessionChannel, ERRORS, type ErrorCode, errorEntry } from '@valise/protocol'
+import { createSessionChannel, ERRORS, type ErrorCode, errorEntry, toHex } from '@valise/protocol'
 import { type WebSocket, WebSocketServer } from 'ws'
+import type { WorkBudgets } from '../limits/work-budgets.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { GatewayMetrics } from '../telemetry/metrics.ts'
 import { type Connection, createConnection } from './connection.ts'
@@ -15,6 +16,7 @@ import { type DrainingPeer, drainPeers, finishSession, systemDrainParts } from '
 import type { EstablishedService } from './established-service.ts'
 import type { GatewayHandshake, HandshakeResult } from './handshake.ts'
 import { createHandshakeTurns } from './handshake-turns.ts'
+import { createMeter } from './meter.ts'
 import { type ObservedPeer, watchSockets } from './observed-peers.ts'
 import { createProgressWatch, type WatchedPeer } from './peer-progress.ts'
 import { createPeerSocket } from './peer-socket.ts'
@@ -38,6 +40,7 @@ export interface WebSocketGatewayParts {
   /** Milliseconds until the requester may begin a handshake; undefined: now (LIM-2). */
   refuseHandshake(request: IncomingMessage): number | undefined
   addressOf(request: IncomingMessage): string
+  readonly workBudgets: Pick<WorkBudgets, 'charge'>
   createHandshake(): GatewayHandshake
   readonly service: ConnectionService
 }
@@ -86,6 +89,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
   const turns = createHandshakeTurns(TURNS)
   let acceptedCount = 0
   let pausedCount = 0
+  let restingCount = 0
   let isPaused = false
   let isClosing = false
   let onEmpty: (() => void) | undefined
@@ -97,7 +101,8 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
   watchSockets(metrics, sockets)
 
   const accept = (socket: WebSocket, transport: Duplex, address: string): void => {
-    const socketLog = log.child({ connection: ++acceptedCount })
+    const connectionNumber = ++acceptedCount
+    const socketLog = log.child({ connection: connectionNumber })
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
     /** While its session is being opened: it must learn that its socket is gone. */
     let opening: Connection | undefined
@@ -112,6 +117,10 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       onPaused: (isSocketPaused) => {
         pausedCount += isSocketPaused ? 1 : -1
         metrics.setSocketsPaused(pausedCount)
+      },
+      onResting: (isResting) => {
+        restingCount += isResting ? 1 : -1
+        metrics.setSocketsResting(restingCount)
       },
     })
     /** A handshake puts nothing into the intake, so that it goes on. */
@@ -167,6 +176,13 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     const establish = async (result: Exclude<HandshakeResult, { type: 'refused' }>): Promise<void> => {
       const { claim, secrets } = result
       const rotation = createRotationCounter(rotationLimits)
+      const meter = createMeter({
+        budgets: parts.workBudgets,
+        sessionKey: String(connectionNumber),
+        userKey: toHex(claim.deviceId),
+        address,
+        rest: peerSocket.rest,
+      })
       let service: EstablishedService | undefined
       const connection = createConnection({
         socket: peerSocket,
@@ -178,6 +194,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         slowConsumerMs: parts.slowConsumerMs,
         pingIntervalMs: parts.pingIntervalMs,
         now,
+        charge: meter.charge,
         onMessage: (message) => service?.handle(message),
         onRekeyed: () => {
           metrics.countSessionRotation('rekey')
@@ -185,7 +202,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
         },
       })
       opening = connection
-      service = await parts.service.begin(result, connection, { establishedAtMs: openedAtMs, address })
+      service = await parts.service.begin(result, connection, { establishedAtMs: openedAtMs, address, meter })
       opening = undefined
       if (stage.type === 'closed' || connection.isClosed()) {
         connection.end()
@@ -225,7 +242,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       if (stage.type === 'established') {
         const { connection, service } = stage
         if (!isBinary) return connection.close('bad_frame')
-        if (bytes.length > parts.maxFrameBytes) return connection.close('frame_too_large')
+        if (bytes.length > service.maxFrameBytes()) return connection.close('frame_too_large')
         connection.receive(bytes)
         return enforceRotation(connection, service.logNames)
       }

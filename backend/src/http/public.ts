@@ -5,7 +5,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { fromHex, toBase64Url } from '@valise/protocol'
 import type { RegistrationMode } from '../devices/registration.ts'
 import { parseAfter } from '../keys/server-keys.ts'
-import { answer, refuse } from './answer.ts'
+import { type Microseconds, ROUTE_COSTS, type Route } from '../limits/costs.ts'
+import { answer, refuse, refuseLimited } from './answer.ts'
 import { BODY_TIMEOUT_MS, readBody } from './body.ts'
 import { type LongPolls, MAX_WAIT_S, parseWait } from './long-poll.ts'
 import type { PairingRoute } from './pairing.ts'
@@ -25,12 +26,18 @@ export interface PublicHttpParts {
   /** Answers what is about pairing; false for all else. */
   readonly routePairing: PairingRoute
   readonly polls: LongPolls
+  /** Charges the requester; milliseconds until it may ask again, undefined: now (LIM-10). */
+  refuseWork(request: IncomingMessage, cost: Microseconds): number | undefined
   /** Names a request in its answer (X-Request-Id) and, should it fail, in the log. */
   newRequestId(): string
   onFailure(error: unknown, requestId: string): void
 }
 
 export const MAX_MAILBOX_BODY_BYTES = 8192
+
+const NOWHERE = new URL('http://valise.invalid')
+
+type RouteHandler = (request: IncomingMessage, response: ServerResponse, url: URL) => Promise<void>
 
 const MAILBOX_PATH = /^\/v1\/mailboxes\/([0-9a-f]{32})\/([0-7])$/
 
@@ -66,29 +73,11 @@ export function createPublicHttp(parts: PublicHttpParts) {
     refuse(response, 'mailbox_slot_empty', 'a message from the other device')
   }
 
-  const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const url = parseTarget(request.url)
-    if (url?.pathname === '/.well-known/valise' && request.method === 'GET') {
-      const { publicKey, fingerprint, nextFingerprint } = parts.identity()
-      return answer(response, 200, {
-        server_id: toBase64Url(publicKey),
-        fingerprint: toBase64Url(fingerprint),
-        next_fingerprint: toBase64Url(nextFingerprint),
-        registration: parts.registration,
-      })
-    }
-    if (url?.pathname === '/.well-known/valise/keys' && request.method === 'GET') {
-      const after = parseAfter(url)
-      if (after === undefined) return refuse(response, 'invalid_after', 'after=<fingerprint, base64url of 32 bytes>')
-      return answer(response, 200, { changes: (await parts.keyChangesAfter(after)).map(toBase64Url) })
-    }
-    if (url !== undefined && (await parts.routePairing(request, response, url))) return
-    const mailbox = MAILBOX_PATH.exec(url?.pathname ?? '')
-    const id = mailbox?.[1] === undefined ? undefined : fromHex(mailbox[1])
-    if (url === undefined || mailbox === null || id === undefined) {
-      return refuse(response, 'not_found', 'a WebSocket, /.well-known/valise or /v1/mailboxes/<32 hex>/<0-7>')
-    }
-    const slot = Number(mailbox[2])
+  const routeMailbox: RouteHandler = async (request, response, url) => {
+    const [, idText = '', slotText = ''] = MAILBOX_PATH.exec(url.pathname) ?? []
+    const id = fromHex(idText)
+    if (id === undefined || idText === '') return refuseUnknown(response)
+    const slot = Number(slotText)
     if (request.method === 'PUT') return putMailbox(request, response, id, slot)
     if (request.method === 'OPTIONS') {
       response.setHeader('Access-Control-Allow-Methods', 'GET, PUT')
@@ -98,6 +87,43 @@ export function createPublicHttp(parts: PublicHttpParts) {
     const waitS = parseWait(url)
     if (waitS === undefined) return refuse(response, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)
     return getMailbox(request, response, id, slot, waitS)
+  }
+
+  const routePairing: RouteHandler = async (request, response, url) => {
+    if (!(await parts.routePairing(request, response, url))) refuseUnknown(response)
+  }
+
+  const handlers: Readonly<Record<Route, RouteHandler>> = {
+    identity: async (_request, response) => {
+      const { publicKey, fingerprint, nextFingerprint } = parts.identity()
+      answer(response, 200, {
+        server_id: toBase64Url(publicKey),
+        fingerprint: toBase64Url(fingerprint),
+        next_fingerprint: toBase64Url(nextFingerprint),
+        registration: parts.registration,
+      })
+    },
+    key_changes: async (_request, response, url) => {
+      const after = parseAfter(url)
+      if (after === undefined) return refuse(response, 'invalid_after', 'after=<fingerprint, base64url of 32 bytes>')
+      answer(response, 200, { changes: (await parts.keyChangesAfter(after)).map(toBase64Url) })
+    },
+    pairing_page: routePairing,
+    pairing: routePairing,
+    mailbox: routeMailbox,
+    unknown: async (_request, response) => refuseUnknown(response),
+  }
+
+  const route = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const url = parseTarget(request.url)
+    const name = url === undefined ? 'unknown' : nameRoute(request.method, url.pathname)
+    const retryAfterMs = parts.refuseWork(request, ROUTE_COSTS[name])
+    if (retryAfterMs !== undefined) {
+      // Its body is not read.
+      response.setHeader('Connection', 'close')
+      return refuseLimited(response, retryAfterMs)
+    }
+    await handlers[name](request, response, url ?? NOWHERE)
   }
 
   return (request: IncomingMessage, response: ServerResponse): void => {
@@ -110,8 +136,19 @@ export function createPublicHttp(parts: PublicHttpParts) {
   }
 }
 
+/** Each has a cost (LIM-10), and no request is handled without a name. */
+function nameRoute(method: string | undefined, pathname: string): Route {
+  if (method === 'GET' && pathname === '/.well-known/valise') return 'identity'
+  if (method === 'GET' && pathname === '/.well-known/valise/keys') return 'key_changes'
+  if (pathname === '/p') return 'pairing_page'
+  if (pathname.startsWith('/v1/pairings/')) return 'pairing'
+  return MAILBOX_PATH.test(pathname) ? 'mailbox' : 'unknown'
+}
+
+const refuseUnknown = (response: ServerResponse): void =>
+  refuse(response, 'not_found', 'a WebSocket, /.well-known/valise or /v1/mailboxes/<32 hex>/<0-7>')
+
 /** `undefined` for a request target that is no path, as `//`. */
 function parseTarget(target = '/'): URL | undefined {
-  const base = 'http://valise.invalid'
-  return URL.canParse(target, base) ? new URL(target, base) : undefined
+  return URL.canParse(target, NOWHERE.href) ? new URL(target, NOWHERE) : undefined
 }

@@ -5,6 +5,9 @@ import type { MetricKinds } from './metric-kinds.ts'
 
 const ROTATION_REASONS = ['rekey', 'age', 'events'] as const
 const LIMIT_SCOPES = ['device', 'user', 'address', 'invitation', 'mailbox'] as const
+/** Whose budget of work was overdrawn. */
+const WORK_SCOPES = ['session', 'user', 'address'] as const
+export type WorkScope = (typeof WORK_SCOPES)[number]
 export type LimitScope = (typeof LIMIT_SCOPES)[number]
 const NORMAL_CLOSE = 1000
 /** Those of the protocol's registry, and the ordinary end. */
@@ -20,6 +23,14 @@ export interface GatewayMetrics {
   countRateLimited(scope: LimitScope, count: number): void
   /** Sockets that are not read, so that TCP pushes back. */
   setSocketsPaused(count: number): void
+  /** Of those, the ones whose peer owes work. */
+  setSocketsResting(count: number): void
+  /** Seconds of work that peers asked for. */
+  countWork(seconds: number): void
+  /** A socket that rests, or a request that is to come again later. */
+  countWorkLimited(scope: WorkScope): void
+  /** Where to read, at each scrape, how many requests wait for their turn. */
+  watchTurnsWaiting(read: () => number): void
   /** Where to read, at each scrape, the bytes that wait in all sockets. */
   watchSendBufferedBytes(read: () => number): void
   /** Where to read, at each scrape, how many sessions live past a limit of their keys. */
@@ -38,6 +49,15 @@ export function createGatewayMetrics({ counter, gauge, watchedGauge }: MetricKin
     scope: LIMIT_SCOPES,
   })
   const socketsPaused = gauge('valise_sockets_paused', 'Sockets that are not read, so that TCP pushes back')
+  const socketsResting = gauge('valise_sockets_resting', 'Sockets that are not read because their peer owes work')
+  const work = counter('valise_work_seconds_total', 'Work that peers asked for, by the table of costs')
+  const workLimited = counter('valise_work_limited_total', 'Times that a peer owed work and was not read meanwhile', {
+    scope: WORK_SCOPES,
+  })
+  const turnsWaiting = watchedGauge(
+    'valise_turns_waiting',
+    'Requests and pages that wait for their turn at the database',
+  )
   const sendBuffered = watchedGauge('valise_send_buffered_bytes', 'Bytes that peers have not taken yet')
   return {
     setConnections: connections.set,
@@ -49,6 +69,10 @@ export function createGatewayMetrics({ counter, gauge, watchedGauge }: MetricKin
     countSessionRotation: (reason) => rotations.inc({ reason }),
     countRateLimited: (scope, count) => rateLimited.inc({ scope }, count),
     setSocketsPaused: socketsPaused.set,
+    setSocketsResting: socketsResting.set,
+    countWork: (seconds) => work.inc({}, seconds),
+    countWorkLimited: (scope) => workLimited.inc({ scope }),
+    watchTurnsWaiting: turnsWaiting.watch,
     watchSendBufferedBytes: sendBuffered.watch,
     watchRotationOverdue: overdue.watch,
   }
