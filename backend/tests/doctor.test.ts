@@ -82,7 +82,7 @@ test('SEE-7: a data folder that is a file, and an identity key that others can r
   const config = configOf({ VALISE_DATA_DIR: identityFile, VALISE_IDENTITY_FILE: identityFile })
   expect(complaintsOf(await checkFiles(config))).toEqual([
     `wrong: ${identityFile} is a file, not a folder → name another folder with --data or VALISE_DATA_DIR`,
-    `note: the identity key ${identityFile} can be read by others (mode 644) → chmod 600 ${identityFile}`,
+    `wrong: the identity key: ${identityFile} is open to other users of this machine (mode 644) → chmod 600 ${identityFile}`,
   ])
 })
 

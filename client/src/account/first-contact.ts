@@ -1,6 +1,6 @@
 // Learns a server's fingerprint: the one a person gives, or the one the server names when first asked, trusted from then on.
 
-import { type Crypto, decodeUtf8, fromBase64Url, type ServerKeyPin } from '@valise/protocol'
+import { type Crypto, decodeUtf8, fromBase64Url, type ServerKeyPin, toBase64Url } from '@valise/protocol'
 import { z } from 'zod'
 import { ClientStoppedError, createAlarm } from '../alarm.ts'
 import { type Http, httpUrlOf } from '../http.ts'
@@ -74,6 +74,41 @@ export async function contactServer(
   const named = { fingerprint: info.fingerprint, nextFingerprint: info.next_fingerprint }
   const pin = given === undefined ? named : await settlePin({ crypto, http, serverUrl, signal }, given, named)
   return { server: { url: serverUrl, ...pin }, registration: info.registration }
+}
+
+export interface UnprovenServer {
+  readonly serverUrl: string
+  /** base64url, as the server prints it. */
+  readonly fingerprint: string
+}
+
+/** True when a person has compared the fingerprint with the server's operator. */
+export type ConfirmServer = (server: UnprovenServer) => Promise<boolean>
+
+/**
+ * First contact of a device whose server no other device vouches for: over `ws://` to another machine the server's own word
+ * counts only when it is confirmed. Rejects with a `SetupError`.
+ */
+export async function contactAlone(
+  parts: ContactParts,
+  contact: FirstContact,
+  confirmServer: ConfirmServer | undefined,
+): Promise<Contacted> {
+  const contacted = await contactServer(parts, contact)
+  const { serverUrl } = contact
+  if (contact.fingerprint !== undefined || !isUnprotected(serverUrl)) return contacted
+  const fingerprint = toBase64Url(contacted.server.fingerprint)
+  if (await confirmServer?.({ serverUrl, fingerprint })) return contacted
+  throw new SetupError(
+    'unverified_server',
+    `${serverUrl} is on another machine, and ws:// does not prove that the right one answers. It was not trusted.`,
+  )
+}
+
+/** Neither TLS nor the machine itself stands for what answers there. */
+export function isUnprotected(serverUrl: string): boolean {
+  const { protocol, hostname } = new URL(serverUrl)
+  return protocol === 'ws:' && !/^(?:(?:.+\.)?localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)
 }
 
 /** What the server says of itself, without proof. Rejects with a `SetupError`. */
