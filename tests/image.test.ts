@@ -4,74 +4,72 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
-import { z } from 'zod'
 
 const root = join(import.meta.dirname, '..')
 const read = (file: string): string => readFileSync(join(root, file), 'utf8')
 
-const compose = z
-  .object({
-    services: z.record(
-      z.string(),
-      z.object({
-        image: z.string().optional(),
-        build: z.object({ args: z.record(z.string(), z.string()) }).optional(),
-        user: z.string().optional(),
-        privileged: z.boolean().default(false),
-        read_only: z.boolean().default(false),
-        cap_drop: z.array(z.string()).default([]),
-        cap_add: z.array(z.string()).default([]),
-        security_opt: z.array(z.string()).default([]),
-        networks: z.array(z.string()).default(['default']),
-        ports: z.array(z.string()).default([]),
-        volumes: z.array(z.string()).default([]),
-        environment: z.record(z.string(), z.string()).default({}),
-        healthcheck: z.object({ test: z.array(z.string()) }).optional(),
-      }),
-    ),
-    networks: z.record(z.string(), z.object({ internal: z.boolean() }).nullable()),
-  })
-  .parse(parse(read('ops/compose.yaml'), { merge: true }))
+interface Service {
+  readonly image?: string
+  readonly build?: { readonly args?: Readonly<Record<string, string>> }
+  readonly user?: string
+  readonly privileged?: boolean
+  readonly read_only?: boolean
+  readonly cap_drop?: readonly string[]
+  readonly cap_add?: readonly string[]
+  readonly security_opt?: readonly string[]
+  readonly networks?: readonly string[]
+  readonly ports?: readonly string[]
+  readonly volumes?: readonly string[]
+  readonly environment?: Readonly<Record<string, string>>
+  readonly healthcheck?: object
+}
+const compose: {
+  readonly services: Readonly<Record<string, Service>>
+  readonly networks: Readonly<Record<string, { readonly internal?: boolean } | null>>
+} = parse(read('ops/compose.yaml'), { merge: true })
+const networksOf = (service: Service | undefined): readonly string[] => service?.networks ?? ['default']
 const services = Object.entries(compose.services)
 
 describe('OPS-4: the compose file', () => {
   it.each(services)('OPS-4: %s has a read-only root, no capability and no way to gain one', (_name, service) => {
     expect(service.read_only).toBe(true)
     expect(service.cap_drop).toEqual(['ALL'])
-    expect(service.cap_add).toEqual([])
+    expect(service.cap_add ?? []).toEqual([])
     expect(service.security_opt).toContain('no-new-privileges:true')
-    expect(service.privileged).toBe(false)
+    expect(service.privileged ?? false).toBe(false)
     expect(service.user ?? '').not.toMatch(/^(root|0)\b/)
-    for (const volume of service.volumes) expect(volume).not.toMatch(/docker\.sock|^\/[^:]*:/)
+    for (const volume of service.volumes ?? []) expect(volume).not.toMatch(/docker\.sock|^\/[^:]*:/)
   })
 
   it('OPS-4: what is published is published on this machine alone', () => {
-    for (const [name, { ports }] of services) for (const port of ports) expect(port, name).toMatch(/^127\.0\.0\.1:/)
+    for (const [name, { ports }] of services)
+      for (const port of ports ?? []) expect(port, name).toMatch(/^127\.0\.0\.1:/)
   })
 
   it('OPS-4: database and Redis are reached by the node alone, on networks that lead nowhere else', () => {
     for (const name of ['postgres', 'redis']) {
-      const networks = compose.services[name]?.networks ?? []
+      const networks = networksOf(compose.services[name])
       expect(networks).toHaveLength(1)
       for (const network of networks) {
         expect(compose.networks[network]?.internal).toBe(true)
-        const others = services.filter(([other, service]) => other !== name && service.networks.includes(network))
+        const others = services.filter(([other, service]) => other !== name && networksOf(service).includes(network))
         expect(others.map(([other]) => other)).toEqual(['valise'])
       }
-      expect(compose.services[name]?.ports).toEqual([])
+      expect(compose.services[name]?.ports ?? []).toEqual([])
     }
     // The admin port: on no network besides those of the node's own parts and of Prometheus.
     const beside = services.filter(
       ([name, service]) =>
-        name !== 'valise' && service.networks.some((n) => compose.services['valise']?.networks.includes(n)),
+        name !== 'valise' &&
+        networksOf(service).some((network) => networksOf(compose.services['valise']).includes(network)),
     )
     expect(beside.map(([name]) => name).sort()).toEqual(['postgres', 'prometheus', 'redis'])
   })
 
   it('OPS-4: every network is declared, and every image has a tag or a digest that can be set', () => {
     for (const [name, service] of services) {
-      for (const network of service.networks) expect(Object.keys(compose.networks), name).toContain(network)
-      const image = service.image ?? service.build?.args['NODE_IMAGE'] ?? ''
+      for (const network of networksOf(service)) expect(Object.keys(compose.networks), name).toContain(network)
+      const image = service.image ?? service.build?.args?.['NODE_IMAGE'] ?? ''
       expect(image, name).toMatch(/^\$\{[A-Z]+_IMAGE:-[a-z/]+:[a-z]*\d[\w.-]*\}$/)
     }
   })
@@ -82,7 +80,7 @@ describe('OPS-4: the compose file', () => {
 
   it('OPS-4, WEB-2: Prometheus may ask by the name that it is told', () => {
     const [, host] = /targets: \[([a-z]+):8788\]/.exec(read('ops/prometheus/prometheus.yml')) ?? []
-    expect(compose.services['valise']?.environment['VALISE_ADMIN_NAMES']).toBe(host)
+    expect(compose.services['valise']?.environment?.['VALISE_ADMIN_NAMES']).toBe(host)
   })
 })
 
@@ -100,7 +98,7 @@ describe('OPS-4: the image', () => {
     const from = instructions.filter((line) => line.startsWith('FROM '))
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the syntax of the Dockerfile.
     expect(from.map((line) => line.split(' ')[1])).toEqual(['${NODE_IMAGE}', '${NODE_IMAGE}'])
-    expect(compose.services['valise']?.build?.args['NODE_IMAGE']).toContain(base)
+    expect(compose.services['valise']?.build?.args?.['NODE_IMAGE']).toContain(base)
   })
 
   it('OPS-4: it runs as a user without rights, whose data folder is closed to others', () => {
@@ -114,11 +112,11 @@ describe('OPS-4: the image', () => {
 
   it('OPS-4: every package of the repository is in it, with the list of what it is made of', () => {
     const copied = last.filter((line) => line.startsWith('COPY ')).join('\n')
-    const { workspaces } = z.object({ workspaces: z.array(z.string()) }).parse(JSON.parse(read('package.json')))
+    const { workspaces }: { workspaces: string[] } = JSON.parse(read('package.json'))
     for (const name of workspaces) expect(copied).toContain(`/valise/${name} ./${name}`)
     expect(copied).toContain('sbom.cdx.json')
     for (const line of last.filter((each) => /^CMD /.test(each))) {
-      const [, program] = z.array(z.string()).parse(JSON.parse(line.slice('CMD '.length)))
+      const [, program]: string[] = JSON.parse(line.slice('CMD '.length))
       expect(existsSync(join(root, program ?? ''))).toBe(true)
     }
   })
