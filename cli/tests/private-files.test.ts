@@ -1,7 +1,7 @@
 // What others on the machine may see of a server, a device and its secrets: modes of all files, files that are open, what
 // stands on the command line, and the first contact with a server on another machine.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
@@ -136,6 +136,21 @@ describe('OPS-2: files', () => {
     chmodSync(path, before)
     expect((await runValise(['status'], { home: laptop })).exitCode).toBe(0)
   })
+})
+
+describe('OPS-2: owners', () => {
+  // Giving a file away takes root.
+  it.runIf(process.getuid?.() === 0).each(['.', 'storage.key'])(
+    'OPS-2: a home whose %s is another user’s is refused',
+    async (name) => {
+      const path = join(laptop, name)
+      chownSync(path, 1001, 1001)
+      const refused = await runValise(['status', '--json'], { home: laptop })
+      chownSync(path, 0, 0)
+      expect([refused.exitCode, errorOf(refused)]).toEqual([1, 'unsafe_permissions'])
+      expect(refused.stderr).toContain('belongs to another user (uid 1001)')
+    },
+  )
 })
 
 describe('CLI-10: the first contact with a server on another machine', () => {

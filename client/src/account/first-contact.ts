@@ -1,6 +1,6 @@
 // Learns a server's fingerprint: the one a person gives, or the one the server names when first asked, trusted from then on.
 
-import { type Crypto, decodeUtf8, fromBase64Url, type ServerKeyPin, toBase64Url } from '@valise/protocol'
+import { type Crypto, decodeUtf8, fromBase64Url, HTTP_ERRORS, type ServerKeyPin, toBase64Url } from '@valise/protocol'
 import { z } from 'zod'
 import { ClientStoppedError, createAlarm } from '../alarm.ts'
 import { type Http, httpUrlOf } from '../http.ts'
@@ -121,6 +121,12 @@ export async function askServer(http: Http, serverUrl: string, signal: AbortSign
     if (signal?.aborted === true) throw new SetupError('aborted', 'Given up.', { cause: error })
     throw new SetupError('server_unreachable', `No server answers at ${serverUrl}.`, { cause: error })
   })
+  if (response.status === HTTP_ERRORS.unknown_host.status && codeOf(response.body) === 'unknown_host') {
+    throw new SetupError(
+      'wrong_server',
+      `The server at ${serverUrl} does not answer under that name. Its operator can list the name in VALISE_ORIGINS.`,
+    )
+  }
   const info = response.status === 200 ? parseServerInfo(response.body) : undefined
   if (info === undefined) throw new SetupError('wrong_server', `What answers at ${serverUrl} is no Valise server.`)
   return info
@@ -141,9 +147,13 @@ async function settlePin(parts: ChainParts, given: ServerKeyPin, named: ServerKe
   }
 }
 
-function parseServerInfo(body: Uint8Array): z.infer<typeof serverInfo> | undefined {
+const parseServerInfo = (body: Uint8Array) => serverInfo.safeParse(parseJson(body)).data
+
+const codeOf = (body: Uint8Array) => z.object({ code: z.string() }).safeParse(parseJson(body)).data?.code
+
+function parseJson(body: Uint8Array): unknown {
   try {
-    return serverInfo.safeParse(JSON.parse(decodeUtf8(body) ?? '')).data
+    return JSON.parse(decodeUtf8(body) ?? '')
   } catch {
     return undefined
   }
