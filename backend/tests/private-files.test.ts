@@ -142,9 +142,9 @@ describe('OPS-2: the keys of the server', () => {
       )
     expect(await complaints()).toEqual([])
     await chmod(nextFileOf(file), 0o644)
-    await chmod(folder, 0o755)
+    await mkdir(join(folder, 'database'), { mode: 0o755 })
     expect(await complaints()).toEqual([
-      expect.stringContaining(`chmod 700 ${folder}`),
+      expect.stringContaining(`chmod 700 ${join(folder, 'database')}`),
       expect.stringContaining(`chmod 600 ${nextFileOf(file)}`),
     ])
     expect((await stat(nextFileOf(file))).mode & 0o777).toBe(0o644)
