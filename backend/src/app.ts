@@ -55,6 +55,8 @@ import { createBoundedServer } from './http/bounded-server.ts'
 import { closeServer, formatHost, listen } from './http/listen.ts'
 import { createLongPolls } from './http/long-poll.ts'
 import { limitMailboxRequests } from './http/mailbox-limit.ts'
+import { createNoteForeign, createOriginGate } from './http/origin-gate.ts'
+import { adminRules, publicRules } from './http/origins.ts'
 import { createPairingRoute } from './http/pairing.ts'
 import { createPublicHttp } from './http/public.ts'
 import { createReadiness } from './http/readiness.ts'
@@ -428,16 +430,20 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       newRequestId: () => toHex(nodeCrypto.randomBytes(8)),
       onFailure: (err, request) => log.error({ event: 'http.request.fail', request, err }, 'An HTTP request failed'),
     })
+    const noteForeign = createNoteForeign({ log, metrics: metrics.http })
+    const originGate = createOriginGate({ rules: publicRules(config.host, config.origins), noteForeign })
     const publicServer = createBoundedServer({
-      handler: limitMailboxRequests({
-        handler: publicHttp,
-        refuse: (request) => rateLimits.refuseMailboxRequest(clientAddressOf(request, config.trustedProxies)),
-      }),
+      handler: originGate.guard(
+        limitMailboxRequests({
+          handler: publicHttp,
+          refuse: (request) => rateLimits.refuseMailboxRequest(clientAddressOf(request, config.trustedProxies)),
+        }),
+      ),
       maxConnections: config.maxHttpConnections,
       headTimeoutMs: config.handshakeTimeoutMs,
       metrics: metrics.http,
     })
-    publicServer.on('upgrade', (request, socket, head) => gateway.handleUpgrade(request, socket, head))
+    publicServer.on('upgrade', originGate.guardUpgrade(gateway.handleUpgrade))
     const readiness = createReadiness({
       isDraining: () => isDraining,
       isBusHealthy: () => bus.isHealthy,
@@ -476,7 +482,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
               }),
         readStatus: status.read,
         page: await readStatusPage(),
-        names: config.adminNames,
+        rules: adminRules(config.adminHost, config.adminNames),
+        noteForeign,
       }),
     )
 

@@ -4,6 +4,7 @@
 import { DEFAULT_LIMITS } from '@valise/protocol'
 import { z } from 'zod'
 import { parseDatabaseUrl } from './db/database-url.ts'
+import { parseOrigin } from './http/origins.ts'
 import { parseTrustedProxies, type TrustedProxies } from './limits/client-address.ts'
 
 const integer = (min: number, max: number, unit: string) =>
@@ -61,6 +62,18 @@ const hostNames = z
     'expected names such as valise.example.org, with commas between',
   )
 
+/** Commas between them. */
+const origins = z
+  .string()
+  .optional()
+  .transform((text, context): readonly string[] => {
+    const entries = (text ?? '').split(',').map((entry) => entry.trim())
+    const parsed = entries.filter((entry) => entry !== '').map(parseOrigin)
+    if (parsed.every((origin) => origin !== undefined)) return parsed
+    context.addIssue('expected origins such as https://app.example.org, without a path, with commas between')
+    return z.NEVER
+  })
+
 const DAY_MS = 86_400_000
 /** Room for a few events of the largest size. */
 const MIN_USER_BYTES = 1024 * 1024
@@ -73,6 +86,12 @@ export const VARIABLES = {
     fallback: '8787',
     meaning: 'Public port: WebSocket, mailbox, /.well-known/valise',
   },
+  VALISE_ORIGINS: {
+    schema: origins,
+    fallback: undefined,
+    meaning:
+      'Web pages that may use the public port, as origins with commas between; without it, pages of this machine on a loopback HOST, and any page on another HOST',
+  },
   ADMIN_HOST: { schema: host, fallback: '127.0.0.1', meaning: 'Address the admin port binds to' },
   ADMIN_PORT: {
     schema: port,
@@ -82,7 +101,7 @@ export const VARIABLES = {
   VALISE_ADMIN_NAMES: {
     schema: hostNames,
     fallback: undefined,
-    meaning: 'Names with a dot under which the admin port is asked for numbers, with commas between',
+    meaning: 'Names other than localhost under which the admin port is asked for numbers, with commas between',
   },
   DATABASE_URL: {
     schema: databaseUrl.optional(),

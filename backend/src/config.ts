@@ -20,6 +20,8 @@ export type RawConfig = Readonly<Partial<Record<Variable, string>>>
 export interface Config {
   readonly host: string
   readonly port: number
+  /** Normalised as browsers write them; empty: none is set. */
+  readonly origins: readonly string[]
   readonly adminHost: string
   readonly adminPort: number
   /** Lower case. */
@@ -103,6 +105,7 @@ export function parseConfig(
   return {
     host: read('HOST'),
     port: read('PORT'),
+    origins: read('VALISE_ORIGINS'),
     adminHost: read('ADMIN_HOST'),
     adminPort: read('ADMIN_PORT'),
     adminNames: read('VALISE_ADMIN_NAMES'),

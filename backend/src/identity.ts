@@ -1,9 +1,10 @@
 // The server's identity: an Ed25519 key and the one that will follow it, both made at the first start and never later. The
 // first signs handshakes; the other is needed for a change of key alone. All nodes of one server use the same file.
 
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Crypto, type Signer, serverFingerprint } from '@valise/protocol'
+import { readPrivateFile } from './files/private-file.ts'
 import {
   createPrivate,
   createSeed,
@@ -13,7 +14,6 @@ import {
   nextFileOf,
   parseIdentity,
   parseNextKey,
-  readPrivate,
 } from './keys/identity-file.ts'
 
 /** Where the next key is: beside this one, somewhere else, or a file that holds another key. */
@@ -34,10 +34,10 @@ export interface OpenedIdentity extends ServerIdentity {
   readonly nextKey: NextKeyPlace
 }
 
-/** Rejects with an `IdentityError`. */
+/** Rejects with an `IdentityError`, or with a `PrivateFileError` for a file that others can read or replace. */
 export async function openIdentity(crypto: Crypto, file: string): Promise<OpenedIdentity> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-  const isNew = (await readPrivate(file)) === undefined && (await makeIdentity(crypto, file))
+  const isNew = (await readPrivateFile(file)) === undefined && (await makeIdentity(crypto, file))
   const identity = readIdentity(crypto, file, await awaitIdentity(file))
   return { ...identity, isNew, nextKey: await findNextKey(crypto, file, identity.nextFingerprint) }
 }
@@ -58,9 +58,9 @@ export function readIdentity(crypto: Crypto, file: string, text: string): Server
   return { signer, fingerprint: serverFingerprint(crypto, signer.publicKey), nextFingerprint, change }
 }
 
-/** Only looks. */
+/** Only looks. Rejects with a `PrivateFileError` when others can read the next key. */
 export async function findNextKey(crypto: Crypto, file: string, nextFingerprint: Uint8Array): Promise<NextKeyPlace> {
-  const text = await readFile(nextFileOf(file), 'utf8').catch(() => undefined)
+  const text = await readPrivateFile(nextFileOf(file))
   if (text === undefined) return 'away'
   const seed = parseNextKey(text)
   if (seed === undefined) return 'other'
@@ -101,7 +101,7 @@ const LOOK_MS = 20
 
 async function awaitIdentity(file: string): Promise<string> {
   for (let waitedMs = 0; waitedMs <= MAKING_MS; waitedMs += LOOK_MS) {
-    const text = await readPrivate(file)
+    const text = await readPrivateFile(file)
     if (text !== undefined) return text
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
   }

@@ -128,7 +128,7 @@ describe('DEV-4: the admin port of a server with an embedded database', () => {
 
   test('DEV-4: the command refuses a file that others can read, or that holds something else', async () => {
     chmodSync(accessFile, 0o644)
-    await expect(operate(configOf(server), inviteCommand, input)).rejects.toThrow('Others can read')
+    await expect(operate(configOf(server), inviteCommand, input)).rejects.toThrow('chmod 600')
     chmodSync(accessFile, 0o600)
     writeFileSync(accessFile, '{"url":"ftp://127.0.0.1"}')
     await expect(operate(configOf(server), inviteCommand, input)).rejects.toThrow('is not what a server writes')

@@ -19,7 +19,7 @@ beforeAll(async () => {
   server = await startTestServer({ database: 'postgres', log })
   httpUrl = server.url.replace('ws', 'http')
   const mailbox = newMailbox()
-  const head = `PUT ${mailbox}/0 HTTP/1.1\r\nHost: valise.invalid\r\nContent-Length: 100\r\n\r\n`
+  const head = `PUT ${mailbox}/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n`
   slow = { mailbox, request: await sendRaw(httpUrl, `${head}abc`) }
 })
 afterAll(() => server?.close())
@@ -42,7 +42,7 @@ describe('F: mailboxes', () => {
     expect(await outcome(put(`${mailbox}/0`, randomBytes(MAX_BODY_BYTES + 1)))).toBe('413 mailbox_message_size')
     const endless = await sendRaw(
       httpUrl,
-      `PUT ${mailbox}/0 HTTP/1.1\r\nHost: valise.invalid\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n${'x'.repeat(0x8000)}\r\n`,
+      `PUT ${mailbox}/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n${'x'.repeat(0x8000)}\r\n`,
     )
     expect(await endless.status()).toBe(413)
     await endless.closed
@@ -98,7 +98,7 @@ describe('F: mailboxes', () => {
 
   test('F: request targets that are no path', async () => {
     for (const target of ['//', '///', '//[', 'http://[', '*', '/%', '/\\', `/${'a'.repeat(4000)}`]) {
-      const request = await sendRaw(httpUrl, `GET ${target} HTTP/1.1\r\nHost: valise.invalid\r\n\r\n`)
+      const request = await sendRaw(httpUrl, `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`)
       expect([400, 404], target).toContain(await request.status())
       request.socket.destroy()
     }
@@ -107,7 +107,7 @@ describe('F: mailboxes', () => {
   test('F: other methods', async () => {
     const path = `${newMailbox()}/0`
     for (const method of ['POST', 'DELETE', 'PATCH', 'TRACEROUTE']) {
-      const request = await sendRaw(httpUrl, `${method} ${path} HTTP/1.1\r\nHost: valise.invalid\r\n\r\n`)
+      const request = await sendRaw(httpUrl, `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`)
       expect([400, 405], method).toContain(await request.status())
       request.socket.destroy()
     }
@@ -137,7 +137,7 @@ describe('F: mailboxes', () => {
   test('F: who leaves in the middle of a message leaves nothing', async () => {
     const mailbox = newMailbox()
     for (const body of ['', 'abc']) {
-      const head = `PUT ${mailbox}/0 HTTP/1.1\r\nHost: valise.invalid\r\nContent-Length: 100\r\n\r\n`
+      const head = `PUT ${mailbox}/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n`
       const request = await sendRaw(httpUrl, head + body)
       request.socket.resetAndDestroy()
       await request.closed
@@ -150,12 +150,12 @@ test('F: what is no HTTP, or too much of it', async () => {
   const noise: [string | Uint8Array, number][] = [
     ['GARBAGE\r\n\r\n', 400],
     [randomBytes(100).fill(0xff, 0, 1), 400],
-    [`GET / HTTP/1.1\r\nHost: valise.invalid\r\nX: ${'y'.repeat(100_000)}\r\n\r\n`, 431],
+    [`GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ${'y'.repeat(100_000)}\r\n\r\n`, 431],
     ['GET / HTTP/1.1\r\n\r\n', 400],
-    ['GET / HTTP/1.1\r\nHost: valise.invalid\r\nContent-Length: -1\r\n\r\n', 400],
-    ['GET / HTTP/1.1\r\nHost: valise.invalid\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n', 400],
-    ['POST / HTTP/1.1\r\nHost: valise.invalid\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 405],
-    ['GET / HTTP/1.1\r\nHost: valise.invalid\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 400],
+    ['GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n', 400],
+    ['GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n', 400],
+    ['POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 405],
+    ['GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 400],
   ]
   for (const [text, status] of noise) {
     const request = await sendRaw(httpUrl, text)
@@ -178,7 +178,7 @@ test('P7: the admin port knows its paths and no other', async () => {
   ]) {
     expect(await outcome(fetch(`${adminUrl}${path}`)), path).toBe('404 not_found')
   }
-  const request = await sendRaw(adminUrl, 'GET // HTTP/1.1\r\nHost: valise.invalid\r\n\r\n')
+  const request = await sendRaw(adminUrl, 'GET // HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n')
   expect(await request.status()).toBe(404)
   request.socket.destroy()
 })

@@ -115,7 +115,7 @@ describe('the embedded database in a folder', () => {
 
   test('P8: a first start that was cut off is done again', async () => {
     const dataDir = join(folder, 'unfinished')
-    await mkdir(join(dataDir, 'cluster.unfinished', 'base'), { recursive: true })
+    await mkdir(join(dataDir, 'cluster.unfinished', 'base'), { recursive: true, mode: 0o700 })
     await writeFile(join(dataDir, 'cluster.unfinished', 'PG_VERSION'), '18\n')
     const db = await open(dataDir)
     await runMigrations(db)
@@ -125,7 +125,7 @@ describe('the embedded database in a folder', () => {
 
   test('P3: a log that cannot be put on the disk fails the write, and all later ones', async () => {
     const cluster = join(folder, 'no-wal')
-    await mkdir(join(cluster, 'pg_wal'), { recursive: true })
+    await mkdir(join(cluster, 'pg_wal'), { recursive: true, mode: 0o700 })
     const walSync = createWalSync(cluster)
     await writeFile(join(cluster, 'pg_wal', '000000010000000000000001'), 'x')
     await walSync.sync()

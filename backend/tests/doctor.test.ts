@@ -13,6 +13,7 @@ import { checkFiles } from '../src/doctor/check-files.ts'
 import { checkMachine } from '../src/doctor/check-machine.ts'
 import { checkRedis } from '../src/doctor/check-redis.ts'
 import { checkServer } from '../src/doctor/check-server.ts'
+import { examine } from '../src/doctor/doctor.ts'
 import { type Finding, findingsOf } from '../src/doctor/finding.ts'
 import { createTestDatabase } from './support/database.ts'
 import { startRedis } from './support/redis.ts'
@@ -82,8 +83,25 @@ test('SEE-7: a data folder that is a file, and an identity key that others can r
   const config = configOf({ VALISE_DATA_DIR: identityFile, VALISE_IDENTITY_FILE: identityFile })
   expect(complaintsOf(await checkFiles(config))).toEqual([
     `wrong: ${identityFile} is a file, not a folder → name another folder with --data or VALISE_DATA_DIR`,
-    `note: the identity key ${identityFile} can be read by others (mode 644) → chmod 600 ${identityFile}`,
+    `wrong: the identity key: ${identityFile} is open to other users of this machine (mode 644) → chmod 600 ${identityFile}`,
   ])
+})
+
+test('SEE-7, WEB-1: a proxy whose own Host the server would refuse', async () => {
+  const notesOn = async (flags: RawConfig): Promise<string[]> => {
+    const found: Finding[] = []
+    for await (const finding of examine(flags)) {
+      if (finding.area !== 'configuration') break
+      found.push(finding)
+    }
+    return complaintsOf(found)
+  }
+  const proxied = { VALISE_TRUSTED_PROXIES: '127.0.0.1', VALISE_DATA_DIR: await makeFolder() }
+  expect(await notesOn(proxied)).toEqual([
+    expect.stringMatching(/^note: .*VALISE_ORIGINS is not set.* → list the address/),
+  ])
+  expect(await notesOn({ ...proxied, VALISE_ORIGINS: 'https://valise.example.org' })).toEqual([])
+  expect(await notesOn({ ...proxied, HOST: '0.0.0.0' })).toEqual([])
 })
 
 describe('SEE-7: PostgreSQL', () => {

@@ -12,6 +12,9 @@ import { describeNextKey, openIdentity } from '../src/identity.ts'
 import { draftFileOf, formatIdentity, nextFileOf, parseIdentity } from '../src/keys/identity-file.ts'
 import { rotateKey } from '../src/keys/rotate-key.ts'
 
+/** Of a secret file: other modes are refused. */
+const OWNED = { mode: 0o600 }
+
 let folder: string
 let file: string
 let nextFile: string
@@ -72,9 +75,9 @@ describe('the first start', () => {
   })
 
   test('KEY-1: a file of an earlier version, and one that is none, are refused with what to do', async () => {
-    await writeFile(file, `valise-identity-1 ${Buffer.alloc(32, 7).toString('base64url')}\n`)
+    await writeFile(file, `valise-identity-1 ${Buffer.alloc(32, 7).toString('base64url')}\n`, OWNED)
     await expect(open()).rejects.toThrow(/earlier version.*valise trust/)
-    await writeFile(file, 'nonsense\n')
+    await writeFile(file, 'nonsense\n', OWNED)
     await expect(open()).rejects.toThrow(/restore it from a backup/)
   })
 
@@ -121,7 +124,7 @@ describe('a change of the key', () => {
     await cp(file, own)
     const text = await readFile(own, 'utf8')
     await expect(rotateKey(crypto, own)).rejects.toThrow(/a next key of another identity/)
-    await writeFile(nextFileOf(own), 'valise-identity-next-1 x\n')
+    await writeFile(nextFileOf(own), 'valise-identity-next-1 x\n', OWNED)
     await expect(rotateKey(crypto, own)).rejects.toThrow(/is not the file of a next key/)
     expect(await readFile(own, 'utf8')).toBe(text)
   })
@@ -132,7 +135,7 @@ describe('a change of the key', () => {
     const rotated = await rotateKey(crypto, file)
     // As it stands before the last step.
     await rename(nextFile, draftFileOf(file))
-    await writeFile(nextFile, oldNext)
+    await writeFile(nextFile, oldNext, OWNED)
     expect(await open()).toMatchObject({ fingerprint: rotated.fingerprint, nextKey: 'other' })
     expect(await doctor()).toContainEqual(expect.stringContaining('a change of the key was interrupted'))
     expect(await rotateKey(crypto, file)).toEqual({ ...rotated, from: undefined })
@@ -141,7 +144,7 @@ describe('a change of the key', () => {
 
   test('KEY-2: one that ended before it had changed anything stands in the way until a person has looked', async () => {
     const before = await open()
-    await writeFile(draftFileOf(file), await readFile(nextFile, 'utf8'))
+    await writeFile(draftFileOf(file), await readFile(nextFile, 'utf8'), OWNED)
     await expect(rotateKey(crypto, file)).rejects.toThrow(/another rotate-key runs.*remove that file/)
     expect(await open()).toMatchObject({ fingerprint: before.fingerprint, nextKey: 'here' })
     await rm(draftFileOf(file))

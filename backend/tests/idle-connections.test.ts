@@ -24,7 +24,7 @@ afterEach(() => server?.close())
 const openConnections = (): Promise<number> => server.app.metrics.read('valise_http_connections')
 const waitForConnections = (count: number): Promise<unknown> =>
   waitFor(`${count} plain connections`, openConnections, (open) => open === count)
-const GET = 'GET /.well-known/valise HTTP/1.1\r\nHost: valise.invalid\r\n'
+const GET = 'GET /.well-known/valise HTTP/1.1\r\nHost: 127.0.0.1\r\n'
 
 describe('sessions without an account', () => {
   const FLAGS = { VALISE_REGISTRATION_TIMEOUT_MS: '60000' }
@@ -93,12 +93,14 @@ describe('plain connections', () => {
 })
 
 describe('mailboxes', () => {
+  /** A page that may read the answers. */
+  const PAGE = 'http://localhost:3000'
   const FLAGS = { VALISE_MAILBOX_REQUESTS_PER_MIN: '1', VALISE_MAILBOX_REQUESTS_BURST: '3' }
   const ask = (address?: string, method = 'GET'): Promise<Response> =>
     fetch(`${httpUrl}/v1/mailboxes/${randomBytes(16).toString('hex')}/0`, {
       method,
       ...(method === 'PUT' ? { body: Buffer.of(1) } : {}),
-      ...(address === undefined ? {} : { headers: { 'X-Forwarded-For': address } }),
+      headers: { Origin: PAGE, ...(address === undefined ? {} : { 'X-Forwarded-For': address }) },
     })
 
   test('LIM-6, LIM-3: an address over the limit is answered 429 with the time to wait, and stores nothing', async () => {
@@ -112,7 +114,7 @@ describe('mailboxes', () => {
     expect(body.retry_after_ms).toBeGreaterThan(0)
     expect(body.retry_after_ms).toBeLessThanOrEqual(60_000)
     expect(Number(refused.headers.get('retry-after'))).toBe(Math.ceil(body.retry_after_ms / 1000))
-    expect(refused.headers.get('access-control-allow-origin')).toBe('*')
+    expect(refused.headers.get('access-control-allow-origin')).toBe(PAGE)
     expect(await server.app.metrics.read('valise_rate_limited_total', { scope: 'mailbox' })).toBe(2)
     // Who the server is may be asked all the same.
     expect((await fetch(`${httpUrl}/.well-known/valise`)).status).toBe(200)

@@ -38,6 +38,7 @@ const SETUP_MISUSES: ReadonlySet<string> = new Set([
   'already_set_up',
   'bad_server_url',
   'bad_fingerprint',
+  'unverified_server',
   'bad_name',
   'bad_request',
   'bad_invitation',
@@ -52,7 +53,8 @@ const SETUP_HINTS: Readonly<Record<string, string>> = {
   bad_server_url: 'Expected --server ws://HOST:PORT or wss://HOST.',
   bad_fingerprint:
     'Expected the 43 characters that the server prints when it starts, or the whole `its key` of a recovery sheet.',
-  invitation_required: 'Ask its operator for one, and give it with --invite CODE.',
+  unverified_server: 'Ask its operator for the fingerprint, and give it with --fingerprint; or use wss://.',
+  invitation_required: 'Ask its operator for one, and give it with --invite-file FILE or --invite CODE.',
   invitation_refused: 'Ask its operator for another one; each makes one user, and only for a time.',
   revoked: 'Choose another folder with --home, or link it anew: `valise link --server …`.',
   bad_request: 'Expected the line that `valise link` printed on the other device, whole.',

@@ -2,6 +2,8 @@
 
 import { runProgram } from './program.ts'
 
+// Homes, exports and their parts are for their owner alone, also where a library makes the file.
+process.umask(0o077)
 const exitCode = await runProgram(process.argv.slice(2), {
   stdin: process.stdin,
   stdout: process.stdout,

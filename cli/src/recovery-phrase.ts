@@ -1,12 +1,12 @@
 // The recovery phrase at the terminal: shown once, typed back, and read from a person, a file or a pipe. It never stands
 // among the arguments, which every process of the machine can read.
 
-import { readFile } from 'node:fs/promises'
 import { isSamePhrase, type RecoverySheet } from '@valise/client/node'
 import { encodeUtf8 } from '@valise/protocol'
 import { MisuseError } from './failure.ts'
 import type { JsonFields, Output } from './output.ts'
 import type { Prompt } from './prompt.ts'
+import { readSecretFile } from './secret-input.ts'
 
 export const describeSheet = (sheet: RecoverySheet): string =>
   [
@@ -62,12 +62,9 @@ export async function presentSheet(
   return output.write(encodeUtf8(`${text}\n`))
 }
 
-/** Some KiB, whatever stands around twelve words. */
-const MAX_FILE_BYTES = 4096
-
 /** From the file (`-`: standard input), from the terminal, or from the first line of a pipe. */
 export async function readPhrase(prompt: Prompt, file: string | undefined, signal: AbortSignal): Promise<string> {
-  if (file !== undefined && file !== '-') return readPhraseFile(file)
+  if (file !== undefined && file !== '-') return readSecretFile(file, '--phrase-file')
   const phrase = await prompt.readSecret('Recovery phrase (it is not shown):', signal)
   if (phrase !== undefined) return phrase
   signal.throwIfAborted()
@@ -75,24 +72,4 @@ export async function readPhrase(prompt: Prompt, file: string | undefined, signa
     'no_phrase',
     'No recovery phrase was given. Expected it at the terminal, in a file with --phrase-file, or on standard input.',
   )
-}
-
-async function readPhraseFile(file: string): Promise<string> {
-  const bytes = await readFile(file).catch((error: unknown) => {
-    const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
-    throw new MisuseError(
-      'bad_file',
-      `${file} cannot be read (${reason}). Expected --phrase-file with a readable file.`,
-      {
-        cause: error,
-      },
-    )
-  })
-  if (bytes.length > MAX_FILE_BYTES) {
-    throw new MisuseError(
-      'bad_file',
-      `${file} is too large. Expected --phrase-file with the twelve words, and no more.`,
-    )
-  }
-  return bytes.toString('utf8')
 }

@@ -17,7 +17,7 @@ export function addServerOptions(command: Command): Command {
     .option('--name <name>', 'name of this device, sealed to your devices (default: the name of this machine)')
     .option(
       '--fingerprint <text>',
-      "the server's fingerprint as it prints it, or `its key` of a recovery sheet; without it the first answer is trusted",
+      "the server's fingerprint as it prints it, or `its key` of a recovery sheet; without it the first answer is trusted: at once on this machine and over wss://, over ws:// when you have confirmed it or the device that lets this one in has",
     )
 }
 

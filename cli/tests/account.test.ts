@@ -108,7 +108,7 @@ describe('all devices lost', () => {
     const { recovery_phrase: phrase, user_id: userId } = lastJson(made.stdout)
     await runValise(['send', 'notes'], { home: home('desk'), input: 'one\ntwo\n' })
     const file = join(own, 'phrase')
-    writeFileSync(file, `${phrase}\n`)
+    writeFileSync(file, `${phrase}\n`, { mode: 0o600 })
 
     const tested = await runValise(['recovery', 'test', '--json'], { home: home('desk'), input: `${phrase}\n` })
     expect(lastJson(tested.stdout)).toEqual({ type: 'recovery_test', verdict: 'valid' })
@@ -154,7 +154,7 @@ describe('all devices lost', () => {
       const verdict = await runValise(['recovery', 'test', '--json'], { home: home('new'), input: `${typed}\n` })
       expect([verdict.exitCode, JSON.parse(verdict.stderr).error]).toEqual([1, error])
     }
-    writeFileSync(file, `${renewed!['recovery_phrase']}\n`)
+    writeFileSync(file, `${renewed!['recovery_phrase']}\n`, { mode: 0o600 })
     const kept = await runValise([...args, '--yes', '--json', '--keep', 'new desk'], { home: home('third') })
     expect(kept.exitCode).toBe(0)
     expect(jsonLines(kept.stdout).find(({ type }) => type === 'keys_changed')).toEqual({

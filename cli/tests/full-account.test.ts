@@ -62,7 +62,7 @@ describe('an account that is full', () => {
 
   it('REC-2: all of its devices lost, the phrase gets it back', async () => {
     const file = join(folder, 'phrase')
-    writeFileSync(file, `${phrase}\n`)
+    writeFileSync(file, `${phrase}\n`, { mode: 0o600 })
     const home = join(folder, 'new')
     const args = ['recover', '--server', server.url, '--name', 'new', '--phrase-file', file, '--yes', '--json']
     const recovered = await runValise(args, { home })

@@ -56,7 +56,7 @@ describe('recover', () => {
     const [desk, home, file] = ['desk', 'new', 'phrase'].map((name) => join(folder, name)) as [string, string, string]
     const made = await runValise(['init', '--server', proxy.url, '--name', 'desk', '--json'], { home: desk })
     const { recovery_phrase: phrase } = lastJson(made.stdout)
-    writeFileSync(file, `${phrase}\n`)
+    writeFileSync(file, `${phrase}\n`, { mode: 0o600 })
     const before = await counter.entries()
     const args = ['recover', '--server', proxy.url, '--name', 'new desk', '--phrase-file', file]
     const killed = await killAfter(count, args, home)
@@ -113,7 +113,7 @@ describe('a change of devices or keys', () => {
   it('REC-1: recovery new, killed when it was stored, leaves the phrase good that it has shown', async () => {
     const epoch = await epochOf(devices.laptop)
     const file = join(makeFolder(), 'phrase')
-    writeFileSync(file, `${devices.phrase}\n`)
+    writeFileSync(file, `${devices.phrase}\n`, { mode: 0o600 })
     const [shown] = phrasesIn(await killAfter(1, ['recovery', 'new', '--phrase-file', file], devices.laptop))
     await sends(devices.laptop)
     expect(await verdictOf(shown, devices.laptop)).toBe('valid')

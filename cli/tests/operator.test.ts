@@ -72,7 +72,9 @@ describe('doctor', () => {
     expect(said).toMatch(/Redis \d+\.\S+ answers/)
     expect(said).toContain('an announcement travels through it')
     expect(said).toContain('the clock of the database and this machine')
-    expect(textsOf(fine, 'note').join('\n')).toContain(`open to others (mode 755) → chmod 700 ${folder}`)
+    expect(textsOf(fine, 'note').join('\n')).toContain(
+      `open to other users of this machine (mode 755) → chmod 700 ${folder}`,
+    )
 
     const hasty = new URL(database.url)
     hasty.searchParams.set('options', '-c synchronous_commit=off')

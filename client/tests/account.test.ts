@@ -5,7 +5,7 @@ import { nodeCrypto as crypto } from '@valise/protocol/node-crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { openEpochKeys } from '../src/account/epoch-keys.ts'
 import { formatDeviceFingerprint } from '../src/account/fingerprint.ts'
-import { contactServer } from '../src/account/first-contact.ts'
+import { contactAlone, contactServer, type UnprovenServer } from '../src/account/first-contact.ts'
 import { loadIdentity, saveIdentity } from '../src/account/identity.ts'
 import { type LogBook, openLogBook } from '../src/account/log-book.ts'
 import { type Ask, readDeviceLog, readEpochKeys } from '../src/account/sync.ts'
@@ -265,6 +265,8 @@ describe('the first contact', () => {
       await expect(contact(good, bad)).rejects.toMatchObject({ code: 'bad_fingerprint' })
     }
     await expect(contact(answering(404, {}))).rejects.toMatchObject({ code: 'wrong_server' })
+    await expect(contact(answering(403, { code: 'unknown_host' }))).rejects.toThrow('VALISE_ORIGINS')
+    await expect(contact(answering(403, 'hello'))).rejects.toThrow('no Valise server')
     await expect(contact(answering(200, 'hello'))).rejects.toMatchObject({ code: 'wrong_server' })
     await expect(contact(answering(200, { server_id: b64, fingerprint: 'AA' }))).rejects.toMatchObject({
       code: 'wrong_server',
@@ -273,5 +275,42 @@ describe('the first contact', () => {
       throw new Error('connection refused')
     }
     await expect(contact(away)).rejects.toMatchObject({ code: 'server_unreachable' })
+  })
+
+  test('CLI-10: over ws:// to another machine a device on its own trusts what answers only when it is confirmed', async () => {
+    const named = answering(200, { server_id: b64, fingerprint: b64, next_fingerprint: b64 })
+    const asked: UnprovenServer[] = []
+    const alone = (serverUrl: string, answer?: boolean, fingerprint?: string) => {
+      const confirm = async (server: UnprovenServer) => {
+        asked.push(server)
+        return answer ?? false
+      }
+      const contactOf = { serverUrl, fingerprint, signal: undefined }
+      return contactAlone({ http: named, crypto }, contactOf, answer === undefined ? undefined : confirm)
+    }
+    const elsewhere = [
+      'ws://s',
+      'ws://192.0.2.1:8787',
+      'ws://[2001:db8::1]',
+      'ws://localhost.evil.example',
+      'ws://128.0.0.1',
+    ]
+    for (const url of elsewhere) {
+      await expect(alone(url), url).rejects.toMatchObject({ code: 'unverified_server' })
+      await expect(alone(url, false), url).rejects.toMatchObject({ code: 'unverified_server' })
+      expect(await alone(url, true), url).toMatchObject({ server: { url } })
+      expect(asked.splice(0), url).toEqual([1, 2].map(() => ({ serverUrl: url, fingerprint: b64 })))
+      expect(await alone(url, false, b64), url).toMatchObject({ server: { url } })
+    }
+    const safe = [
+      'wss://s',
+      'ws://localhost:1',
+      'ws://a.localhost',
+      'ws://127.0.0.1:8787',
+      'ws://127.9.9.9',
+      'ws://[::1]:1',
+    ]
+    for (const url of safe) expect(await alone(url), url).toMatchObject({ server: { url } })
+    expect(asked).toEqual([])
   })
 })

@@ -21,6 +21,8 @@ export const HTTP_ERRORS = {
     text: 'This node has no room for a connection',
   },
   server_draining: { status: 503, port: 'public', action: 'reconnect', text: 'This node is stopping' },
+  unknown_host: { status: 403, port: 'both', action: 'stop', text: 'The port does not answer under this Host' },
+  foreign_origin: { status: 403, port: 'both', action: 'stop', text: 'A page of this origin may not use the port' },
 
   // Any request.
   not_found: { status: 404, port: 'both', action: 'stop', text: 'There is nothing at this path' },
@@ -54,7 +56,6 @@ export const HTTP_ERRORS = {
   invalid_reason: { status: 400, port: 'public', action: 'stop', text: '`reason` is neither `failed` nor `ended`' },
 
   // The admin port.
-  unknown_host: { status: 421, port: 'admin', action: 'stop', text: 'The port does not answer under this Host' },
   not_local: { status: 403, port: 'admin', action: 'stop', text: 'The request comes from another machine' },
   not_a_command: { status: 403, port: 'admin', action: 'stop', text: 'The request comes from a web page' },
   bad_content_type: { status: 415, port: 'admin', action: 'stop', text: 'The body is not JSON' },

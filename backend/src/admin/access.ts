@@ -3,9 +3,10 @@
 // can read the file can read the database too.
 
 import { randomBytes } from 'node:crypto'
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { PrivateFileError, readPrivateFile } from '../files/private-file.ts'
 
 export interface AdminAccess {
   /** `http://HOST:PORT` of the admin port. */
@@ -41,19 +42,23 @@ export async function writeAdminAccess(dataDir: string, access: AdminAccess): Pr
 /** Throws an AdminAccessError when there is none, when others could read it, or when it is something else. */
 export async function readAdminAccess(dataDir: string): Promise<AdminAccess> {
   const path = join(dataDir, FILE)
-  const [text, facts] = await Promise.all([readFile(path, 'utf8'), stat(path)]).catch((error: unknown) => {
-    throw new AdminAccessError(
-      `A server holds the embedded database, and ${path}, by which it is asked, cannot be read: run this as its user`,
-      { cause: error },
-    )
+  const text = await readPrivateFile(path).catch((error: unknown) => {
+    if (!(error instanceof PrivateFileError)) throw unreadable(path, error)
+    throw new AdminAccessError(`${error.message}, then start the server again, which makes a new token`, {
+      cause: error,
+    })
   })
-  if ((facts.mode & 0o077) !== 0) {
-    throw new AdminAccessError(`Others can read ${path}: start the server again, which makes a new one of mode 0600`)
-  }
+  if (text === undefined) throw unreadable(path)
   const parsed = stored.safeParse(parseJson(text))
   if (!parsed.success) throw new AdminAccessError(`${path} is not what a server writes: start the server again`)
   return parsed.data
 }
+
+const unreadable = (path: string, cause?: unknown): AdminAccessError =>
+  new AdminAccessError(
+    `A server holds the embedded database, and ${path}, by which it is asked, cannot be read: run this as its user`,
+    { cause },
+  )
 
 function parseJson(text: string): unknown {
   try {

@@ -3,7 +3,8 @@
 import { toBase64Url } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import type { Config } from '../config.ts'
-import { IdentityError, parseIdentity, readPrivate } from '../keys/identity-file.ts'
+import { readPrivateFile } from '../files/private-file.ts'
+import { IdentityError, parseIdentity } from '../keys/identity-file.ts'
 import { type RotatedKey, rotateKey } from '../keys/rotate-key.ts'
 import { keyChangeCommand } from './key-change-command.ts'
 import { operate } from './operator.ts'
@@ -22,7 +23,7 @@ export async function rotateServerKey(config: Config, nextFile?: string): Promis
 
 /** The file holds one change. The one before it must be where clients find it, or they could not follow over both. */
 async function publishEarlier(config: Config): Promise<void> {
-  const text = await readPrivate(config.identityFile)
+  const text = await readPrivateFile(config.identityFile)
   const record = text === undefined ? undefined : parseIdentity(text)
   record?.seed.fill(0)
   const problem = record?.change === undefined ? undefined : await publish(config, record.change)

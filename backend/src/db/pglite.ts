@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { PGlite } from '@electric-sql/pglite'
+import { checkPrivateFolder } from '../files/private-file.ts'
 import type { Database, Queryable } from './database.ts'
 import { lockFolder } from './folder-lock.ts'
 import { createQueryMonitor, type QueryMonitorParts, type QueryNote } from './query-monitor.ts'
@@ -16,14 +17,15 @@ import { BYTEA_OID, formatBytea, PARSERS } from './values.ts'
 import { createWalSync, syncPath, syncTree } from './wal-sync.ts'
 
 export interface PgliteParts extends QueryMonitorParts {
-  /** Made when missing, mode 0700. */
+  /** Made when missing, mode 0700, which keeps others away: PGlite sets its files to 0666 whatever the umask. */
   readonly dataDir: string
 }
 
-/** Throws a FolderLockedError when another server uses the folder. */
+/** Rejects with a FolderLockedError when another server uses the folder, a PrivateFileError when others can enter it. */
 export async function openPglite(parts: PgliteParts): Promise<Database> {
   const { dataDir } = parts
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  await checkPrivateFolder(dataDir)
   const lock = lockFolder(join(dataDir, 'server.lock'))
   try {
     const clusterDir = await provideCluster(dataDir)

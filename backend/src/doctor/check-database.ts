@@ -11,6 +11,7 @@ import { type Database, openPostgres } from '../db/postgres.ts'
 import { readServerSettings, type ServerSettings } from '../db/queries/server-settings.ts'
 import { tryAppendOnly } from '../db/queries/try-append.ts'
 import { describeUnopened, describeUnreachable } from '../db/unopened.ts'
+import { PrivateFileError } from '../files/private-file.ts'
 import { createLog } from '../telemetry/log.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { checkClock } from './check-clock.ts'
@@ -51,6 +52,8 @@ async function checkEmbedded(config: Config): Promise<Finding[]> {
     }
   } catch (error) {
     if (error instanceof FolderLockedError) return [ok('the embedded database is in use by a server that runs'), mode]
+    // What is wrong with the folder is said of the files.
+    if (error instanceof PrivateFileError) return [mode]
     return [
       wrong(
         `the embedded database does not open: ${messageOf(error)}`,

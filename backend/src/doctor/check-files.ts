@@ -3,16 +3,16 @@
 
 import { constants } from 'node:fs'
 import { access, readFile, stat, statfs } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import type { Config } from '../config.ts'
+import { findFileFault, findFolderFault } from '../files/private-file.ts'
 import { findNextKey } from '../identity.ts'
 import { draftFileOf, nextFileOf, parseIdentity } from '../keys/identity-file.ts'
 import { codeOf, type Finding, findingsOf, messageOf } from './finding.ts'
 
 const { ok, note, wrong } = findingsOf('files')
 const LITTLE_SPACE_BYTES = 1024 ** 3
-const FOR_OTHERS = 0o077
 const MIB = 1024 * 1024
 
 export async function checkFiles(config: Config): Promise<Finding[]> {
@@ -36,11 +36,15 @@ async function checkFolder(dataDir: string): Promise<Finding[]> {
     findings.push(
       wrong(`the data folder ${dataDir} cannot be written by this user`, 'run as its owner, or give it to this user'),
     )
-  } else if ((found.mode & FOR_OTHERS) !== 0) {
-    const mode = (found.mode & 0o777).toString(8)
-    findings.push(note(`the data folder ${dataDir} is open to others (mode ${mode})`, `chmod 700 ${dataDir}`))
   } else {
-    findings.push(ok(`the data folder ${dataDir} is for its owner alone`))
+    const fault = await findFolderFault(dataDir)
+    findings.push(
+      fault === undefined
+        ? ok(`the data folder ${dataDir} is for its owner alone`)
+        : note(`the data folder: ${fault.problem}`, fault.remedy),
+    )
+    const inside = await findFolderFault(join(dataDir, 'database'))
+    if (inside !== undefined) findings.push(wrong(`the embedded database: ${inside.problem}`, inside.remedy))
   }
   const { bavail, bsize } = await statfs(dataDir)
   const freeMib = Math.floor((bavail * bsize) / MIB)
@@ -63,19 +67,18 @@ async function checkParent(dataDir: string): Promise<Finding> {
 
 async function checkIdentity(file: string): Promise<Finding[]> {
   try {
-    const [text, { mode }] = await Promise.all([readFile(file, 'utf8'), stat(file)])
+    const text = await readFile(file, 'utf8')
     const record = parseIdentity(text)
     record?.seed.fill(0)
     if (record === undefined) {
       return [wrong(`${file} is not an identity key`, 'restore it from a backup; with a new one every device is lost')]
     }
-    if ((mode & FOR_OTHERS) !== 0) {
-      return [
-        note(
-          `the identity key ${file} can be read by others (mode ${(mode & 0o777).toString(8)})`,
-          `chmod 600 ${file}`,
-        ),
-      ]
+    for (const [name, secret] of [
+      ['identity key', file],
+      ['next key', nextFileOf(file)],
+    ] as const) {
+      const fault = await findFileFault(secret)
+      if (fault !== undefined) return [wrong(`the ${name}: ${fault.problem}`, fault.remedy)]
     }
     return [
       ok(`the identity key ${file} is for its owner alone; keep a copy of it in a safe place`),

@@ -1,6 +1,7 @@
 // Examines a configuration and everything it names, one area after another; what is found comes as it is found.
 
 import { describeConfig, parseConfig, type RawConfig } from '../config.ts'
+import { publicRules } from '../http/origins.ts'
 import { checkDatabase } from './check-database.ts'
 import { checkFiles } from './check-files.ts'
 import { checkMachine } from './check-machine.ts'
@@ -25,6 +26,17 @@ export async function* examine(flags: RawConfig): AsyncGenerator<Finding> {
   if (variables.some(({ problem }) => problem !== undefined)) return
   const config = parseConfig(flags)
   yield ok('every variable has a value that can be used')
+  const hasProxy = variables.some(({ name, value }) => name === 'VALISE_TRUSTED_PROXIES' && value !== undefined)
+  if (
+    hasProxy &&
+    publicRules(config.host, config.origins).pages === 'local_and_listed' &&
+    config.origins.length === 0
+  ) {
+    yield note(
+      'a proxy is trusted, HOST is a loopback address and VALISE_ORIGINS is not set: requests that keep the Host of the proxy are refused',
+      'list the address of the proxy as an origin, such as https://valise.example.org, or let it send the address of this node as Host',
+    )
+  }
 
   const areas: readonly [Area, () => Finding[] | Promise<Finding[]>][] = [
     ['machine', () => checkMachine(config)],

@@ -1,17 +1,21 @@
-// Turns a socket away before it becomes a WebSocket and costs a handshake: an HTTP answer that says when to come again.
+// Turns a socket away before it becomes a WebSocket and costs a handshake: an HTTP answer that says why, and when to come
+// again if that helps.
 
 import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
 
-type UpgradeErrorCode = Extract<HttpErrorCode, 'rate_limited' | 'server_overloaded' | 'server_draining'>
+type UpgradeErrorCode = Extract<
+  HttpErrorCode,
+  'rate_limited' | 'server_overloaded' | 'server_draining' | 'unknown_host' | 'foreign_origin'
+>
 
-export function refuseUpgrade(socket: Duplex, code: UpgradeErrorCode, retryAfterMs: number): void {
+export function refuseUpgrade(socket: Duplex, code: UpgradeErrorCode, retryAfterMs?: number): void {
   const { status } = HTTP_ERRORS[code]
   const body = `${JSON.stringify({ code, retry_after_ms: retryAfterMs })}\n`
   const lines = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
-    `Retry-After: ${Math.ceil(retryAfterMs / 1000)}`,
+    ...(retryAfterMs === undefined ? [] : [`Retry-After: ${Math.ceil(retryAfterMs / 1000)}`]),
     'Content-Type: application/json',
     `Content-Length: ${body.length}`,
     'Connection: close',

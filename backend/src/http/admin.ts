@@ -5,7 +5,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
 import type { Status } from '../status/status.ts'
-import { isKnownHost } from './host-check.ts'
+import type { NoteForeign } from './origin-gate.ts'
+import { judgeOrigin, type OriginRules } from './origins.ts'
 import type { Readiness } from './readiness.ts'
 import { PAGE_HEADERS, type PageFile } from './status-page.ts'
 
@@ -21,8 +22,9 @@ export interface AdminHttpParts {
   readStatus(): Promise<Status>
   /** By path. */
   readonly page: ReadonlyMap<string, PageFile>
-  /** Further names under which this port may be asked, lower case. */
-  readonly names: readonly string[]
+  /** For what holds numbers, and for what only says how the server is. */
+  readonly rules: { readonly numbers: OriginRules; readonly health: OriginRules }
+  readonly noteForeign: NoteForeign
 }
 
 interface Answer {
@@ -33,6 +35,11 @@ interface Answer {
 
 type Route = () => Promise<Answer>
 
+const EXPECTED = {
+  unknown_host: 'an address, localhost, or a name listed in VALISE_ADMIN_NAMES',
+  foreign_origin: "no Origin but this machine's",
+} as const
+
 export function createAdminHttp(parts: AdminHttpParts) {
   const json = (value: unknown, status = 200): Answer => ({
     status,
@@ -42,7 +49,7 @@ export function createAdminHttp(parts: AdminHttpParts) {
 
   const refusal = (code: HttpErrorCode, expected: string): Answer => json({ code, expected }, HTTP_ERRORS[code].status)
 
-  /** Balancers and orchestrators ask by whatever name they have. */
+  /** On a port that other machines reach, balancers and orchestrators ask by whatever name they have. */
   const openRoutes: Readonly<Record<string, Route>> = {
     '/live': async () => json({ status: 'live' }),
     '/ready': async () => {
@@ -68,8 +75,11 @@ export function createAdminHttp(parts: AdminHttpParts) {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return refusal('method_not_allowed', 'GET or HEAD')
     }
-    if (guarded !== undefined && !isKnownHost(request.headers.host, parts.names)) {
-      return refusal('unknown_host', 'an address, localhost, or a name listed in VALISE_ADMIN_NAMES')
+    const rules = guarded === undefined ? parts.rules.health : parts.rules.numbers
+    const verdict = judgeOrigin(rules, request.headers)
+    if (verdict.type === 'refused') {
+      parts.noteForeign('admin', verdict.code, request.headers)
+      return refusal(verdict.code, EXPECTED[verdict.code])
     }
     return route()
   }

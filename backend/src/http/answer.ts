@@ -1,5 +1,5 @@
-// How the public port answers: never cached, open to pages of other origins. A refusal carries a code of the registry and
-// what was expected.
+// How the public port answers: never cached. A refusal carries a code of the registry and what was expected. Which
+// web pages may read an answer is decided before (origin-gate.ts).
 
 import type { ServerResponse } from 'node:http'
 import { HTTP_ERRORS, type HttpErrorCode } from '@valise/protocol'
@@ -9,8 +9,6 @@ export function answer(response: ServerResponse, status: number, body: Uint8Arra
   response.statusCode = status
   response.setHeader('Cache-Control', 'no-store')
   response.setHeader('X-Content-Type-Options', 'nosniff')
-  // Nothing here depends on cookies, and a page that links a device runs on another origin.
-  response.setHeader('Access-Control-Allow-Origin', '*')
   if (body instanceof Uint8Array) {
     response.setHeader('Content-Type', 'application/octet-stream')
     response.end(body)

@@ -126,12 +126,6 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     const joinPath = JOIN_PATH.exec(pathname)
     const mailboxPath = MAILBOX_PATH.exec(pathname)
     if (joinPath === null && mailboxPath === null) return false
-    if (request.method === 'OPTIONS') {
-      response.setHeader('Access-Control-Allow-Methods', 'GET, PUT, POST, DELETE')
-      response.setHeader('Access-Control-Allow-Headers', 'Authorization')
-      answer(response, 204, undefined)
-      return true
-    }
     const seatKey = seatKeyOf(request)
     if (seatKey === undefined) {
       refuseAbsence(response, 'no_seat')

@@ -79,10 +79,6 @@ export function createPublicHttp(parts: PublicHttpParts) {
     if (id === undefined || idText === '') return refuseUnknown(response)
     const slot = Number(slotText)
     if (request.method === 'PUT') return putMailbox(request, response, id, slot)
-    if (request.method === 'OPTIONS') {
-      response.setHeader('Access-Control-Allow-Methods', 'GET, PUT')
-      return answer(response, 204, undefined)
-    }
     if (request.method !== 'GET') return refuse(response, 'method_not_allowed', 'GET or PUT')
     const waitS = parseWait(url)
     if (waitS === undefined) return refuse(response, 'invalid_wait', `wait_s from 0 to ${MAX_WAIT_S}`)

@@ -2,7 +2,7 @@
 // that will follow and the last signed change; `identity-next.key` holds the following key. A file is whole or not there.
 
 import { randomBytes } from 'node:crypto'
-import { chmod, link, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { link, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fromBase64Url, toBase64Url } from '@valise/protocol'
 
@@ -51,18 +51,6 @@ export function parseIdentity(text: string): IdentityRecord | undefined {
 export function parseNextKey(text: string): Uint8Array | undefined {
   const encoded = /^valise-identity-next-1 ([A-Za-z0-9_-]{43})\n$/.exec(text)?.[1]
   return encoded === undefined ? undefined : fromBase64Url(encoded)
-}
-
-/** `undefined` when it is not there. Takes it away from other users of the machine. */
-export async function readPrivate(path: string): Promise<string | undefined> {
-  try {
-    const [text, { mode }] = await Promise.all([readFile(path, 'utf8'), stat(path)])
-    if ((mode & 0o077) !== 0) await chmod(path, 0o600)
-    return text
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw error
-  }
 }
 
 /** False when the file is there already. Of two that make it at once one succeeds, and nobody reads a part of it. */

@@ -3,6 +3,7 @@
 
 import { rename, rm } from 'node:fs/promises'
 import { type Crypto, encodeServerKeyChange, serverFingerprint, signServerKeyChange } from '@valise/protocol'
+import { readPrivateFile } from '../files/private-file.ts'
 import { readIdentity } from '../identity.ts'
 import {
   createPrivate,
@@ -13,7 +14,6 @@ import {
   IdentityError,
   nextFileOf,
   parseNextKey,
-  readPrivate,
   replacePrivate,
   syncFolder,
 } from './identity-file.ts'
@@ -31,7 +31,7 @@ export interface RotatedKey {
 
 /** `nextFile`: where the next key is kept; without it beside the identity file. Rejects with an `IdentityError`. */
 export async function rotateKey(crypto: Crypto, identityFile: string, nextFile?: string): Promise<RotatedKey> {
-  const text = await readPrivate(identityFile)
+  const text = await readPrivateFile(identityFile)
   if (text === undefined) throw new IdentityError(`${identityFile} is not there: name the server's folder with --data`)
   const finished = await finishInterrupted(crypto, identityFile, text)
   if (finished !== undefined) return finished
@@ -43,7 +43,7 @@ export async function rotateKey(crypto: Crypto, identityFile: string, nextFile?:
     const nextFingerprint = serverFingerprint(crypto, crypto.createSigner(nextSeed).publicKey)
     if (!(await createPrivate(draft, formatNextKey(nextSeed)))) throw draftIsThere(draft)
     // The draft is the lock. A call that held it meanwhile has changed the key that was read above.
-    if ((await readPrivate(identityFile)) !== text) {
+    if ((await readPrivateFile(identityFile)) !== text) {
       await rm(draft, { force: true })
       throw new IdentityError('another rotate-key has just changed the key: nothing was done')
     }
@@ -59,7 +59,7 @@ export async function rotateKey(crypto: Crypto, identityFile: string, nextFile?:
 }
 
 async function readNextKey(crypto: Crypto, file: string, nextFingerprint: Uint8Array) {
-  const text = await readPrivate(file)
+  const text = await readPrivateFile(file)
   if (text === undefined) {
     throw new IdentityError(
       `the next key is not in ${file}: name the file in which you keep it with --next FILE. Without it no change can be made that clients follow`,
@@ -77,7 +77,7 @@ async function readNextKey(crypto: Crypto, file: string, nextFingerprint: Uint8A
 /** An earlier call may have ended after the identity had changed. */
 async function finishInterrupted(crypto: Crypto, identityFile: string, text: string): Promise<RotatedKey | undefined> {
   const draft = draftFileOf(identityFile)
-  const draftText = await readPrivate(draft)
+  const draftText = await readPrivateFile(draft)
   if (draftText === undefined) return undefined
   const { fingerprint, nextFingerprint, change } = readIdentity(crypto, identityFile, text)
   const seed = parseNextKey(draftText)

@@ -2,9 +2,10 @@
 // after the change is in the database: a client that meets the new key finds the signed change at any node.
 
 import { type Crypto, equalBytes, fromBase64Url, MAX_KEY_CHANGES_PAGE, toBase64Url, toHex } from '@valise/protocol'
+import { readPrivateFile } from '../files/private-file.ts'
 import { readIdentity, type ServerIdentity } from '../identity.ts'
 import type { Log } from '../telemetry/log.ts'
-import { IdentityError, readPrivate } from './identity-file.ts'
+import { IdentityError } from './identity-file.ts'
 import { describeKeyChange, type KeyChange, type KeyChanges } from './key-changes.ts'
 
 export interface ServerKeysParts {
@@ -40,7 +41,7 @@ export async function openServerKeys(parts: ServerKeysParts): Promise<ServerKeys
       `${file} holds a key that was changed: copy the identity.key of the node on which rotate-key ran to this one`,
     )
   }
-  let seenText = await readPrivate(file)
+  let seenText = await readPrivateFile(file)
   let wasStale = false
 
   function isReplaced({ fingerprint }: ServerIdentity): boolean {
@@ -77,7 +78,7 @@ export async function openServerKeys(parts: ServerKeysParts): Promise<ServerKeys
     parts.onChange()
   }
   const look = async (): Promise<void> => {
-    const text = await readPrivate(file)
+    const text = await readPrivateFile(file)
     if (text !== undefined && text !== seenText) {
       await takeFile(text)
       seenText = text

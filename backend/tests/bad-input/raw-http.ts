@@ -45,7 +45,7 @@ export async function sendRaw(
 /** A WebSocket handshake, whose answer is 101 when the server takes it. */
 export const UPGRADE = [
   'GET / HTTP/1.1',
-  'Host: valise.invalid',
+  'Host: 127.0.0.1',
   'Connection: Upgrade',
   'Upgrade: websocket',
   'Sec-WebSocket-Version: 13',

@@ -1,22 +1,39 @@
 // `valise approve`: lets another device in, after a person has compared its fingerprint.
 
 import { formatUuid } from '@valise/protocol'
-import { EXIT } from '../failure.ts'
+import { EXIT, MisuseError } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
 import type { AddCommand } from '../invocation.ts'
 import { showNewDevice } from '../new-device.ts'
+import { readSecret, seenByOthers } from '../secret-input.ts'
 import { printable } from '../visible.ts'
+
+interface ApproveOptions {
+  readonly requestFile?: string
+}
 
 export const addApprove: AddCommand = (program, run) => {
   program
     .command('approve')
     .description('let the device in that printed this request')
-    .argument('<request>', 'the line that `valise link` printed on the other device')
+    .argument(
+      '[request]',
+      `the line that \`valise link\` printed on the other device (${seenByOthers('--request-file')})`,
+    )
+    .option('--request-file <file>', 'read the line from this file (-: standard input)')
     .action(
-      run(async ({ output, prompt, homeDir }, request: string) => {
+      run(async ({ output, prompt, homeDir }, given: string | undefined, { requestFile }: ApproveOptions) => {
         prompt.requireSomeone()
         const signal = watchInterruption(output)
+        const source = { given, file: requestFile, option: '--request-file', what: 'the request' }
+        const request = await readSecret(prompt, source, signal)
+        if (request === undefined) {
+          throw new MisuseError(
+            'bad_command_line',
+            'Expected the line that `valise link` printed on the other device, or --request-file with a file that holds it.',
+          )
+        }
         return withHome(homeDir, async (device) => {
           const approved = await device.approve({
             request,

@@ -13,6 +13,7 @@ import type { AddCommand, Invocation } from '../invocation.ts'
 import { showNewDevice } from '../new-device.ts'
 import type { Output } from '../output.ts'
 import { renderQr } from '../qr.ts'
+import { readSecret, seenByOthers } from '../secret-input.ts'
 import { printable } from '../visible.ts'
 
 interface PairOptions {
@@ -21,6 +22,7 @@ interface PairOptions {
   readonly fingerprint?: string
   readonly new?: true
   readonly check?: string
+  readonly codeFile?: string
   readonly fresh?: true
 }
 
@@ -33,8 +35,9 @@ export const addPair: AddCommand = (program, run) => {
     .description('pair two devices: one shows a QR and a code, the other is given one of them')
     .argument(
       '[code]',
-      'the code, or the address in the QR, that the other device shows; without it this one shows them',
+      `the code, or the address in the QR, that the other device shows; without it this one shows them (${seenByOthers('--code-file')})`,
     )
+    .option('--code-file <file>', 'read the code or the address from this file (-: standard input)')
     .option('--server <url>', 'on a new device: address of the server (in a QR it is contained)')
     .option('--name <name>', 'on a new device: its name, sealed to your devices (default: the name of this machine)')
     .option('--fingerprint <text>', "on a new device: the server's fingerprint as it prints it")
@@ -42,16 +45,18 @@ export const addPair: AddCommand = (program, run) => {
     .option('--check <digits>', 'on the device that lets in: the four digits that the new one shows')
     .option('--fresh', 'begin anew, even when a pairing is under way here')
     .action(
-      run(async (invocation, offer: string | undefined, options: PairOptions) => {
-        const { homeDir, output } = invocation
+      run(async (invocation, given: string | undefined, options: PairOptions) => {
+        const { homeDir, output, prompt } = invocation
         checkOptions(options)
+        const signal = watchInterruption(output)
+        const source = { given, file: options.codeFile, option: '--code-file', what: 'the code' }
+        const offer = await readSecret(prompt, source, signal)
         if (!existsSync(homeDir) && offer === undefined && options.new === undefined) {
           throw new MisuseError(
             'not_set_up',
             `${homeDir} holds no device yet. On a new device use \`valise pair CODE --server …\` with the code of the other, or \`valise pair --new --server …\` to show one here.`,
           )
         }
-        const signal = watchInterruption(output)
         return withNewHome(homeDir, (device) => {
           const account = device.account()
           return account === undefined

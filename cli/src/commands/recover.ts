@@ -10,6 +10,7 @@ import {
 } from '@valise/client/node'
 import { formatUuid, toHex } from '@valise/protocol'
 import { describeAccount } from '../account-fields.ts'
+import { createConfirmServer } from '../confirm-server.ts'
 import { nameOf } from '../device-text.ts'
 import { EXIT } from '../failure.ts'
 import { withNewHome } from '../home.ts'
@@ -77,15 +78,17 @@ async function recover(
 
 /** True when this device was signed in. */
 async function enter(
-  { output, prompt }: Invocation,
+  invocation: Invocation,
   device: NodeDevice,
   options: RecoverOptions,
   phrase: string,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const { output, prompt } = invocation
   const entered = await device.recover({
     ...toServerOptions(options),
     phrase,
+    confirmServer: createConfirmServer(invocation, signal),
     confirm: (account) => {
       output.result(describeRecoverable(account), {
         type: 'recoverable',

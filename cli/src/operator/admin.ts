@@ -62,7 +62,7 @@ function addInvite(admin: Command, run: Run): void {
       }
       output.notice(
         'invited',
-        `Each lets one user in until ${formatTime(expiresAtMs)}: valise init --server URL --invite CODE. They are shown this once.`,
+        `Each lets one user in until ${formatTime(expiresAtMs)}: valise init --server URL --invite-file FILE, with the code in FILE. They are shown this once.`,
         { count, expires_at: formatTime(expiresAtMs) },
       )
       return EXIT.success

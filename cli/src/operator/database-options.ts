@@ -12,7 +12,10 @@ export interface DatabaseOptions {
 export const addDatabaseOptions = (command: Command): Command =>
   command
     .option('--data <dir>', 'folder of identity key and embedded database (VALISE_DATA_DIR, default ~/.valise-server)')
-    .option('--database-url <url>', 'PostgreSQL 15 or newer instead of the embedded database (DATABASE_URL)')
+    .option(
+      '--database-url <url>',
+      'PostgreSQL 15 or newer instead of the embedded database (DATABASE_URL, where no other user sees its password)',
+    )
 
 export const toDatabaseConfig = ({ data, databaseUrl }: DatabaseOptions): RawConfig => ({
   ...(data === undefined ? {} : { VALISE_DATA_DIR: data }),

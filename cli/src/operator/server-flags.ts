@@ -16,7 +16,10 @@ export function addServerFlags(command: Command): Command {
     .option('--host <address>', 'address to listen on (HOST, default 127.0.0.1)')
     .option('--port <number>', 'public port (PORT, default 8787)')
     .option('--admin-port <number>', 'port of status page, /live, /ready and /metrics (ADMIN_PORT, default 8788)')
-  return addDatabaseOptions(command).option('--redis-url <url>', 'Redis, to run several nodes as one (REDIS_URL)')
+  return addDatabaseOptions(command).option(
+    '--redis-url <url>',
+    'Redis, to run several nodes as one (REDIS_URL, where no other user sees its password)',
+  )
 }
 
 export function toRawConfig({ host, port, adminPort, redisUrl, ...database }: ServerFlags): RawConfig {

@@ -55,10 +55,10 @@ async function createStatusReader(adminUrl: string | undefined): Promise<ReadSta
     }).catch((cause: unknown) => {
       throw new Error(`nothing answers at ${base}; is the server running, and is this its admin port?`, { cause })
     })
-    if (response.status === 421) {
+    const text = await response.text()
+    if (response.status === 403 && text.includes('"unknown_host"')) {
       throw new Error(`the server does not go by that name: ask by its address, or list the name in VALISE_ADMIN_NAMES`)
     }
-    const text = await response.text()
     const status = response.ok && text.length <= MAX_STATUS_BYTES ? parseStatus(parseJson(text)) : undefined
     if (status === undefined) throw new Error(`what answers at ${base} is no admin port of this version of Valise`)
     return status

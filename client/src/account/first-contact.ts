@@ -1,6 +1,6 @@
 // Learns a server's fingerprint: the one a person gives, or the one the server names when first asked, trusted from then on.
 
-import { type Crypto, decodeUtf8, fromBase64Url, type ServerKeyPin } from '@valise/protocol'
+import { type Crypto, decodeUtf8, fromBase64Url, HTTP_ERRORS, type ServerKeyPin, toBase64Url } from '@valise/protocol'
 import { z } from 'zod'
 import { ClientStoppedError, createAlarm } from '../alarm.ts'
 import { ConnectError } from '../connect-problem.ts'
@@ -77,6 +77,41 @@ export async function contactServer(
   return { server: { url: serverUrl, ...pin }, registration: info.registration }
 }
 
+export interface UnprovenServer {
+  readonly serverUrl: string
+  /** base64url, as the server prints it. */
+  readonly fingerprint: string
+}
+
+/** True when a person has compared the fingerprint with the server's operator. */
+export type ConfirmServer = (server: UnprovenServer) => Promise<boolean>
+
+/**
+ * First contact of a device whose server no other device vouches for: over `ws://` to another machine the server's own word
+ * counts only when it is confirmed. Rejects with a `SetupError`.
+ */
+export async function contactAlone(
+  parts: ContactParts,
+  contact: FirstContact,
+  confirmServer: ConfirmServer | undefined,
+): Promise<Contacted> {
+  const contacted = await contactServer(parts, contact)
+  const { serverUrl } = contact
+  if (contact.fingerprint !== undefined || !isUnprotected(serverUrl)) return contacted
+  const fingerprint = toBase64Url(contacted.server.fingerprint)
+  if (await confirmServer?.({ serverUrl, fingerprint })) return contacted
+  throw new SetupError(
+    'unverified_server',
+    `${serverUrl} is on another machine, and ws:// does not prove that the right one answers. It was not trusted.`,
+  )
+}
+
+/** Neither TLS nor the machine itself stands for what answers there. */
+export function isUnprotected(serverUrl: string): boolean {
+  const { protocol, hostname } = new URL(serverUrl)
+  return protocol === 'ws:' && !/^(?:(?:.+\.)?localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)
+}
+
 /** What the server says of itself, without proof. Rejects with a `SetupError`. */
 export async function askServer(http: Http, serverUrl: string, signal: AbortSignal | undefined) {
   const response = await http({
@@ -88,6 +123,12 @@ export async function askServer(http: Http, serverUrl: string, signal: AbortSign
     const why = error instanceof ConnectError ? `: ${error.message}` : ''
     throw new SetupError('server_unreachable', `No server answers at ${serverUrl}${why}.`, { cause: error })
   })
+  if (response.status === HTTP_ERRORS.unknown_host.status && codeOf(response.body) === 'unknown_host') {
+    throw new SetupError(
+      'wrong_server',
+      `The server at ${serverUrl} does not answer under that name. Its operator can list the name in VALISE_ORIGINS.`,
+    )
+  }
   const info = response.status === 200 ? parseServerInfo(response.body) : undefined
   if (info === undefined) throw new SetupError('wrong_server', `What answers at ${serverUrl} is no Valise server.`)
   return info
@@ -108,9 +149,13 @@ async function settlePin(parts: ChainParts, given: ServerKeyPin, named: ServerKe
   }
 }
 
-function parseServerInfo(body: Uint8Array): z.infer<typeof serverInfo> | undefined {
+const parseServerInfo = (body: Uint8Array) => serverInfo.safeParse(parseJson(body)).data
+
+const codeOf = (body: Uint8Array) => z.object({ code: z.string() }).safeParse(parseJson(body)).data?.code
+
+function parseJson(body: Uint8Array): unknown {
   try {
-    return serverInfo.safeParse(JSON.parse(decodeUtf8(body) ?? '')).data
+    return JSON.parse(decodeUtf8(body) ?? '')
   } catch {
     return undefined
   }

@@ -9,6 +9,7 @@ export type SetupErrorCode =
   | 'server_unreachable'
   | 'wrong_server'
   | 'wrong_server_key'
+  | 'unverified_server'
   | 'registration_refused'
   | 'invitation_required'
   | 'invitation_refused'

@@ -1,15 +1,14 @@
 // The store of a device on Node: LevelDB in a folder only its owner can read. A batch resolves after it reached the
 // disk. The folder is locked: a second process that opens it is told so.
 
-import { chmod, mkdir } from 'node:fs/promises'
 import { ClassicLevel } from 'classic-level'
 import { createLevelStore } from '../store/level-store.ts'
 import type { Store } from '../store/store.ts'
 import { DeviceHomeError } from './device-home-error.ts'
+import { makePrivateFolder } from './private-file.ts'
 
 export async function openFileStore(dir: string): Promise<Store> {
-  await mkdir(dir, { recursive: true, mode: 0o700 })
-  await chmod(dir, 0o700)
+  await makePrivateFolder(dir)
   const level = new ClassicLevel<string, Uint8Array>(dir, { keyEncoding: 'utf8', valueEncoding: 'view' })
   try {
     await level.open()

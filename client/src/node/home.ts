@@ -1,7 +1,6 @@
 // The folder of a device on Node: a store, the key that seals what must not lie open in it, and how the parts of a
 // client are filled on this platform.
 
-import { chmod, mkdir } from 'node:fs/promises'
 import { arch, platform } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_LIMITS } from '@valise/protocol'
@@ -18,6 +17,7 @@ import { DeviceHomeError } from './device-home-error.ts'
 import { openFileStore } from './file-store.ts'
 import { destroyKeyFile, openKeyFile } from './key-file.ts'
 import { createPairingFile } from './pairing-file.ts'
+import { makePrivateFolder } from './private-file.ts'
 import { createWsTransport } from './ws-transport.ts'
 
 const KEY_FILE = 'storage.key'
@@ -33,7 +33,7 @@ export interface HomeOptions {
 
 /** Rejects with a `DeviceHomeError`. */
 export async function openHome(dir: string, { log, checkpointEvery }: HomeOptions) {
-  await makePrivate(dir)
+  await makePrivateFolder(dir)
   // The store first: its lock keeps a second process from everything else.
   const store = await openFileStore(join(dir, STORE_FOLDER))
   try {
@@ -71,16 +71,6 @@ export async function openHome(dir: string, { log, checkpointEvery }: HomeOption
   } catch (error) {
     await store.close()
     throw error
-  }
-}
-
-async function makePrivate(dir: string): Promise<void> {
-  try {
-    await mkdir(dir, { recursive: true, mode: 0o700 })
-    await chmod(dir, 0o700)
-  } catch (cause) {
-    const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown'
-    throw new DeviceHomeError('unusable', `${dir} cannot be the home of a device (${reason}).`, { cause })
   }
 }
 

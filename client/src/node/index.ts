@@ -4,6 +4,7 @@ export { AccountError, type AccountErrorCode, SUSPENDED } from '../account/accou
 export type { RecoveryOutcome } from '../account/change-recovery.ts'
 export type { DeviceCut, DeviceSummary, StreamSummary } from '../account/directory.ts'
 export { formatDeviceFingerprint } from '../account/fingerprint.ts'
+export type { ConfirmServer, UnprovenServer } from '../account/first-contact.ts'
 export type { RevokedDevice } from '../account/forget-account.ts'
 export { REVOKE_REASONS, type RevokeReason } from '../account/manage-devices.ts'
 export type { PairingScreen, ShownOffer } from '../account/pair-account.ts'
@@ -27,6 +28,7 @@ export {
   type Account,
   type ApproveOptions,
   type DeviceStatus,
+  type FirstServerOptions,
   type LinkOptions,
   type NodeDevice,
   type NodeDeviceOptions,

@@ -1,27 +1,21 @@
 // The storage key of a device: 32 random bytes in a file that only its owner can read, made on first use.
-// A file that others can read is refused, not repaired: whoever could read it may have.
+// A file that others can read is refused, not repaired: somebody may have read it.
 
 import { randomBytes } from 'node:crypto'
-import { open, readFile, stat, unlink } from 'node:fs/promises'
+import { open, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { STORAGE_KEY_BYTES } from '../store/at-rest.ts'
 import { DeviceHomeError } from './device-home-error.ts'
+import { readPrivateFile } from './private-file.ts'
 
 export async function openKeyFile(path: string): Promise<Uint8Array> {
   const created = await createKeyFile(path)
   if (created !== undefined) return created
-  const { mode } = await stat(path)
-  if ((mode & 0o077) !== 0) {
-    throw new DeviceHomeError(
-      'unsafe_permissions',
-      "Other users of this machine can read the device's key file; it must have mode 0600.",
-    )
-  }
-  const key = await readFile(path)
-  if (key.length !== STORAGE_KEY_BYTES) {
+  const key = await readPrivateFile(path)
+  if (key?.length !== STORAGE_KEY_BYTES) {
     throw new DeviceHomeError('damaged', "The device's key file does not hold 32 bytes.")
   }
-  return new Uint8Array(key)
+  return key
 }
 
 /** `undefined` when the file is there already. */

@@ -12,7 +12,14 @@ import {
   type StreamSummary,
 } from '../account/directory.ts'
 import { formatDeviceFingerprint } from '../account/fingerprint.ts'
-import { askServer, checkServerUrl, contactServer, parseFingerprint } from '../account/first-contact.ts'
+import {
+  askServer,
+  type ConfirmServer,
+  checkServerUrl,
+  contactAlone,
+  contactServer,
+  parseFingerprint,
+} from '../account/first-contact.ts'
 import { forgetAccount, loadRevoked, type RevokedDevice } from '../account/forget-account.ts'
 import { type Identity, loadIdentity } from '../account/identity.ts'
 import { invitationRequired, parseInvitation } from '../account/invitation.ts'
@@ -56,7 +63,16 @@ export interface ServerOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-export interface InitialiseOptions extends ServerOptions {
+/** Of a device that has no other one to vouch for the server. */
+export interface FirstServerOptions extends ServerOptions {
+  /**
+   * Asked at first contact over `ws://` with another machine, when no fingerprint is given; true when it was compared.
+   * Without it such a contact is refused.
+   */
+  readonly confirmServer?: ConfirmServer | undefined
+}
+
+export interface InitialiseOptions extends FirstServerOptions {
   /** As the operator of a server that wants one gave it. */
   readonly invitation?: string | undefined
   /** Shows the phrase, once; true when it was written down. Without it the phrase is only returned. */
@@ -116,7 +132,7 @@ export interface DeviceStatus {
   readonly missingEvents: number
 }
 
-export interface RecoverOptions extends ServerOptions {
+export interface RecoverOptions extends FirstServerOptions {
   readonly phrase: string
   /** Asked before anything is signed. */
   confirm(account: RecoverableAccount): Promise<boolean>
@@ -169,6 +185,11 @@ export interface NodeDevice extends AccountActions, DataActions, Omit<PairingAct
 }
 
 const LINK_TIMEOUT_MS = 600_000
+
+const firstContact = (
+  { serverUrl, fingerprint }: Pick<ServerOptions, 'serverUrl' | 'fingerprint'>,
+  signal: AbortSignal | undefined,
+) => ({ serverUrl, fingerprint, signal })
 
 /** Makes the folder on first use and locks it. Rejects with a `DeviceHomeError`. */
 export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions = {}): Promise<NodeDevice> {
@@ -257,10 +278,10 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
     ...data,
     homeDir,
     account,
-    initialise: async ({ serverUrl, fingerprint, name, invitation: invitationText, confirmPhrase, signal }) => {
+    initialise: async ({ name, invitation: invitationText, confirmPhrase, confirmServer, signal, ...contact }) => {
       refuseSetUp()
       const invitation = invitationText === undefined ? undefined : parseInvitation(invitationText)
-      const { server, registration } = await contactServer(contactParts, { serverUrl, fingerprint, signal })
+      const { server, registration } = await contactAlone(contactParts, firstContact(contact, signal), confirmServer)
       if (registration === 'invite' && invitation === undefined) throw invitationRequired()
       await forgetAccount(store)
       const profile = { server, name: checkDeviceName(name), platform: describePlatform(), invitation, signal }
@@ -269,11 +290,11 @@ export async function openNodeDevice(homeDir: string, options: NodeDeviceOptions
       await opened.publishProfile()
       return { account: requireSetUp().account, sheet: created.sheet }
     },
-    recover: async ({ serverUrl, fingerprint, name, phrase, confirm, signal }) => {
+    recover: async ({ name, phrase, confirm, confirmServer, signal, ...contact }) => {
       refuseSetUp()
       // A phrase that is none is told before anybody is asked.
       const recovery = await toRecoveryKeys(crypto, phrase)
-      const { server } = await contactServer(contactParts, { serverUrl, fingerprint, signal })
+      const { server } = await contactAlone(contactParts, firstContact(contact, signal), confirmServer)
       const recovering = {
         server,
         recovery,

@@ -1,12 +1,12 @@
 // The file of a pairing under way in a device's home: sealed, for its owner alone (0600), written whole or not at all, and
 // removed with the pairing.
 
-import { open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { PairingKeeper } from '../pairing/record.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
-import { DeviceHomeError } from './device-home-error.ts'
 import { syncFolder } from './key-file.ts'
+import { readPrivateFile } from './private-file.ts'
 
 /** What the sealed bytes are bound to. */
 const RECORD = 'pairing'
@@ -15,15 +15,8 @@ export function createPairingFile(path: string, sealer: AtRestSealer): PairingKe
   const draft = `${path}.new`
   return {
     load: async () => {
-      const sealed = await readFile(path).catch(absent)
-      if (sealed === undefined) return undefined
-      if (((await stat(path)).mode & 0o077) !== 0) {
-        throw new DeviceHomeError(
-          'unsafe_permissions',
-          "Other users of this machine can read the device's pairing file; it must have mode 0600. Remove it and begin a new pairing.",
-        )
-      }
-      return sealer.open(RECORD, new Uint8Array(sealed))
+      const sealed = await readPrivateFile(path)
+      return sealed === undefined ? undefined : sealer.open(RECORD, sealed)
     },
     save: async (record) => {
       await rm(draft, { force: true })
@@ -43,9 +36,4 @@ export function createPairingFile(path: string, sealer: AtRestSealer): PairingKe
       await syncFolder(dirname(path))
     },
   }
-}
-
-function absent(error: unknown): undefined {
-  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-  throw error
 }
