@@ -43,6 +43,10 @@ export async function startServer(options: {
       // One machine plays all devices and addresses, as fast as it can.
       VALISE_DEVICE_EVENTS_PER_S: '0',
       VALISE_USER_EVENTS_PER_S: '0',
+      VALISE_DEVICE_BYTES_PER_S: '0',
+      VALISE_USER_BYTES_PER_S: '0',
+      VALISE_DEVICE_APPENDS_PER_MIN: '0',
+      VALISE_USER_APPENDS_PER_MIN: '0',
       VALISE_HANDSHAKES_PER_MIN: '0',
       VALISE_DATA_DIR: dataDir,
       PORT: '0',

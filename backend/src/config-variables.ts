@@ -47,6 +47,11 @@ const DAY_MS = 86_400_000
 /** Room for a few events of the largest size. */
 const MIN_USER_BYTES = 1024 * 1024
 
+/** Room for an event of the largest size. */
+const MIN_BURST_BYTES = 512 * 1024
+/** What `session_established` can announce. */
+const MAX_U32 = 2 ** 32 - 1
+
 /** Every variable: how it parses, what holds without it, what it means. */
 export const VARIABLES = {
   HOST: { schema: z.string().min(1), fallback: '127.0.0.1', meaning: 'Address the public port binds to' },
@@ -180,6 +185,49 @@ export const VARIABLES = {
     schema: integer(1, 10_000_000, 'events'),
     fallback: String(DEFAULT_LIMITS.user_events_burst),
     meaning: 'Events that the devices of a user who was quiet may publish at once',
+  },
+  VALISE_DEVICE_BYTES_PER_S: {
+    schema: integer(0, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.device_bytes_per_s),
+    meaning: 'Bytes of sealed events a second that one device may publish; 0: as many as it likes',
+  },
+  VALISE_DEVICE_BYTES_BURST: {
+    schema: integer(MIN_BURST_BYTES, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.device_bytes_burst),
+    meaning: 'Bytes of sealed events that a device which was quiet may publish at once',
+  },
+  VALISE_USER_BYTES_PER_S: {
+    schema: integer(0, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.user_bytes_per_s),
+    meaning:
+      'Bytes of sealed events a second that all devices of a user may publish on this node; 0: as many as they like',
+  },
+  VALISE_USER_BYTES_BURST: {
+    schema: integer(MIN_BURST_BYTES, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.user_bytes_burst),
+    meaning: 'Bytes of sealed events that the devices of a user who was quiet may publish at once',
+  },
+  VALISE_DEVICE_APPENDS_PER_MIN: {
+    schema: integer(0, 1_000_000, 'entries'),
+    fallback: '60',
+    meaning:
+      'Entries a minute that one device may append to the device log, and as many again that revoke, suspend, cancel or recover; 0: as many as it likes',
+  },
+  VALISE_DEVICE_APPENDS_BURST: {
+    schema: integer(1, 1_000_000, 'entries'),
+    fallback: '200',
+    meaning: 'Entries that a device which was quiet may append at once',
+  },
+  VALISE_USER_APPENDS_PER_MIN: {
+    schema: integer(0, 1_000_000, 'entries'),
+    fallback: '120',
+    meaning:
+      'Entries a minute that all devices of a user may append on this node, without those that revoke, suspend, cancel or recover; 0: as many as they like',
+  },
+  VALISE_USER_APPENDS_BURST: {
+    schema: integer(1, 1_000_000, 'entries'),
+    fallback: '400',
+    meaning: 'Entries that the devices of a user who was quiet may append at once',
   },
   VALISE_HANDSHAKES_PER_MIN: {
     schema: integer(0, 1_000_000, 'handshakes'),

@@ -17,6 +17,7 @@ import type { StoredPlace } from '../db/queries/events.ts'
 import type { LogEpochRow } from '../db/queries/server-state.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
+import { claimsToSave } from '../devices/entry-rules.ts'
 import type { Pairings } from '../devices/pairing.ts'
 import type { RateLimits } from '../limits/rate-limits.ts'
 import type { EndingHint } from '../log/announced.ts'
@@ -256,6 +257,8 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       accounts: parts.accounts,
       pairings: parts.pairings,
       store: parts.store,
+      rateLimits: parts.rateLimits,
+      isSaving: (entry) => device.role === RECOVERY_ROLE || claimsToSave(entry),
       logEpoch: () => parts.logEpoch().id,
       head: device.user.lastUserSeq,
       logSeq: device.user.logSeq,

@@ -16,6 +16,7 @@ import type { DeviceLogRow } from '../db/queries/device-log.ts'
 import type { EnvelopePage } from '../db/queries/envelopes.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
+import type { RateLimits } from '../limits/rate-limits.ts'
 import type { Delivery } from '../log/delivery.ts'
 import type { ControlAnnouncement } from '../log/hub.ts'
 import { createAcknowledgedCursor } from './acknowledged-cursor.ts'
@@ -44,6 +45,9 @@ export interface MessageParts {
   readonly accounts: Pick<Accounts, 'append'>
   readonly pairings: Pick<Pairings, 'open'>
   readonly store: SessionStore
+  readonly rateLimits: Pick<RateLimits, 'refuseAppend'>
+  /** The entry takes power from a device, or the phrase proves it. */
+  isSaving(entry: Uint8Array): boolean
   logEpoch(): Uint8Array
   /** The user's head when the session began. */
   readonly head: number
@@ -156,6 +160,9 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   }
 
   const appendDeviceLog = async (message: AppendDeviceLog): Promise<void> => {
+    const append = { bytes: bytesOf(message), isSaving: parts.isSaving(message.entry) }
+    const retryAfterMs = parts.rateLimits.refuseAppend(session, append)
+    if (retryAfterMs !== undefined) return fail('rate_limited', message.request_id, undefined, retryAfterMs)
     const outcome = await parts.accounts.append(session.userId, message)
     switch (outcome.type) {
       case 'deleted':
@@ -236,3 +243,6 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     saveCursor: acknowledged.save,
   }
 }
+
+const bytesOf = ({ entry, boxes, links }: AppendDeviceLog): number =>
+  [...boxes, ...links].reduce((sum, { box }) => sum + box.length, entry.length)

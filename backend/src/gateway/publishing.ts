@@ -158,10 +158,11 @@ export function createPublishing(parts: PublishingParts): Publishing {
 
   /** Answers what is over the limit; the events that may pass. */
   const admit = (events: readonly ReadEvent[]): readonly ReadEvent[] => {
+    const sizes = events.map(({ wire }) => wire.length)
     const isHeld = heldFromSeq !== undefined && deviceSeqOf(events[0]) > heldFromSeq
     const { count, retryAfterMs } = isHeld
-      ? { count: 0, retryAfterMs: rateLimits.eventsRetryAfterMs(session, events.length) }
-      : rateLimits.admitEvents(session, events.length)
+      ? { count: 0, retryAfterMs: rateLimits.eventsRetryAfterMs(session, sizes) }
+      : rateLimits.admitEvents(session, sizes)
     if (!isHeld) heldFromSeq = deviceSeqOf(events[count]) || undefined
     for (const event of events.slice(count)) {
       refuse({ device_seq: deviceSeqOf(event), code: 'rate_limited', retry_after_ms: retryAfterMs })

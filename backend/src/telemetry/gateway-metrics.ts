@@ -4,7 +4,18 @@ import { ERROR_CODES, type ErrorCode, errorEntry } from '@valise/protocol'
 import type { MetricKinds } from './metric-kinds.ts'
 
 const ROTATION_REASONS = ['rekey', 'age', 'events'] as const
-const LIMIT_SCOPES = ['device', 'user', 'address', 'invitation', 'mailbox'] as const
+const LIMIT_SCOPES = [
+  'device',
+  'user',
+  'device_bytes',
+  'user_bytes',
+  'append',
+  'address',
+  'registration',
+  'invitation',
+  'mailbox',
+  'storage',
+] as const
 export type LimitScope = (typeof LIMIT_SCOPES)[number]
 const NORMAL_CLOSE = 1000
 /** Those of the protocol's registry, and the ordinary end. */
@@ -16,7 +27,7 @@ export interface GatewayMetrics {
   /** The code it was closed with, `other` when this protocol does not name it, or `peer` when the other side ended it. */
   countClose(code: number | 'peer'): void
   countSessionRotation(reason: (typeof ROTATION_REASONS)[number]): void
-  /** Events, handshakes, invitations and requests for mailboxes that are to come again later, by whose limit it is. */
+  /** Events, appends, handshakes, registrations and requests for mailboxes that are to come again later, by what limits them. */
   countRateLimited(scope: LimitScope, count: number): void
   /** Sockets that are not read, so that TCP pushes back. */
   setSocketsPaused(count: number): void

@@ -67,6 +67,10 @@ export async function startTestServer(options: TestServerOptions): Promise<TestS
       // Tests are faster than people; those of the limits set their own.
       VALISE_DEVICE_EVENTS_PER_S: '0',
       VALISE_USER_EVENTS_PER_S: '0',
+      VALISE_DEVICE_BYTES_PER_S: '0',
+      VALISE_USER_BYTES_PER_S: '0',
+      VALISE_DEVICE_APPENDS_PER_MIN: '0',
+      VALISE_USER_APPENDS_PER_MIN: '0',
       VALISE_HANDSHAKES_PER_MIN: '0',
       VALISE_MAILBOX_REQUESTS_PER_MIN: '0',
       ...options.flags,

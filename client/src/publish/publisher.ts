@@ -125,7 +125,9 @@ export function createPublisher(parts: PublisherParts): Publisher {
   }
 
   const send = (current: PublishSession, deviceSeqs: readonly number[]): void => {
-    current.send(deviceSeqs.flatMap((deviceSeq) => chain.find(deviceSeq)?.wire ?? []))
+    const wires = deviceSeqs.flatMap((deviceSeq) => chain.find(deviceSeq)?.wire ?? [])
+    pace.take({ events: wires.length, bytes: wires.reduce((sum, wire) => sum + wire.length, 0) }, clock.now())
+    current.send(wires)
     watchAnswers()
   }
 
@@ -170,13 +172,13 @@ export function createPublisher(parts: PublisherParts): Publisher {
     pump: async () => {
       while (session !== undefined && !isSuspended()) {
         const nowMs = clock.now()
-        const room = pace.room(window.unsent, nowMs)
+        const { waiting } = window
+        const room = pace.room(waiting, nowMs)
         // Of the same moment as the room: a later one may find room, and nobody would come back to use it.
-        const paceMs = window.unsent === 0 ? 0 : pace.waitMs(window.unsent, nowMs)
-        const step = window.next(nowMs, Math.min(session.allowance(), room))
+        const paceMs = waiting.events === 0 ? 0 : pace.waitMs(waiting, nowMs)
+        const step = window.next(nowMs, Math.min(session.allowance(), room.events), room.bytes)
         switch (step.type) {
           case 'send':
-            pace.take(step.deviceSeqs.length, clock.now())
             send(session, step.deviceSeqs)
             break
           case 'seal':

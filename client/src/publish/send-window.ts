@@ -2,6 +2,7 @@
 // after a refusal nothing new goes out until every answer is in, then one repair is made and sending goes on.
 
 import type { ErrorCode } from '@valise/protocol'
+import type { Waiting } from './pace.ts'
 import { meaningOf } from './refusals.ts'
 
 export interface WindowItem {
@@ -45,11 +46,11 @@ export interface SendWindow {
   refused(deviceSeq: number, code: ErrorCode, details: { expected: number | undefined; retryAtMs: number }): void
   /** Nothing unanswered was stored, or it will be found stored: send it again, later. */
   unavailable(retryAtMs: number): void
-  /** The caller carries the step out before it asks again. At most `allowance` events may be sent. */
-  next(nowMs: number, allowance: number): WindowStep
+  /** The caller carries the step out before it asks again. At most `allowance` events of `maxBytes` together may be sent. */
+  next(nowMs: number, allowance: number, maxBytes?: number): WindowStep
   readonly inFlight: number
   /** Sealed, and on its way to nobody. */
-  readonly unsent: number
+  readonly waiting: Waiting
   readonly count: number
 }
 
@@ -76,13 +77,14 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     if (isStronger(next)) repair = next
   }
 
-  const nextMessage = (allowance: number): number[] => {
+  const nextMessage = (allowance: number, allowedBytes: number): number[] => {
     const maxEvents = Math.min(maxMessageEvents, allowance)
     const deviceSeqs: number[] = []
     let bytes = 0
     for (const item of items) {
       if (item.isSent) continue
       if (deviceSeqs.length >= maxEvents) break
+      if (bytes + item.bytes > allowedBytes) break
       if (deviceSeqs.length > 0 && bytes + item.bytes > maxMessageBytes) break
       deviceSeqs.push(item.deviceSeq)
       bytes += item.bytes
@@ -140,7 +142,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       retryAtMs = Math.max(retryAtMs ?? 0, atMs)
       for (const item of items) item.isSent = false
     },
-    next: (nowMs, allowance) => {
+    next: (nowMs, allowance, maxBytes = Number.POSITIVE_INFINITY) => {
       if (!isConnected) return { type: 'idle' }
       if (retryAtMs !== undefined) {
         if (nowMs < retryAtMs) return { type: 'wait', untilMs: retryAtMs }
@@ -157,7 +159,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
           return { type: 'wait', untilMs: retryAtMs }
         }
       }
-      const deviceSeqs = nextMessage(allowance)
+      const deviceSeqs = nextMessage(allowance, maxBytes)
       if (deviceSeqs.length > 0) return { type: 'send', deviceSeqs }
       const room = roomToSeal()
       return room === undefined ? { type: 'idle' } : { type: 'seal', ...room }
@@ -165,8 +167,10 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     get inFlight() {
       return inFlight()
     },
-    get unsent() {
-      return items.length - inFlight()
+    get waiting() {
+      const unsent = items.filter((item) => !item.isSent)
+      const bytes = unsent.reduce((sum, item) => sum + item.bytes, 0)
+      return { events: unsent.length, bytes, firstBytes: unsent[0]?.bytes ?? 0 }
     },
     get count() {
       return items.length
