@@ -229,6 +229,43 @@ export const VARIABLES = {
     fallback: '400',
     meaning: 'Entries that the devices of a user who was quiet may append at once',
   },
+  VALISE_REGISTRATIONS_PER_HOUR: {
+    schema: integer(0, 1_000_000, 'accounts'),
+    fallback: '20',
+    meaning:
+      'Accounts an hour that one address may register without an invitation; its networks 4 or 16 times as many; 0: as many as it likes',
+  },
+  VALISE_REGISTRATIONS_BURST: {
+    schema: integer(1, 1_000_000, 'accounts'),
+    fallback: '20',
+    meaning: 'Accounts that an address which was quiet may register at once',
+  },
+  VALISE_NODE_REGISTRATIONS_PER_MIN: {
+    schema: integer(0, 1_000_000, 'accounts'),
+    fallback: '60',
+    meaning:
+      'Accounts a minute that this node registers without invitations, for all addresses together; 0: as many as come',
+  },
+  VALISE_NODE_REGISTRATIONS_BURST: {
+    schema: integer(1, 1_000_000, 'accounts'),
+    fallback: '300',
+    meaning: 'Accounts that this node registers at once after a quiet time',
+  },
+  VALISE_STORAGE_LOW_BYTES: {
+    schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    fallback: String(1024 * 1024 * 1024),
+    meaning: 'Bytes of storage left below which nobody registers; 0: never',
+  },
+  VALISE_STORAGE_CRITICAL_BYTES: {
+    schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    fallback: String(256 * 1024 * 1024),
+    meaning: 'Bytes of storage left below which nobody publishes; 0: never',
+  },
+  VALISE_DATABASE_BYTES: {
+    schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    fallback: '0',
+    meaning: 'Bytes that the database may take; what is left of them is storage left; 0: nobody said',
+  },
   VALISE_HANDSHAKES_PER_MIN: {
     schema: integer(0, 1_000_000, 'handshakes'),
     fallback: String(DEFAULT_LIMITS.handshakes_per_min),

@@ -11,7 +11,15 @@ import type { RegistrationMode } from './devices/registration.ts'
 import { formatHost } from './http/listen.ts'
 import type { TrustedProxies } from './limits/client-address.ts'
 import type { RateLimitRules } from './limits/rate-limits.ts'
+import type { RegistrationRules } from './limits/registration-limits.ts'
+import type { StorageMarks } from './limits/storage-level.ts'
 import type { RetentionRules } from './log/retention.ts'
+
+export interface StorageRules {
+  readonly marks: StorageMarks
+  /** What the database may take; undefined: nobody said. */
+  readonly maxDatabaseBytes: number | undefined
+}
 
 /** Raw values by variable: those of the environment, those of flags. */
 export type RawConfig = Readonly<Partial<Record<Variable, string>>>
@@ -45,6 +53,8 @@ export interface Config {
   readonly slowConsumerMs: number
   readonly pingIntervalMs: number
   readonly rateLimits: RateLimitRules
+  readonly registrationRules: RegistrationRules
+  readonly storage: StorageRules
   readonly trustedProxies: TrustedProxies
   readonly headPollMs: number
   readonly drainMs: number
@@ -135,6 +145,14 @@ export function parseConfig(
       userAppends: rule(read('VALISE_USER_APPENDS_PER_MIN') / 60, read('VALISE_USER_APPENDS_BURST')),
       address: rule(limits.handshakes_per_min / 60, limits.handshakes_burst),
       mailbox: rule(read('VALISE_MAILBOX_REQUESTS_PER_MIN') / 60, read('VALISE_MAILBOX_REQUESTS_BURST')),
+    },
+    registrationRules: {
+      address: rule(read('VALISE_REGISTRATIONS_PER_HOUR') / 3600, read('VALISE_REGISTRATIONS_BURST')),
+      node: rule(read('VALISE_NODE_REGISTRATIONS_PER_MIN') / 60, read('VALISE_NODE_REGISTRATIONS_BURST')),
+    },
+    storage: {
+      marks: { lowBytes: read('VALISE_STORAGE_LOW_BYTES'), criticalBytes: read('VALISE_STORAGE_CRITICAL_BYTES') },
+      maxDatabaseBytes: read('VALISE_DATABASE_BYTES') || undefined,
     },
     trustedProxies: read('VALISE_TRUSTED_PROXIES'),
     headPollMs: read('VALISE_HEAD_POLL_MS'),

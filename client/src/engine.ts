@@ -20,7 +20,13 @@ import type { Clock } from './clock.ts'
 import type { Connector } from './connection/connector.ts'
 import type { EagerLimit } from './connection/eager-limit.ts'
 import { createHandover } from './connection/handover.ts'
-import { createRequests, isHeldBack, RequestRefusedError, type Requests, SessionLostError } from './connection/requests.ts'
+import {
+  createRequests,
+  isHeldBack,
+  RequestRefusedError,
+  type Requests,
+  SessionLostError,
+} from './connection/requests.ts'
 import type { Session } from './connection/session.ts'
 import type { DeviceParts } from './device-parts.ts'
 import { createLane, type Lane } from './lane.ts'
@@ -211,7 +217,7 @@ export function createEngine(parts: EngineParts): Engine {
 
   const onError = (session: Session, message: ErrorMessage): void => {
     log({ level: 'warn', event: 'client.error.receive', code: message.code, field: message.field })
-    if (message.code === 'unavailable' || message.code === 'rate_limited') {
+    if (message.code === 'unavailable' || message.code === 'rate_limited' || message.code === 'storage_low') {
       session.abandon({ type: 'given_up', text: 'The server cannot answer right now' })
     } else stop(refusedFor(message.code))
   }

@@ -36,6 +36,7 @@ import { logNamesOf, type Session } from './session.ts'
 import { createSessionEndings } from './session-endings.ts'
 import type { NumberedSession, SessionRegistry } from './session-registry.ts'
 import { createStanding } from './standing.ts'
+import type { StorageGate } from './storage-gate.ts'
 
 export interface DeviceSessionParts {
   readonly crypto: Crypto
@@ -45,6 +46,7 @@ export interface DeviceSessionParts {
   readonly hubs: Hubs
   readonly intake: Pick<Intake, 'submit'>
   readonly rateLimits: RateLimits
+  readonly storage: StorageGate
   readonly presence: Pick<Presence, 'join'>
   readonly store: SessionStore
   /** Numbers the session; undefined when the device may have none. */
@@ -236,6 +238,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       connection,
       intake: parts.intake,
       rateLimits: parts.rateLimits,
+      storage: parts.storage,
       metrics: metrics.log,
       tracing: parts.tracing,
       maxPayload: parts.limits.max_payload,
@@ -258,6 +261,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       pairings: parts.pairings,
       store: parts.store,
       rateLimits: parts.rateLimits,
+      storage: parts.storage,
       isSaving: (entry) => device.role === RECOVERY_ROLE || claimsToSave(entry),
       logEpoch: () => parts.logEpoch().id,
       head: device.user.lastUserSeq,

@@ -25,6 +25,7 @@ import type { Publishing } from './publishing.ts'
 import { createRequestQueue } from './request-queue.ts'
 import type { Session } from './session.ts'
 import type { Standing } from './standing.ts'
+import type { StorageGate } from './storage-gate.ts'
 
 /** The tables a session may read and write, bound to the database. */
 export interface SessionStore {
@@ -46,6 +47,7 @@ export interface MessageParts {
   readonly pairings: Pick<Pairings, 'open'>
   readonly store: SessionStore
   readonly rateLimits: Pick<RateLimits, 'refuseAppend'>
+  readonly storage: StorageGate
   /** The entry takes power from a device, or the phrase proves it. */
   isSaving(entry: Uint8Array): boolean
   logEpoch(): Uint8Array
@@ -163,6 +165,10 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     const append = { bytes: bytesOf(message), isSaving: parts.isSaving(message.entry) }
     const retryAfterMs = parts.rateLimits.refuseAppend(session, append)
     if (retryAfterMs !== undefined) return fail('rate_limited', message.request_id, undefined, retryAfterMs)
+    if (!append.isSaving && parts.storage.isPublishingClosed()) {
+      parts.storage.countRefused(1)
+      return fail('storage_low', message.request_id, undefined, parts.storage.retryAfterMs)
+    }
     const outcome = await parts.accounts.append(session.userId, message)
     switch (outcome.type) {
       case 'deleted':

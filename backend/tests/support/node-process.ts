@@ -19,6 +19,14 @@ export interface NodeProcess {
 
 const program = fileURLToPath(new URL('./serve-node.mjs', import.meta.url))
 
+/** One address stands for all users, and the disk is as full as it is. */
+const ONE_MACHINE: RawConfig = {
+  VALISE_REGISTRATIONS_PER_HOUR: '0',
+  VALISE_NODE_REGISTRATIONS_PER_MIN: '0',
+  VALISE_STORAGE_LOW_BYTES: '0',
+  VALISE_STORAGE_CRITICAL_BYTES: '0',
+}
+
 /**
  * Resolves when it listens. Its log goes where the tests' own words go, unless somebody takes its lines. `nodeFlags` are
  * those of Node itself.
@@ -28,9 +36,13 @@ export async function startNodeProcess(
   onLogLine?: (line: string) => void,
   nodeFlags: readonly string[] = [],
 ): Promise<NodeProcess> {
-  const child: ChildProcess = spawn(process.execPath, [...nodeFlags, program, JSON.stringify(flags)], {
-    stdio: ['ignore', 'pipe', onLogLine === undefined ? 'inherit' : 'pipe'],
-  })
+  const child: ChildProcess = spawn(
+    process.execPath,
+    [...nodeFlags, program, JSON.stringify({ ...ONE_MACHINE, ...flags })],
+    {
+      stdio: ['ignore', 'pipe', onLogLine === undefined ? 'inherit' : 'pipe'],
+    },
+  )
   const endWithProcess = () => child.kill('SIGKILL')
   process.once('exit', endWithProcess)
   const exited = once(child, 'close').then(([code]) => {

@@ -65,7 +65,12 @@ const MAX_REQUESTS = 16
 export function createRequests({ clock, send, onOverdue }: RequestsParts): Requests {
   const waitingById = new Map<
     number,
-    { asked: RequestBody['type']; resolve: (answer: Answer) => void; reject: (error: Error) => void; cancelTimer: () => void }
+    {
+      asked: RequestBody['type']
+      resolve: (answer: Answer) => void
+      reject: (error: Error) => void
+      cancelTimer: () => void
+    }
   >()
   let lastId = 0
   let isClosed = false

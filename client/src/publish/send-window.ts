@@ -65,6 +65,8 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
   let retryAtMs: number | undefined
   /** Sendings anew since the last receipt: a server that never takes them is not asked without pause. */
   let fruitless = 0
+  /** The server had no storage: one event asks whether it has again, and the others stay here until it has a receipt. */
+  let isProbing = false
   let { maxMessageEvents, maxMessageBytes } = limits
 
   const find = (deviceSeq: number): Item | undefined => items.find((item) => item.deviceSeq === deviceSeq)
@@ -115,6 +117,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       isConnected = true
       repair = undefined
       retryAtMs = undefined
+      isProbing = false
       for (const item of items) item.isSent = false
     },
     disconnected: () => {
@@ -122,6 +125,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     },
     receipt: (deviceSeq) => {
       fruitless = 0
+      isProbing = false
       items = items.filter((item) => item.deviceSeq !== deviceSeq)
     },
     refused: (claimedSeq, code, details) => {
@@ -134,8 +138,10 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       const meaning = meaningOf(code)
       if (meaning === 'for_good') propose({ type: 'bury', deviceSeq, code })
       else if (code === 'stale_epoch' || code === 'log_seq_ahead') propose({ type: 'seal_again', deviceSeq, code })
-      else if (meaning === 'later') retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
-      else if (meaning === 'suspended') isConnected = false
+      else if (meaning === 'later') {
+        retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
+        isProbing = code === 'storage_low'
+      } else if (meaning === 'suspended') isConnected = false
       else propose({ type: 'send_again', deviceSeq: details.expected ?? deviceSeq })
     },
     unavailable: (atMs) => {
@@ -159,7 +165,8 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
           return { type: 'wait', untilMs: retryAtMs }
         }
       }
-      const deviceSeqs = nextMessage(allowance, maxBytes)
+      if (isProbing && inFlight() > 0) return { type: 'idle' }
+      const deviceSeqs = nextMessage(isProbing ? Math.min(1, allowance) : allowance, maxBytes)
       if (deviceSeqs.length > 0) return { type: 'send', deviceSeqs }
       const room = roomToSeal()
       return room === undefined ? { type: 'idle' } : { type: 'seal', ...room }
