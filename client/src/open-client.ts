@@ -40,6 +40,7 @@ import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
 import { createPresenceView } from './presence.ts'
 import { checkContentSize, checkContentType, checkStreamName, composeItem } from './publish/compose.ts'
+import type { PublishDelay } from './publish/delay.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
 import type { PublishReceipt } from './publish/publisher.ts'
@@ -70,6 +71,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const failing = (error: unknown): void => log({ level: 'error', event: 'client.listener.fail', error })
   const receiptListeners = createListeners<PublishReceipt>(failing)
   const refusalListeners = createListeners<PublishRefusal>(failing)
+  const delayListeners = createListeners<PublishDelay | undefined>(failing)
   const resyncListeners = createListeners<Resync>(failing)
   const storageListeners = createListeners<StorageDisplacement>(failing)
   const presence = createPresenceView(failing, (deviceId) => {
@@ -97,6 +99,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onReceipt: (receipt) => {
       if (!isOwnName(receipt.streamName)) receiptListeners.emit(receipt)
     },
+    onDelay: delayListeners.emit,
     onRefusal: (refusal) => {
       log({ level: 'warn', event: 'client.event.refuse', code: refusal.code })
       if (!isOwnName(refusal.streamName)) refusalListeners.emit(refusal)
@@ -500,6 +503,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     },
     onReceipt: receiptListeners.add,
     onRefused: refusalListeners.add,
+    onPublishDelayed: delayListeners.add,
     onResync: resyncListeners.add,
     resyncsAfter: async (after) => (await readPruned(store, after)).map((range) => ({ reason: 'retention', ...range })),
     onPresence: presence.add,

@@ -10,6 +10,7 @@ export type SetupErrorCode =
   | 'wrong_server'
   | 'wrong_server_key'
   | 'registration_refused'
+  | 'registration_limited'
   | 'invitation_required'
   | 'invitation_refused'
   | 'bad_invitation'
