@@ -40,6 +40,9 @@ const MARKS: RawConfig = {
 /** A new cluster takes some 60 MiB with its write-ahead log. */
 const DISK_BYTES = 192 * MIB
 const DATABASE_BYTES = 128 * MIB
+/** More than there is room for, with the write-ahead log about twice as much. */
+const FLOOD_BYTES = 32 * MIB
+const FLOOD_EVENT_BYTES = 128 * 1024
 
 const undo: (() => Promise<unknown>)[] = []
 afterEach(async () => {
@@ -196,6 +199,31 @@ describe.each([
     expect([writer.connections, reader.connections]).toEqual([1, 1])
     expect(await registerOne(storage)).toBe('registered')
   })
+})
+
+test('LIM-28, P3: an embedded database that is filled by its publishers refuses them before its disk ends, and serves on', {
+  timeout: 120_000,
+}, async () => {
+  const storage = await startOnSmallDisk()
+  const { devices } = await createAccount(storage, { devices: 2 })
+  const writer = await openSdkDevice(storage, devices[0]!, systemClock)
+  undo.push(writer.close)
+  const reader = await openSdkDevice(storage, devices[1]!, systemClock)
+  undo.push(reader.close)
+  await storage.fillTo(CRITICAL_BYTES + FLOOD_BYTES / 4)
+  const texts = Array.from({ length: FLOOD_BYTES / FLOOD_EVENT_BYTES }, (_, i) => `${i}`.padStart(FLOOD_EVENT_BYTES))
+  const published = (async () => {
+    for (const text of texts) await writer.publish(text)
+  })()
+  await untilLevel(storage, 2)
+  expect(await readyOf(storage)).toMatchObject({ status: 200 })
+  expect(await metricOf(storage, 'valise_events_unavailable_total')).toBe(0)
+  await storage.free()
+  await published
+  await until(() => expect(reader.bodies).toHaveLength(texts.length))
+  expect(reader.bodies.map((text) => Number(text))).toEqual(texts.map((_, i) => i))
+  expect(writer.receipts).toHaveLength(texts.length)
+  expect(await metricOf(storage, 'valise_events_unavailable_total')).toBe(0)
 })
 
 describe('the level', () => {
