@@ -57,9 +57,9 @@ export async function openStorageWatch(parts: OpenStorageWatchParts): Promise<St
     sources: sourcesOf(parts),
     marks: parts.config.storage.marks,
     onChange: (level, leftBytes) => {
-      const fields = { event: 'storage.level.change', level, leftMib: Math.floor(leftBytes / MIB) } as const
-      if (level === 'ok') log.info(fields, SENTENCES[level])
-      else log.warn(fields, SENTENCES[level])
+      const leftMib = Math.floor(leftBytes / MIB)
+      if (level === 'ok') log.info({ event: 'storage.level.change', level, leftMib }, SENTENCES[level])
+      else log.warn({ event: 'storage.level.change', level, leftMib }, SENTENCES[level])
     },
     // An embedded database keeps up to half a gigabyte of its write-ahead log until it has a reason to look.
     relieve: async () => {
