@@ -1,5 +1,6 @@
 // The table of everything the server can be told by flags or environment: how each variable parses, what holds
 // without it, and what it means. For parsing (config.ts), help and docs.
+// More than 300 lines: it is the one table of all variables.
 
 import { DEFAULT_LIMITS } from '@valise/protocol'
 import { z } from 'zod'
