@@ -11,7 +11,7 @@ import {
   isActive,
   isSameId,
 } from '@valise/protocol'
-import { AccountError, SUSPENDED } from './account/account-error.ts'
+import { AccountError, changesWait, SUSPENDED } from './account/account-error.ts'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
@@ -252,9 +252,20 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       } catch (error) {
         if (error instanceof DeviceRevokedError) throw new ClientStoppedError(refusedFor('device_revoked'))
         if (!isUndecided(error)) throw error
-        if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? DEFAULT_WAIT_MS, signal)
+        if (error instanceof RequestRefusedError) await waitAfter(error, signal)
       }
     }
+  }
+  /** Until the server may be asked again. When the caller's time ends first, the refusal says more than that. */
+  const waitAfter = async (refusal: RequestRefusedError, signal: AbortSignal | undefined): Promise<void> => {
+    const { code, retry_after_ms = DEFAULT_WAIT_MS } = refusal.answer
+    await pause(retry_after_ms, signal).catch((error: unknown) => {
+      const isTimeOver = error instanceof DOMException && error.name === 'TimeoutError'
+      if (isTimeOver && (code === 'rate_limited' || code === 'storage_low')) {
+        throw changesWait(code, retry_after_ms, refusal)
+      }
+      throw error
+    })
   }
   const suspend = async (suspension: Suspension): Promise<void> => {
     const isDone = await manage(hasRead, (manager, ask) => suspendDevice(manager, ask, suspension), undefined)

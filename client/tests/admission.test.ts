@@ -83,6 +83,31 @@ describe('signing', () => {
       await client.close()
     },
   )
+
+  test.each([
+    ['rate_limited', 'Try again in 2 minutes'],
+    ['storage_low', 'short of storage'],
+  ] as const)(
+    'LIM-26, LIM-28: whoever waits no longer for an entry refused with %s is told why',
+    async (code, text) => {
+      const { client } = await createFirstDevice(server)
+      let refusals = 0
+      server.intercept = (message, peer) => {
+        if (message.type !== 'append_device_log') return false
+        refusals++
+        peer.send({ type: 'error', code, request_id: message.request_id, retry_after_ms: 90_000 })
+        return true
+      }
+      client.start()
+      await client.whenLive()
+      const timeout = new AbortController()
+      const rotating = client.rotateEpoch(timeout.signal).catch((error: unknown) => error)
+      await until(() => refusals > 0, 'the refusal')
+      timeout.abort(new DOMException('It took too long.', 'TimeoutError'))
+      expect(await rotating).toMatchObject({ code: 'changes_wait', message: expect.stringContaining(text) })
+      await client.close()
+    },
+  )
 })
 
 describe('a new account', () => {
