@@ -8,7 +8,7 @@ import type { Output } from './output.ts'
 /** Shorter delays are ordinary. */
 const TELL_AFTER_MS = 3000
 
-const KEPT = 'What was read is kept on this device and sent again by itself.'
+const KEPT = 'What has no receipt is kept on this device and sent again by itself.'
 
 function describeDelay({ code, retryAtMs }: PublishDelay): string {
   switch (code) {
