@@ -68,6 +68,8 @@ import { clientAddressOf } from './limits/client-address.ts'
 import { HANDSHAKE_COST } from './limits/costs.ts'
 import { createDatabaseTurns } from './limits/database-turns.ts'
 import { createRateLimits } from './limits/rate-limits.ts'
+import { createRegistrationLimits } from './limits/registration-limits.ts'
+import { isPublishingClosed, isRegistrationClosed } from './limits/storage-level.ts'
 import { createWorkBudgets } from './limits/work-budgets.ts'
 import { createAppendHealth } from './log/append-health.ts'
 import { createCheckpointGuard } from './log/checkpoint-guard.ts'
@@ -80,6 +82,7 @@ import { openRetention } from './log/open-retention.ts'
 import { openNodeSecret } from './node-secret.ts'
 import { openPresence } from './presence/open-presence.ts'
 import { readProcess, watchStatus } from './status/watch-status.ts'
+import { openStorageWatch } from './storage/open-storage-watch.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { DEFAULT_REPEATS } from './telemetry/log-repeats.ts'
 import { createMetrics, type Metrics } from './telemetry/metrics.ts'
@@ -116,6 +119,8 @@ const MAX_BATCHES_IN_FLIGHT = 2
 const LOOKUPS_IN_FLIGHT = 2
 const MAX_LOOKUPS_TOGETHER = 64
 const RETRY_AFTER_MS = 1000
+/** Room is made by people, or by retention: it is not there a second later. */
+const STORAGE_RETRY_MS = 5000
 /** Accounts that end in one sweep; the next one is a minute later. */
 const CLOSES_AT_ONCE = 100
 /** While no other node is heard: a device that was revoked there is cut off within a second (DEV-10). */
@@ -302,6 +307,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       countLimited: gatewayMetrics.countRateLimited,
       now: clock.monotonicMs,
     })
+    const storage = await openStorageWatch({ config, db, log, metrics: metrics.storage, onFailure })
+    closers.push(async () => storage.close())
     const accounts = createAccounts({
       crypto,
       db,
@@ -324,6 +331,11 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       presence,
       rateLimits,
       ...turns,
+      storage: {
+        isPublishingClosed: () => isPublishingClosed(storage.level()),
+        countRefused: (count) => gatewayMetrics.countRateLimited('storage', count),
+        retryAfterMs: STORAGE_RETRY_MS,
+      },
       store: {
         readHead: async (userId) => (await readHeads(db, [userId])).get(toHex(userId)) ?? 0,
         saveCursor: (userId, deviceId, cursor) => saveCursor(db, userId, deviceId, cursor),
@@ -394,7 +406,14 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         registration: createRegistration({
           mode: config.registration,
           accounts,
-          countLimited: () => metrics.gateway.countRateLimited('invitation', 1),
+          limits: createRegistrationLimits({
+            rules: config.registrationRules,
+            countLimited: gatewayMetrics.countRateLimited,
+            now: clock.monotonicMs,
+          }),
+          isStorageLow: () => isRegistrationClosed(storage.level()),
+          storageRetryMs: STORAGE_RETRY_MS,
+          countLimited: (scope) => metrics.gateway.countRateLimited(scope, 1),
           now: () => performance.now(),
         }),
         limits: config.limits,
@@ -448,6 +467,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       isDraining: () => isDraining,
       isBusHealthy: () => bus.isHealthy,
       isKeyStale: () => keys.isStale,
+      storageLevel: storage.level,
       readMigrationState: () => readMigrationState(db),
       canStore: appendHealth.works,
       now: () => performance.now(),

@@ -1,5 +1,6 @@
 // The table of everything the server can be told by flags or environment: how each variable parses, what holds
 // without it, and what it means. For parsing (config.ts), help and docs.
+// More than 300 lines: it is the one table of all variables.
 
 import { DEFAULT_LIMITS } from '@valise/protocol'
 import { z } from 'zod'
@@ -77,6 +78,11 @@ const origins = z
 const DAY_MS = 86_400_000
 /** Room for a few events of the largest size. */
 const MIN_USER_BYTES = 1024 * 1024
+
+/** Room for an event of the largest size. */
+const MIN_BURST_BYTES = 512 * 1024
+/** What `session_established` can announce. */
+const MAX_U32 = 2 ** 32 - 1
 
 /** Every variable: how it parses, what holds without it, what it means. */
 export const VARIABLES = {
@@ -218,6 +224,86 @@ export const VARIABLES = {
     schema: integer(1, 10_000_000, 'events'),
     fallback: String(DEFAULT_LIMITS.user_events_burst),
     meaning: 'Events that the devices of a user who was quiet may publish at once',
+  },
+  VALISE_DEVICE_BYTES_PER_S: {
+    schema: integer(0, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.device_bytes_per_s),
+    meaning: 'Bytes of sealed events a second that one device may publish; 0: as many as it likes',
+  },
+  VALISE_DEVICE_BYTES_BURST: {
+    schema: integer(MIN_BURST_BYTES, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.device_bytes_burst),
+    meaning: 'Bytes of sealed events that a device which was quiet may publish at once',
+  },
+  VALISE_USER_BYTES_PER_S: {
+    schema: integer(0, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.user_bytes_per_s),
+    meaning:
+      'Bytes of sealed events a second that all devices of a user may publish on this node; 0: as many as they like',
+  },
+  VALISE_USER_BYTES_BURST: {
+    schema: integer(MIN_BURST_BYTES, MAX_U32, 'bytes'),
+    fallback: String(DEFAULT_LIMITS.user_bytes_burst),
+    meaning: 'Bytes of sealed events that the devices of a user who was quiet may publish at once',
+  },
+  VALISE_DEVICE_APPENDS_PER_MIN: {
+    schema: integer(0, 1_000_000, 'entries'),
+    fallback: '60',
+    meaning:
+      'Entries a minute that one device may append to the device log, and as many again that revoke, suspend, cancel or recover; 0: as many as it likes',
+  },
+  VALISE_DEVICE_APPENDS_BURST: {
+    schema: integer(1, 1_000_000, 'entries'),
+    fallback: '200',
+    meaning: 'Entries that a device which was quiet may append at once',
+  },
+  VALISE_USER_APPENDS_PER_MIN: {
+    schema: integer(0, 1_000_000, 'entries'),
+    fallback: '120',
+    meaning:
+      'Entries a minute that all devices of a user may append on this node, without those that revoke, suspend, cancel or recover; 0: as many as they like',
+  },
+  VALISE_USER_APPENDS_BURST: {
+    schema: integer(1, 1_000_000, 'entries'),
+    fallback: '400',
+    meaning: 'Entries that the devices of a user who was quiet may append at once',
+  },
+  VALISE_REGISTRATIONS_PER_HOUR: {
+    schema: integer(0, 1_000_000, 'accounts'),
+    fallback: '20',
+    meaning:
+      'Accounts an hour that one address may register without an invitation; its networks 4 or 16 times as many; 0: as many as it likes',
+  },
+  VALISE_REGISTRATIONS_BURST: {
+    schema: integer(1, 1_000_000, 'accounts'),
+    fallback: '20',
+    meaning: 'Accounts that an address which was quiet may register at once',
+  },
+  VALISE_NODE_REGISTRATIONS_PER_MIN: {
+    schema: integer(0, 1_000_000, 'accounts'),
+    fallback: '60',
+    meaning:
+      'Accounts a minute that this node registers without invitations, for all addresses together; 0: as many as come',
+  },
+  VALISE_NODE_REGISTRATIONS_BURST: {
+    schema: integer(1, 1_000_000, 'accounts'),
+    fallback: '300',
+    meaning: 'Accounts that this node registers at once after a quiet time',
+  },
+  VALISE_STORAGE_LOW_BYTES: {
+    schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    fallback: String(1024 * 1024 * 1024),
+    meaning: 'Bytes of storage left below which nobody registers; 0: never',
+  },
+  VALISE_STORAGE_CRITICAL_BYTES: {
+    schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    fallback: String(256 * 1024 * 1024),
+    meaning: 'Bytes of storage left below which nobody publishes; 0: never',
+  },
+  VALISE_DATABASE_BYTES: {
+    schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    fallback: '0',
+    meaning: 'Bytes that the database may take; what is left of them is storage left; 0: nobody said',
   },
   VALISE_HANDSHAKES_PER_MIN: {
     schema: integer(0, 1_000_000, 'handshakes'),

@@ -11,8 +11,16 @@ import type { RegistrationMode } from './devices/registration.ts'
 import { formatHost } from './http/listen.ts'
 import type { TrustedProxies } from './limits/client-address.ts'
 import type { RateLimitRules } from './limits/rate-limits.ts'
+import type { RegistrationRules } from './limits/registration-limits.ts'
+import type { StorageMarks } from './limits/storage-level.ts'
 import { type WorkRules, workRule } from './limits/work-budgets.ts'
 import type { RetentionRules } from './log/retention.ts'
+
+export interface StorageRules {
+  readonly marks: StorageMarks
+  /** What the database may take; undefined: nobody said. */
+  readonly maxDatabaseBytes: number | undefined
+}
 
 /** Raw values by variable: those of the environment, those of flags. */
 export type RawConfig = Readonly<Partial<Record<Variable, string>>>
@@ -49,6 +57,8 @@ export interface Config {
   readonly pingIntervalMs: number
   readonly work: WorkRules
   readonly rateLimits: RateLimitRules
+  readonly registrationRules: RegistrationRules
+  readonly storage: StorageRules
   readonly trustedProxies: TrustedProxies
   readonly headPollMs: number
   readonly drainMs: number
@@ -97,6 +107,10 @@ export function parseConfig(
     device_events_burst: read('VALISE_DEVICE_EVENTS_BURST'),
     user_events_per_s: read('VALISE_USER_EVENTS_PER_S'),
     user_events_burst: read('VALISE_USER_EVENTS_BURST'),
+    device_bytes_per_s: read('VALISE_DEVICE_BYTES_PER_S'),
+    device_bytes_burst: read('VALISE_DEVICE_BYTES_BURST'),
+    user_bytes_per_s: read('VALISE_USER_BYTES_PER_S'),
+    user_bytes_burst: read('VALISE_USER_BYTES_BURST'),
     handshakes_per_min: read('VALISE_HANDSHAKES_PER_MIN'),
     handshakes_burst: read('VALISE_HANDSHAKES_BURST'),
     handshake_timeout_ms: read('VALISE_HANDSHAKE_TIMEOUT_MS'),
@@ -131,6 +145,10 @@ export function parseConfig(
     rateLimits: {
       device: rule(limits.device_events_per_s, limits.device_events_burst),
       user: rule(limits.user_events_per_s, limits.user_events_burst),
+      deviceBytes: rule(limits.device_bytes_per_s, limits.device_bytes_burst),
+      userBytes: rule(limits.user_bytes_per_s, limits.user_bytes_burst),
+      deviceAppends: rule(read('VALISE_DEVICE_APPENDS_PER_MIN') / 60, read('VALISE_DEVICE_APPENDS_BURST')),
+      userAppends: rule(read('VALISE_USER_APPENDS_PER_MIN') / 60, read('VALISE_USER_APPENDS_BURST')),
       address: rule(limits.handshakes_per_min / 60, limits.handshakes_burst),
       mailbox: rule(read('VALISE_MAILBOX_REQUESTS_PER_MIN') / 60, read('VALISE_MAILBOX_REQUESTS_BURST')),
     },
@@ -138,6 +156,14 @@ export function parseConfig(
       session: workRule(read('VALISE_SESSION_WORK_PERCENT')),
       user: workRule(read('VALISE_USER_WORK_PERCENT')),
       address: workRule(read('VALISE_ADDRESS_WORK_PERCENT')),
+    },
+    registrationRules: {
+      address: rule(read('VALISE_REGISTRATIONS_PER_HOUR') / 3600, read('VALISE_REGISTRATIONS_BURST')),
+      node: rule(read('VALISE_NODE_REGISTRATIONS_PER_MIN') / 60, read('VALISE_NODE_REGISTRATIONS_BURST')),
+    },
+    storage: {
+      marks: { lowBytes: read('VALISE_STORAGE_LOW_BYTES'), criticalBytes: read('VALISE_STORAGE_CRITICAL_BYTES') },
+      maxDatabaseBytes: read('VALISE_DATABASE_BYTES') || undefined,
     },
     trustedProxies: read('VALISE_TRUSTED_PROXIES'),
     headPollMs: read('VALISE_HEAD_POLL_MS'),

@@ -124,6 +124,7 @@ describe('SEE-4: readiness', () => {
       isDraining: () => isDraining,
       isBusHealthy: () => true,
       isKeyStale: () => false,
+      storageLevel: () => 'ok',
       readMigrationState: () => {
         asked += 1
         return new Promise(() => {})

@@ -134,6 +134,40 @@ describe('SEE-7: PostgreSQL', () => {
   })
 })
 
+describe('LIM-28: storage', () => {
+  const GIB = 1024 ** 3
+
+  test('LIM-28: a disk with little room for the embedded database, and one with hardly any', async () => {
+    const folder = await makeFolder()
+    await chmod(folder, 0o700)
+    const examine = async (flags: RawConfig): Promise<string[]> =>
+      complaintsOf(await checkFiles(configOf({ VALISE_DATA_DIR: folder, ...flags })))
+    const [MORE, NONE] = [String(2 ** 50), '0']
+    expect(await examine({ VALISE_STORAGE_LOW_BYTES: NONE, VALISE_STORAGE_CRITICAL_BYTES: NONE })).toEqual([])
+    expect(await examine({ VALISE_STORAGE_LOW_BYTES: MORE, VALISE_STORAGE_CRITICAL_BYTES: NONE })).toEqual([
+      expect.stringMatching(/^note: only \d+ MiB are left on the disk of .*: nobody can register \(.* → make room/),
+    ])
+    expect(await examine({ VALISE_STORAGE_CRITICAL_BYTES: MORE })).toEqual([
+      expect.stringMatching(/^wrong: only \d+ MiB are left on .*: nobody can register or publish \(.* → make room/),
+    ])
+  })
+
+  test('LIM-28: a PostgreSQL that nears its bound, and one without a bound', async () => {
+    const server = await startTestServer({ database: 'postgres' })
+    undo.push(server.close)
+    const examine = async (flags: RawConfig) =>
+      checkDatabase(configOf({ DATABASE_URL: server.databaseUrl!, VALISE_POOL_SIZE: '2', ...flags }))
+    const textsOf = (found: readonly Finding[]) => found.map(({ text }) => text)
+    expect(textsOf(await examine({}))).toContainEqual(expect.stringContaining('without VALISE_DATABASE_BYTES'))
+    expect(textsOf(await examine({ VALISE_DATABASE_BYTES: String(100 * GIB) }))).toContainEqual(
+      expect.stringMatching(/^\d+ MiB are left of VALISE_DATABASE_BYTES$/),
+    )
+    expect(complaintsOf(await examine({ VALISE_DATABASE_BYTES: String(GIB) }))).toEqual([
+      expect.stringMatching(/^note: only \d+ MiB are left of VALISE_DATABASE_BYTES: .* → enlarge the disk/),
+    ])
+  })
+})
+
 describe('SEE-7: Redis', () => {
   test('SEE-7: one that refuses the password, and one that lets nobody announce', async () => {
     const redis = await startRedis()

@@ -3,8 +3,14 @@
 import { chainStart, type DeviceState, type Operation, toUserId } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { describe, expect, test } from 'vitest'
-import { createTestEpoch, createTestLog } from '../../protocol/tests/support/test-log.ts'
-import { isCounted, isTrueCut, maxEntriesFor, msUntilAllowed } from '../src/devices/entry-rules.ts'
+import {
+  addOf,
+  craftEntry,
+  createTestDevice,
+  createTestEpoch,
+  createTestLog,
+} from '../../protocol/tests/support/test-log.ts'
+import { claimsToSave, isCounted, isTrueCut, maxEntriesFor, msUntilAllowed } from '../src/devices/entry-rules.ts'
 
 const log = await createTestLog()
 const { state } = log
@@ -31,6 +37,34 @@ const operations: Record<string, Operation> = {
   suspend: { type: 'suspend', device },
   cancel: { type: 'cancel', hash },
 }
+
+describe('what an entry says of itself', () => {
+  test('LIM-26: it saves an account, or may wait, by its operation alone', async () => {
+    const all: Record<string, Operation> = {
+      ...operations,
+      add: addOf(state, createTestDevice('another', 'member')),
+      role: { type: 'role', deviceId: log.member.deviceId, role: 'manager' },
+    }
+    const saving: string[] = []
+    for (const [name, operation] of Object.entries(all)) {
+      // Nothing is verified, so a stranger's signature changes nothing.
+      const entry = await craftEntry({ state, by: createTestDevice('stranger', 'manager'), operation })
+      if (claimsToSave(entry)) saving.push(name)
+    }
+    expect(saving.sort()).toEqual([
+      'cancel',
+      'close, pending',
+      'recovery with the phrase',
+      'revoke',
+      'settle',
+      'suspend',
+    ])
+  })
+
+  test('LIM-26: bytes that are no entry may wait', () => {
+    for (const length of [0, 1, 150, 20_000]) expect(claimsToSave(new Uint8Array(length))).toBe(false)
+  })
+})
 
 describe('the bounds of a device log', () => {
   test.each([

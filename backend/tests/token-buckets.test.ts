@@ -55,11 +55,23 @@ describe('token buckets', () => {
   })
 })
 
+const NO_RULES: RateLimitRules = {
+  device: undefined,
+  user: undefined,
+  deviceBytes: undefined,
+  userBytes: undefined,
+  deviceAppends: undefined,
+  userAppends: undefined,
+  address: undefined,
+  mailbox: undefined,
+}
+const sizesOf = (count: number, bytes = 100): number[] => Array.from({ length: count }, () => bytes)
+
 function createScene(rules: Partial<RateLimitRules>) {
   const limited: [RateLimitScope, number][] = []
   const clock = { nowMs: 0 }
   const limits = createRateLimits({
-    rules: { device: undefined, user: undefined, address: undefined, mailbox: undefined, ...rules },
+    rules: { ...NO_RULES, ...rules },
     countLimited: (scope, count) => limited.push([scope, count]),
     now: () => clock.nowMs,
   })
@@ -75,14 +87,69 @@ describe('rate limits', () => {
       device: { perSecond: 10, burst: 6 },
       user: { perSecond: 20, burst: 8 },
     })
-    expect(limits.admitEvents(first, 10)).toEqual({ count: 6, retryAfterMs: 400 })
-    expect(limits.admitEvents(second, 3)).toEqual({ count: 2, retryAfterMs: 50 })
+    expect(limits.admitEvents(first, sizesOf(10))).toEqual({ count: 6, retryAfterMs: 400 })
+    expect(limits.admitEvents(second, sizesOf(3))).toEqual({ count: 2, retryAfterMs: 50 })
     expect(limited).toEqual([
       ['device', 4],
       ['user', 1],
     ])
     clock.nowMs = 400
-    expect(limits.admitEvents(first, 4)).toEqual({ count: 4, retryAfterMs: 0 })
+    expect(limits.admitEvents(first, sizesOf(4))).toEqual({ count: 4, retryAfterMs: 0 })
+  })
+
+  test('LIM-25: bytes count beside events, and the narrower limit says how many pass and when the rest does', () => {
+    const { limits, limited } = createScene({
+      device: { perSecond: 10, burst: 6 },
+      deviceBytes: { perSecond: 1000, burst: 5000 },
+      userBytes: { perSecond: 1000, burst: 7000 },
+    })
+    expect(limits.admitEvents(first, [2000, 2000, 500, 2000, 100])).toEqual({ count: 3, retryAfterMs: 1600 })
+    // In order: a smaller event that follows does not go before one that waits.
+    expect(limits.admitEvents(second, [2000, 501])).toEqual({ count: 1, retryAfterMs: 1 })
+    expect(limits.admitEvents(second, sizesOf(6, 100)).count).toBe(5)
+    expect(limited).toEqual([
+      ['device_bytes', 2],
+      ['user_bytes', 1],
+      ['device', 1],
+    ])
+  })
+
+  test('LIM-25: an event that is larger than the burst passes a full bucket, and what follows waits for it', () => {
+    const { limits, clock } = createScene({ deviceBytes: { perSecond: 1000, burst: 1000 } })
+    expect(limits.admitEvents(first, [3000, 100])).toEqual({ count: 1, retryAfterMs: 2100 })
+    clock.nowMs = 2100
+    expect(limits.admitEvents(first, [100]).count).toBe(1)
+  })
+
+  test('LIM-26: appends are counted by device and user, a large one as several', () => {
+    const { limits, limited, clock } = createScene({
+      deviceAppends: { perSecond: 1, burst: 4 },
+      userAppends: { perSecond: 1, burst: 6 },
+    })
+    const small = { bytes: 1000, isSaving: false }
+    const large = { bytes: 64 * 1024, isSaving: false }
+    expect([limits.refuseAppend(first, large), limits.refuseAppend(first, small)]).toEqual([undefined, undefined])
+    expect(limits.refuseAppend(first, small)).toBe(1000)
+    // The user has two left.
+    expect([1, 2, 3].map(() => limits.refuseAppend(second, small))).toEqual([undefined, undefined, 1000])
+    clock.nowMs = 1000
+    expect(limits.refuseAppend(second, small)).toBeUndefined()
+    expect(limited).toEqual([
+      ['append', 1],
+      ['append', 1],
+    ])
+  })
+
+  test('LIM-26: no device can use up what another needs to revoke, suspend, cancel or recover, nor its own ordinary entries', () => {
+    const { limits } = createScene({
+      deviceAppends: { perSecond: 1, burst: 3 },
+      userAppends: { perSecond: 1, burst: 3 },
+    })
+    const append = (isSaving: boolean) => ({ bytes: 100, isSaving })
+    for (let i = 0; i < 20; i++) limits.refuseAppend(first, append(i % 2 === 0))
+    expect(limits.refuseAppend(first, append(true))).toBeGreaterThan(0)
+    expect(limits.refuseAppend(second, append(false))).toBeGreaterThan(0)
+    expect([1, 2, 3].map(() => limits.refuseAppend(second, append(true)))).toEqual([undefined, undefined, undefined])
   })
 
   test('LIM-2: an address that shakes hands too often is told when one more will pass', () => {
@@ -97,7 +164,8 @@ describe('rate limits', () => {
 
   test('LIM-1: without rules everything passes', () => {
     const { limits } = createScene({})
-    expect(limits.admitEvents(first, 1_000_000)).toEqual({ count: 1_000_000, retryAfterMs: 0 })
+    expect(limits.admitEvents(first, sizesOf(100_000))).toEqual({ count: 100_000, retryAfterMs: 0 })
+    expect(limits.refuseAppend(first, { bytes: 1_000_000, isSaving: false })).toBeUndefined()
     expect(limits.refuseHandshake('a')).toBeUndefined()
   })
 })

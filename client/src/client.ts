@@ -16,6 +16,7 @@ import type { Clock } from './clock.ts'
 import type { DeviceParts } from './device-parts.ts'
 import type { ReadOptions, ReceivedEvent } from './event-reader.ts'
 import type { PresencePicture } from './presence.ts'
+import type { PublishDelay } from './publish/delay.ts'
 import type { OutboxLimits } from './publish/outbox.ts'
 import type { PublishReceipt } from './publish/publisher.ts'
 import type { RefusedEvents } from './publish/refused-content.ts'
@@ -82,6 +83,8 @@ export interface Client {
   readonly refused: RefusedEvents
   onReceipt(listener: (receipt: PublishReceipt) => void): () => void
   onRefused(listener: (refusal: PublishRefusal) => void): () => void
+  /** The server takes what is published later, and says when; undefined: it takes it again. Nothing has to be done. */
+  onPublishDelayed(listener: (delay: PublishDelay | undefined) => void): () => void
   onResync(listener: (resync: Resync) => void): () => void
   /** What was told to sessions before, of events after a user_seq: whoever reads on from there is not given those. */
   resyncsAfter(after: number): Promise<readonly Resync[]>

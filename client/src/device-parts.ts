@@ -10,6 +10,7 @@ import { CHECKPOINT_STREAM, type Checkpoints, openCheckpoints } from './checkpoi
 import type { Clock } from './clock.ts'
 import { type Requests, SessionLostError } from './connection/requests.ts'
 import { createEventReader, type EventReader } from './event-reader.ts'
+import type { PublishDelay } from './publish/delay.ts'
 import { type Outbox, type OutboxLimits, openOutbox } from './publish/outbox.ts'
 import { type OwnChain, openOwnChain } from './publish/own-chain.ts'
 import { createPublisher, DEFAULT_WINDOW_LIMITS, type Publisher, type PublishReceipt } from './publish/publisher.ts'
@@ -60,6 +61,7 @@ export interface OpenDeviceParts {
   /** The questions of the session that is up. */
   requests(): Requests | undefined
   onReceipt(receipt: PublishReceipt): void
+  onDelay(delay: PublishDelay | undefined): void
   onRefusal(refusal: PublishRefusal): void
   onSettled(): void
   onRetry(): void
@@ -120,6 +122,7 @@ export async function openDeviceParts(parts: OpenDeviceParts): Promise<DevicePar
     checkpointList: checkpoints.list,
     countEvents: checkpoints.countEvents,
     onReceipt: parts.onReceipt,
+    onDelay: parts.onDelay,
     onRefusal: parts.onRefusal,
     onSettled: parts.onSettled,
     onRetry: parts.onRetry,

@@ -20,7 +20,13 @@ import type { Clock } from './clock.ts'
 import type { Connector } from './connection/connector.ts'
 import type { EagerLimit } from './connection/eager-limit.ts'
 import { createHandover } from './connection/handover.ts'
-import { createRequests, RequestRefusedError, type Requests, SessionLostError } from './connection/requests.ts'
+import {
+  createRequests,
+  isHeldBack,
+  RequestRefusedError,
+  type Requests,
+  SessionLostError,
+} from './connection/requests.ts'
 import type { Session } from './connection/session.ts'
 import type { DeviceParts } from './device-parts.ts'
 import { createLane, type Lane } from './lane.ts'
@@ -111,6 +117,8 @@ export function createEngine(parts: EngineParts): Engine {
       log({ level: 'debug', event: 'client.session.lose', reason: error.message })
     } else if (error instanceof RequestRefusedError) {
       log({ level: 'warn', event: 'client.request.refuse', code: error.answer.code })
+      // Whoever signs waits and asks again; nothing else hangs on it.
+      if (error.asked === 'append_device_log' && isHeldBack(error)) return
       current?.session.abandon({ type: 'given_up', text: 'The server refused a request; it will be asked again' })
     } else {
       log({ level: 'error', event: 'client.task.fail', error })
@@ -209,7 +217,7 @@ export function createEngine(parts: EngineParts): Engine {
 
   const onError = (session: Session, message: ErrorMessage): void => {
     log({ level: 'warn', event: 'client.error.receive', code: message.code, field: message.field })
-    if (message.code === 'unavailable' || message.code === 'rate_limited') {
+    if (message.code === 'unavailable' || message.code === 'rate_limited' || message.code === 'storage_low') {
       session.abandon({ type: 'given_up', text: 'The server cannot answer right now' })
     } else stop(refusedFor(message.code))
   }

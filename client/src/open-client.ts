@@ -11,7 +11,7 @@ import {
   isActive,
   isSameId,
 } from '@valise/protocol'
-import { AccountError, SUSPENDED } from './account/account-error.ts'
+import { AccountError, changesWait, SUSPENDED } from './account/account-error.ts'
 import { addDevice } from './account/add-device.ts'
 import { createAddedDevices } from './account/added-devices.ts'
 import { type AppendParts, createAttempt } from './account/append-entry.ts'
@@ -40,6 +40,7 @@ import { type DeviceParts, openDeviceParts } from './device-parts.ts'
 import { createEngine, type Engine } from './engine.ts'
 import { createPresenceView } from './presence.ts'
 import { checkContentSize, checkContentType, checkStreamName, composeItem } from './publish/compose.ts'
+import type { PublishDelay } from './publish/delay.ts'
 import { DEFAULT_OUTBOX_LIMITS } from './publish/outbox.ts'
 import { PublishError } from './publish/publish-error.ts'
 import type { PublishReceipt } from './publish/publisher.ts'
@@ -70,6 +71,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
   const failing = (error: unknown): void => log({ level: 'error', event: 'client.listener.fail', error })
   const receiptListeners = createListeners<PublishReceipt>(failing)
   const refusalListeners = createListeners<PublishRefusal>(failing)
+  const delayListeners = createListeners<PublishDelay | undefined>(failing)
   const resyncListeners = createListeners<Resync>(failing)
   const storageListeners = createListeners<StorageDisplacement>(failing)
   const presence = createPresenceView(failing, (deviceId) => {
@@ -97,6 +99,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     onReceipt: (receipt) => {
       if (!isOwnName(receipt.streamName)) receiptListeners.emit(receipt)
     },
+    onDelay: delayListeners.emit,
     onRefusal: (refusal) => {
       log({ level: 'warn', event: 'client.event.refuse', code: refusal.code })
       if (!isOwnName(refusal.streamName)) refusalListeners.emit(refusal)
@@ -249,9 +252,20 @@ export async function openClient(parts: ClientParts): Promise<Client> {
       } catch (error) {
         if (error instanceof DeviceRevokedError) throw new ClientStoppedError(refusedFor('device_revoked'))
         if (!isUndecided(error)) throw error
-        if (error instanceof RequestRefusedError) await pause(error.answer.retry_after_ms ?? DEFAULT_WAIT_MS, signal)
+        if (error instanceof RequestRefusedError) await waitAfter(error, signal)
       }
     }
+  }
+  /** Until the server may be asked again. When the caller's time ends first, the refusal says more than that. */
+  const waitAfter = async (refusal: RequestRefusedError, signal: AbortSignal | undefined): Promise<void> => {
+    const { code, retry_after_ms = DEFAULT_WAIT_MS } = refusal.answer
+    await pause(retry_after_ms, signal).catch((error: unknown) => {
+      const isTimeOver = error instanceof DOMException && error.name === 'TimeoutError'
+      if (isTimeOver && (code === 'rate_limited' || code === 'storage_low')) {
+        throw changesWait(code, retry_after_ms, refusal)
+      }
+      throw error
+    })
   }
   const suspend = async (suspension: Suspension): Promise<void> => {
     const isDone = await manage(hasRead, (manager, ask) => suspendDevice(manager, ask, suspension), undefined)
@@ -500,6 +514,7 @@ export async function openClient(parts: ClientParts): Promise<Client> {
     },
     onReceipt: receiptListeners.add,
     onRefused: refusalListeners.add,
+    onPublishDelayed: delayListeners.add,
     onResync: resyncListeners.add,
     resyncsAfter: async (after) => (await readPruned(store, after)).map((range) => ({ reason: 'retention', ...range })),
     onPresence: presence.add,

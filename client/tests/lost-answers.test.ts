@@ -89,39 +89,48 @@ describe.each(Object.entries(CHANGES))('%s whose answer was lost', (_, change) =
   })
 })
 
-describe.each(['unavailable', 'rate_limited'] as const)('a change that the server answers with %s', (code) => {
-  test.each([
-    ['was stored all the same', true],
-    ['was not stored', false],
-  ])('DEV-11: and that %s, is made once, when it may be asked again', async (_, isStored) => {
-    const { seq } = server.state!
-    let isAnswered = false
-    server.intercept = (message, peer) => {
-      if (message.type !== 'append_device_log') return false
-      server.intercept = () => false
-      if (isStored) server.append(message.entry, message.boxes, message.links)
-      peer.send({ type: 'error', code, request_id: message.request_id, retry_after_ms: 1000 })
-      isAnswered = true
-      return true
-    }
-    const changing = CHANGES['a revocation']!(first)
-    await until(() => isAnswered, 'the answer')
-    await comesBack(first)
-    await first.client.whenLive()
-    // Not before the moment that the server named.
-    let isAsked = false
-    server.intercept = ({ type }) => {
-      if (type === 'fetch_device_log') isAsked = true
-      return false
-    }
-    first.clock.advance(999)
-    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
-    expect(isAsked).toBe(false)
-    first.clock.advance(1)
-    expect(await changing).toBe(true)
-    expect(server.state!.seq).toBe(seq + 1)
-  })
-})
+/** What nothing outside is waited for has happened. */
+const letTurnsPass = async (): Promise<void> => {
+  for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+}
+
+describe.each(['unavailable', 'rate_limited', 'storage_low'] as const)(
+  'a change that the server answers with %s',
+  (code) => {
+    test.each([
+      ['was stored all the same', true],
+      ['was not stored', false],
+    ])('DEV-11: and that %s, is made once, when it may be asked again', async (_, isStored) => {
+      const { seq } = server.state!
+      let isAnswered = false
+      server.intercept = (message, peer) => {
+        if (message.type !== 'append_device_log') return false
+        server.intercept = () => false
+        if (isStored) server.append(message.entry, message.boxes, message.links)
+        peer.send({ type: 'error', code, request_id: message.request_id, retry_after_ms: 1000 })
+        isAnswered = true
+        return true
+      }
+      const changing = CHANGES['a revocation']!(first)
+      await until(() => isAnswered, 'the answer')
+      if (code === 'unavailable') await comesBack(first)
+      else await letTurnsPass()
+      await first.client.whenLive()
+      // Not before the moment that the server named.
+      let isAsked = false
+      server.intercept = ({ type }) => {
+        if (type === 'fetch_device_log') isAsked = true
+        return false
+      }
+      first.clock.advance(999)
+      await letTurnsPass()
+      expect(isAsked).toBe(false)
+      first.clock.advance(1)
+      expect(await changing).toBe(true)
+      expect(server.state!.seq).toBe(seq + 1)
+    })
+  },
+)
 
 describe('an entry that is stored late', () => {
   test('DEV-11: after the next session has read the log is still told as made now', async () => {

@@ -11,11 +11,27 @@ import { createFirstDevice } from './support/test-device.ts'
 import { createTestServer } from './support/test-server.ts'
 import { until } from './support/until.ts'
 
-const NOTHING = { device_events_per_s: 0, device_events_burst: 1, user_events_per_s: 0, user_events_burst: 1 }
+const NOTHING = {
+  device_events_per_s: 0,
+  device_events_burst: 1,
+  user_events_per_s: 0,
+  user_events_burst: 1,
+  device_bytes_per_s: 0,
+  device_bytes_burst: 1,
+  user_bytes_per_s: 0,
+  user_bytes_burst: 1,
+}
 const paceOf = (rates: Partial<typeof NOTHING>) => {
   const pace = createPace()
   pace.announced({ ...NOTHING, ...rates })
-  return pace
+  // By events alone, each of a hundred bytes.
+  const eventsOf = (events: number) => ({ events, bytes: events * 100, firstBytes: 100 })
+  return {
+    ...pace,
+    room: (events: number, nowMs: number) => pace.room(eventsOf(events), nowMs).events,
+    waitMs: (events: number, nowMs: number) => pace.waitMs(eventsOf(events), nowMs),
+    take: (events: number, nowMs: number) => pace.take(eventsOf(events), nowMs),
+  }
 }
 
 describe('the pace of publishing', () => {
@@ -85,10 +101,34 @@ describe('the pace of publishing', () => {
     )
   })
 
+  test('LIM-25: bytes are held back like events, whichever of the two is used up', () => {
+    const pace = createPace()
+    pace.announced({ ...NOTHING, device_bytes_per_s: 1000, device_bytes_burst: 10_000 })
+    const waiting = { events: 50, bytes: 50_000, firstBytes: 1000 }
+    expect(pace.room(waiting, 0)).toEqual({ events: Number.POSITIVE_INFINITY, bytes: 9000 })
+    pace.take({ events: 9, bytes: 9000 }, 0)
+    expect(pace.room(waiting, 0)).toEqual({ events: 0, bytes: 0 })
+    expect(pace.waitMs(waiting, 0)).toBe(1000)
+    expect(pace.room(waiting, 1000)).toMatchObject({ bytes: 1000 })
+  })
+
+  test('LIM-25: an event that is larger than the burst goes out of a full bucket, and what follows waits for it', () => {
+    const pace = createPace()
+    pace.announced({ ...NOTHING, device_bytes_per_s: 100, device_bytes_burst: 1000 })
+    const waiting = { events: 2, bytes: 8000, firstBytes: 4000 }
+    expect(pace.room(waiting, 0).bytes).toBe(4000)
+    pace.take({ events: 1, bytes: 4000 }, 0)
+    expect(pace.room(waiting, 0).bytes).toBe(0)
+    expect(pace.waitMs(waiting, 0)).toBe(40_000)
+  })
+
   test('LIM-1: what is announced by default is a limit', () => {
     const pace = createPace()
     pace.announced(DEFAULT_LIMITS)
-    expect(pace.room(1, 0)).toBe(1800)
+    expect(pace.room({ events: 1, bytes: 100, firstBytes: 100 }, 0)).toEqual({
+      events: 1800,
+      bytes: Math.floor(DEFAULT_LIMITS.device_bytes_burst * 0.9),
+    })
   })
 })
 
@@ -126,6 +166,26 @@ describe('a client that keeps the pace', () => {
       expect(server.events.length, `timers ${earlyMs} ms early`).toBe(names.length)
       await client.close()
     }
+  })
+
+  test('LIM-25: it sends no more bytes than are announced, and all of them in the end', async () => {
+    const rates = { ...NOTHING, device_bytes_per_s: 10_000, device_bytes_burst: 10_000 }
+    const server = createTestServer()
+    server.distort = (message) => [
+      message.type === 'session_established' ? { ...message, limits: { ...message.limits, ...rates } } : message,
+    ]
+    const { client, clock } = await createFirstDevice(server)
+    const names = Array.from({ length: 60 }, (_, i) => `${i}`.padEnd(900))
+    await publishAll(client, names)
+    client.start()
+    const startedAtMs = clock.now()
+    const bytesSent = (): number => server.received.reduce((sum, wire) => sum + wire.length, 0)
+    await until(() => {
+      if (server.events.length > 0) clock.advance(10)
+      expect(bytesSent()).toBeLessThanOrEqual(9000 + (clock.now() - startedAtMs) * 10)
+      return server.events.length === names.length
+    }, 'the events')
+    await client.close()
   })
 
   test('LIM-3: what was refused for its rate is sent again at the rate, and not as a burst', async () => {

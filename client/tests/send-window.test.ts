@@ -247,6 +247,22 @@ describe('refusals', () => {
     expect(sendAllAt(window, 300)).toEqual([3, 4, 5, 6])
   })
 
+  test('LIM-28: what the server has no storage for is kept, and one event asks until it has a receipt', () => {
+    const window = createConnected(6)
+    sendAll(window)
+    window.receipt(1)
+    for (const deviceSeq of [2, 3, 4, 5, 6]) {
+      window.refused(deviceSeq, 'storage_low', { expected: undefined, retryAtMs: 200 })
+    }
+    expect(window.next(199, MANY)).toEqual({ type: 'wait', untilMs: 200 })
+    expect(window.next(200, MANY)).toEqual({ type: 'send', deviceSeqs: [2] })
+    expect(window.next(200, MANY)).toEqual({ type: 'idle' })
+    window.refused(2, 'storage_low', { expected: undefined, retryAtMs: 400 })
+    expect(sendAllAt(window, 400)).toEqual([2])
+    window.receipt(2)
+    expect(sendAllAt(window, 400)).toEqual([3, 4, 5, 6])
+  })
+
   test('an answer to an earlier sending changes nothing', () => {
     const window = createConnected(2)
     window.refused(1, 'event_refused', none)

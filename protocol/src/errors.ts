@@ -50,6 +50,7 @@ export const ERRORS = {
   registration_invite_required: { action: 'stop', text: 'This server takes new users by invitation only' },
   invitation_invalid: { action: 'stop', text: 'The invitation is unknown, used or expired' },
   unavailable: { action: 'retry', text: 'The database is out of reach; nothing was stored' },
+  storage_low: { action: 'retry', text: 'The server is short of storage; nothing was stored' },
 
   // Answers to a published event.
   device_seq_gap: { action: 'adjust', text: 'device_seq must continue the stored one; `expected` says which' },

@@ -14,6 +14,7 @@ export {
   boxHash,
   type EntryHeader,
   entryHash,
+  parseSignedEntry,
   type SignedEntry,
   userIdOf,
 } from './device-log/entry.ts'
@@ -25,6 +26,7 @@ export type {
   OperationType,
   RevokedDevice,
 } from './device-log/operation.ts'
+export { parseOperation } from './device-log/operation.ts'
 export * from './device-log/rules.ts'
 export {
   activeDevices,

@@ -24,6 +24,11 @@ export interface Limits {
   readonly device_events_burst: number
   readonly user_events_per_s: number
   readonly user_events_burst: number
+  /** Bytes of sealed events. */
+  readonly device_bytes_per_s: number
+  readonly device_bytes_burst: number
+  readonly user_bytes_per_s: number
+  readonly user_bytes_burst: number
   /** Of one address. */
   readonly handshakes_per_min: number
   readonly handshakes_burst: number
@@ -45,6 +50,11 @@ export const DEFAULT_LIMITS: Limits = {
   device_events_burst: 2000,
   user_events_per_s: 1000,
   user_events_burst: 10_000,
+  // A file of 64 MiB at once, in events of the largest size, and then about what a home connection uploads (32 Mbit/s).
+  device_bytes_per_s: 4 * 1024 * 1024,
+  device_bytes_burst: 64 * 1024 * 1024,
+  user_bytes_per_s: 8 * 1024 * 1024,
+  user_bytes_burst: 128 * 1024 * 1024,
   handshakes_per_min: 60,
   handshakes_burst: 60,
   handshake_timeout_ms: 10_000,

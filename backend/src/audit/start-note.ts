@@ -5,7 +5,7 @@ import type { Config } from '../config.ts'
 import type { AuditDetail } from './audit-record.ts'
 
 export function describeStart(config: Config, databaseKind: string): AuditDetail {
-  const { device, user, address } = config.rateLimits
+  const { device, user, deviceBytes, userBytes, address } = config.rateLimits
   return {
     database: databaseKind,
     bus: config.redisUrl === undefined ? 'local' : 'redis',
@@ -20,6 +20,8 @@ export function describeStart(config: Config, databaseKind: string): AuditDetail
     // 0: no limit.
     device_events_per_s: device?.perSecond ?? 0,
     user_events_per_s: user?.perSecond ?? 0,
+    device_bytes_per_s: deviceBytes?.perSecond ?? 0,
+    user_bytes_per_s: userBytes?.perSecond ?? 0,
     handshakes_per_min: Math.round((address?.perSecond ?? 0) * 60),
     audit_retention_days: config.auditRetentionDays,
   }

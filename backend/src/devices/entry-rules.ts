@@ -8,6 +8,8 @@ import {
   type DeviceState,
   equalBytes,
   type Operation,
+  parseOperation,
+  parseSignedEntry,
   type RevokedDevice,
   type UserId,
 } from '@valise/protocol'
@@ -39,6 +41,19 @@ export const isByPhrase = ({ operation, signer }: Pick<AdmittedEntry, 'operation
 
 /** It takes power away from a device, or from what a device asked for. */
 const isSaving = ({ type }: Operation): boolean => type === 'revoke' || type === 'suspend' || type === 'cancel'
+
+/**
+ * By what an entry says of itself, before anything is verified: it revokes, suspends, cancels, recovers or leaves. Rates and
+ * a full disk must not stop it, and an entry that lies here is refused later, at the cost of the device that sent it.
+ */
+export function claimsToSave(entry: Uint8Array): boolean {
+  const signed = parseSignedEntry(entry)
+  const parsed = signed === undefined ? undefined : parseOperation(signed.header.opCode, signed.payload)
+  if (parsed?.ok !== true) return false
+  const { operation } = parsed
+  if (operation.type === 'recovery') return operation.heirProof.length > 0
+  return isSaving(operation) || operation.type === 'settle' || operation.type === 'close'
+}
 
 /** How many entries a log may have, this one among them. */
 export function maxEntriesFor(entry: AdmittedEntry, maxEntries: number): number {

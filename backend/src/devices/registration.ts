@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import type { ErrorCode, Register } from '@valise/protocol'
+import type { RegistrationLimits } from '../limits/registration-limits.ts'
 import { createTokenBuckets } from '../limits/token-buckets.ts'
 import type { Accounts, Prover, Registered } from './accounts.ts'
 
@@ -11,7 +12,12 @@ export type RegistrationMode = 'open' | 'invite' | 'closed'
 export interface RegistrationParts {
   readonly mode: RegistrationMode
   readonly accounts: Pick<Accounts, 'register'>
-  countLimited(): void
+  readonly limits: RegistrationLimits
+  /** The server is short of storage. */
+  isStorageLow(): boolean
+  /** When somebody who was refused for that may ask again. */
+  readonly storageRetryMs: number
+  countLimited(scope: 'invitation' | 'storage'): void
   /** Milliseconds. */
   now(): number
 }
@@ -22,7 +28,7 @@ export type RegistrationOutcome =
       readonly type: 'not_admitted'
       readonly code: Extract<
         ErrorCode,
-        'registration_closed' | 'registration_invite_required' | 'invitation_invalid' | 'rate_limited'
+        'registration_closed' | 'registration_invite_required' | 'invitation_invalid' | 'rate_limited' | 'storage_low'
       >
       readonly retryAfterMs: number | undefined
     }
@@ -40,7 +46,8 @@ export const invitationHash = (invitation: Uint8Array): Uint8Array =>
 const WRONG_INVITATIONS = { perSecond: 1 / 60, burst: 10 }
 const MAX_ADDRESSES = 100_000
 
-export function createRegistration({ mode, accounts, countLimited, now }: RegistrationParts): Registration {
+export function createRegistration(parts: RegistrationParts): Registration {
+  const { mode, accounts, countLimited, now } = parts
   const attempts = createTokenBuckets(WRONG_INVITATIONS, MAX_ADDRESSES)
 
   const refuse = (
@@ -55,7 +62,7 @@ export function createRegistration({ mode, accounts, countLimited, now }: Regist
     address: string,
   ): Promise<RegistrationOutcome> => {
     if (attempts.available(address, now()) < 1) {
-      countLimited()
+      countLimited('invitation')
       return refuse('rate_limited', attempts.waitMs(address, 1, now()))
     }
     // Taken before it is known whether it is wrong: many tries at once are many.
@@ -73,14 +80,19 @@ export function createRegistration({ mode, accounts, countLimited, now }: Regist
 
   return {
     register: async (prover, message, address) => {
+      if (mode === 'closed') return refuse('registration_closed')
+      if (parts.isStorageLow()) {
+        countLimited('storage')
+        return refuse('storage_low', parts.storageRetryMs)
+      }
       switch (mode) {
-        case 'closed':
-          return refuse('registration_closed')
         case 'invite':
           return message.invitation === undefined
             ? refuse('registration_invite_required')
             : registerInvited(prover, message, message.invitation, address)
         case 'open': {
+          const retryAfterMs = parts.limits.refuseRegistration(address)
+          if (retryAfterMs !== undefined) return refuse('rate_limited', retryAfterMs)
           const outcome = await accounts.register(prover, message)
           if (outcome.type === 'invitation_invalid') throw new Error('an invitation was asked for on an open server')
           return outcome

@@ -9,16 +9,19 @@ import { type MigrationState, readMigrationState } from '../db/migrate.ts'
 import { openPglite } from '../db/pglite.ts'
 import { type Database, openPostgres } from '../db/postgres.ts'
 import { readServerSettings, type ServerSettings } from '../db/queries/server-settings.ts'
+import { readDatabaseBytes } from '../db/queries/server-state.ts'
 import { tryAppendOnly } from '../db/queries/try-append.ts'
 import { describeUnopened, describeUnreachable } from '../db/unopened.ts'
 import { PrivateFileError } from '../files/private-file.ts'
 import { createLog } from '../telemetry/log.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { checkClock } from './check-clock.ts'
+import { describeStorage } from './describe-storage.ts'
 import { type Finding, findingsOf, messageOf } from './finding.ts'
 
 const findings = findingsOf('database')
 const { ok, note, wrong } = findings
+const MIB = 1024 * 1024
 
 export function checkDatabase(config: Config): Promise<Finding[]> {
   return config.databaseUrl === undefined ? checkEmbedded(config) : checkPostgres(config, config.databaseUrl)
@@ -80,6 +83,7 @@ async function checkPostgres(config: Config, url: string): Promise<Finding[]> {
       ...describeSettings(settings, config),
       ...describeMigrations(migrations),
       ...(await checkAppend(db, migrations)),
+      describeSize(await readDatabaseBytes(db), config),
       checkClock(findings, 'the database', reading),
     ]
   } catch (error) {
@@ -142,6 +146,18 @@ function describeSettings(settings: ServerSettings, { poolSize }: Config): Findi
     found.push(ok(`${free} of its ${max_connections} connections are free for the ${poolSize} of this node`))
   }
   return found
+}
+
+function describeSize(bytes: number, { storage: { maxDatabaseBytes, marks } }: Config): Finding {
+  if (maxDatabaseBytes === undefined) {
+    const size = `it takes ${Math.floor(bytes / MIB)} MiB`
+    return ok(
+      `${size}; without VALISE_DATABASE_BYTES the server does not know how much it may take, and closes nothing`,
+    )
+  }
+  const remedy = 'enlarge the disk of the database and raise VALISE_DATABASE_BYTES, or lower VALISE_USER_BYTES'
+  const left = { bytes: Math.max(0, maxDatabaseBytes - bytes), where: 'of VALISE_DATABASE_BYTES', remedy }
+  return describeStorage(findings, left, marks)
 }
 
 function describeMigrations(state: MigrationState): Finding[] {

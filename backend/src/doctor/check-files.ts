@@ -9,18 +9,20 @@ import type { Config } from '../config.ts'
 import { findFileFault, findFolderFault } from '../files/private-file.ts'
 import { findNextKey } from '../identity.ts'
 import { draftFileOf, nextFileOf, parseIdentity } from '../keys/identity-file.ts'
+import { describeStorage } from './describe-storage.ts'
 import { codeOf, type Finding, findingsOf, messageOf } from './finding.ts'
 
-const { ok, note, wrong } = findingsOf('files')
+const folderFindings = findingsOf('files')
+const { ok, note, wrong } = folderFindings
 const LITTLE_SPACE_BYTES = 1024 ** 3
 const MIB = 1024 * 1024
 
 export async function checkFiles(config: Config): Promise<Finding[]> {
-  const folder = await checkFolder(config.dataDir)
+  const folder = await checkFolder(config)
   return [...folder, ...(await checkIdentity(config.identityFile))]
 }
 
-async function checkFolder(dataDir: string): Promise<Finding[]> {
+async function checkFolder({ dataDir, databaseUrl, storage }: Config): Promise<Finding[]> {
   const found = await stat(dataDir).catch((error: unknown) => codeOf(error) ?? 'unknown')
   if (found === 'ENOENT') return [await checkParent(dataDir)]
   if (typeof found === 'string') {
@@ -47,6 +49,11 @@ async function checkFolder(dataDir: string): Promise<Finding[]> {
     if (inside !== undefined) findings.push(wrong(`the embedded database: ${inside.problem}`, inside.remedy))
   }
   const { bavail, bsize } = await statfs(dataDir)
+  if (databaseUrl === undefined) {
+    const remedy = 'make room, or move the folder to a larger disk'
+    const left = { bytes: bavail * bsize, where: `on the disk of ${dataDir}`, remedy }
+    return [...findings, describeStorage(folderFindings, left, storage.marks)]
+  }
   const freeMib = Math.floor((bavail * bsize) / MIB)
   findings.push(
     bavail * bsize < LITTLE_SPACE_BYTES

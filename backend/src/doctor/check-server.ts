@@ -112,6 +112,7 @@ async function askAdminPort(config: Config): Promise<Finding[]> {
 
 function remedyOf(reason: string): string {
   if (reason.startsWith('database')) return 'see what is said of the database above'
+  if (reason.startsWith('storage')) return 'make room, as docs/OPERATIONS.md says under ValiseStorageLow'
   if (reason.startsWith('bus')) return 'see what is said of Redis above'
   if (reason.startsWith('draining')) return 'it is being stopped; start it again when it has ended'
   return 'do as it says'

@@ -9,6 +9,7 @@ import type { StoredPlace } from '../db/queries/events.ts'
 import type { LogEpochRow } from '../db/queries/server-state.ts'
 import type { BegunSession, SessionEnding } from '../db/queries/sessions.ts'
 import type { Accounts } from '../devices/accounts.ts'
+import { claimsToSave } from '../devices/entry-rules.ts'
 import type { Pairings } from '../devices/pairing.ts'
 import type { FairTurns } from '../limits/fair-turns.ts'
 import type { RateLimits } from '../limits/rate-limits.ts'
@@ -30,6 +31,7 @@ import { logNamesOf, type Session } from './session.ts'
 import { createSessionEndings } from './session-endings.ts'
 import type { NumberedSession, SessionRegistry } from './session-registry.ts'
 import { createStanding } from './standing.ts'
+import type { StorageGate } from './storage-gate.ts'
 
 export interface DeviceSessionParts {
   readonly crypto: Crypto
@@ -42,6 +44,7 @@ export interface DeviceSessionParts {
   /** Of requests that ask the database, and of pages of the log (LIM-11). */
   readonly requestTurns: FairTurns
   readonly pageTurns: FairTurns
+  readonly storage: StorageGate
   readonly presence: Pick<Presence, 'join'>
   readonly store: SessionStore
   /** Numbers the session; undefined when the device may have none. */
@@ -251,6 +254,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       connection,
       intake: parts.intake,
       rateLimits: parts.rateLimits,
+      storage: parts.storage,
       metrics: metrics.log,
       tracing: parts.tracing,
       maxPayload: parts.limits.max_payload,
@@ -272,6 +276,9 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       accounts: parts.accounts,
       pairings: parts.pairings,
       store: parts.store,
+      rateLimits: parts.rateLimits,
+      storage: parts.storage,
+      isSaving: (entry) => device.role === RECOVERY_ROLE || claimsToSave(entry),
       logEpoch: () => parts.logEpoch().id,
       head: device.user.lastUserSeq,
       logSeq: device.user.logSeq,

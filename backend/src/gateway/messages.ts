@@ -16,6 +16,7 @@ import type { EnvelopePage } from '../db/queries/envelopes.ts'
 import type { Accounts } from '../devices/accounts.ts'
 import type { Pairings } from '../devices/pairing.ts'
 import type { Microseconds } from '../limits/costs.ts'
+import type { RateLimits } from '../limits/rate-limits.ts'
 import type { Delivery } from '../log/delivery.ts'
 import type { ControlAnnouncement } from '../log/hub.ts'
 import { createAcknowledgedCursor } from './acknowledged-cursor.ts'
@@ -25,6 +26,7 @@ import type { Publishing } from './publishing.ts'
 import { createRequestQueue } from './request-queue.ts'
 import type { Session } from './session.ts'
 import type { Standing } from './standing.ts'
+import type { StorageGate } from './storage-gate.ts'
 
 /** The tables a session may read and write, bound to the database. */
 export interface SessionStore {
@@ -45,6 +47,10 @@ export interface MessageParts {
   readonly accounts: Pick<Accounts, 'append'>
   readonly pairings: Pick<Pairings, 'open'>
   readonly store: SessionStore
+  readonly rateLimits: Pick<RateLimits, 'refuseAppend'>
+  readonly storage: StorageGate
+  /** The entry takes power from a device, or the phrase proves it. */
+  isSaving(entry: Uint8Array): boolean
   logEpoch(): Uint8Array
   /** The user's head when the session began. */
   readonly head: number
@@ -162,6 +168,13 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
   }
 
   const appendDeviceLog = async (message: AppendDeviceLog): Promise<void> => {
+    const append = { bytes: bytesOf(message), isSaving: parts.isSaving(message.entry) }
+    const retryAfterMs = parts.rateLimits.refuseAppend(session, append)
+    if (retryAfterMs !== undefined) return fail('rate_limited', message.request_id, undefined, retryAfterMs)
+    if (!append.isSaving && parts.storage.isPublishingClosed()) {
+      parts.storage.countRefused(1)
+      return fail('storage_low', message.request_id, undefined, parts.storage.retryAfterMs)
+    }
     const outcome = await parts.accounts.append(session.userId, message)
     switch (outcome.type) {
       case 'deleted':
@@ -235,3 +248,6 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     saveCursor: acknowledged.save,
   }
 }
+
+const bytesOf = ({ entry, boxes, links }: AppendDeviceLog): number =>
+  [...boxes, ...links].reduce((sum, { box }) => sum + box.length, entry.length)

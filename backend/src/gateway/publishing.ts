@@ -21,6 +21,7 @@ import type { EventLogMetrics } from '../telemetry/metrics.ts'
 import type { Tracing } from '../telemetry/tracing.ts'
 import type { Connection } from './connection.ts'
 import type { Session } from './session.ts'
+import type { StorageGate } from './storage-gate.ts'
 
 export interface PublishingParts {
   readonly crypto: Crypto
@@ -28,6 +29,7 @@ export interface PublishingParts {
   readonly connection: Pick<Connection, 'send' | 'close' | 'isClosed'>
   readonly intake: Pick<Intake, 'submit'>
   readonly rateLimits: Pick<RateLimits, 'admitEvents' | 'chargeEvents' | 'eventsRetryAfterMs'>
+  readonly storage: StorageGate
   readonly metrics: Pick<EventLogMetrics, 'countStored' | 'countDuplicates' | 'countRefused' | 'countUnavailable'>
   readonly tracing: Tracing | undefined
   readonly maxPayload: number
@@ -50,6 +52,13 @@ export interface Publishing {
   publish(message: Publish): void
   /** Resolves when everything published so far is answered. */
   whenAnswered(): Promise<void>
+}
+
+/** The first `count` events may pass; those after them are told to come again later. */
+interface Postponement {
+  readonly count: number
+  readonly code: 'rate_limited' | 'storage_low'
+  readonly retryAfterMs: number
 }
 
 /** What a refusal by the database is called on the wire. */
@@ -76,7 +85,7 @@ export function createPublishing(parts: PublishingParts): Publishing {
   let receipts: Receipt[] = []
   const inFlight = new Set<Promise<void>>()
   /** The event that was told to come again later: those after it could only be a gap, and wait for it too (LIM-3). */
-  let heldFromSeq: number | undefined
+  let held: { readonly fromSeq: number; readonly code: Postponement['code'] } | undefined
 
   /** Receipts of one commit leave in one message: the answers of a commit arrive in one run of microtasks. */
   const queueReceipt = (receipt: Receipt): void => {
@@ -156,15 +165,34 @@ export function createPublishing(parts: PublishingParts): Publishing {
     inFlight.add(flight)
   }
 
-  /** Answers what is over the limit; the events that may pass. */
+  /** How many of the events may pass, and what the others are told. */
+  const decide = (events: readonly ReadEvent[], heldFor: Postponement['code'] | undefined): Postponement => {
+    const { storage, retryAfterMs } = parts
+    if (storage.isPublishingClosed()) {
+      storage.countRefused(events.length)
+      return { count: 0, code: 'storage_low', retryAfterMs: storage.retryAfterMs }
+    }
+    const sizes = events.map(({ wire }) => wire.length)
+    switch (heldFor) {
+      case undefined:
+        return { code: 'rate_limited', ...rateLimits.admitEvents(session, sizes) }
+      case 'rate_limited':
+        return { count: 0, code: heldFor, retryAfterMs: rateLimits.eventsRetryAfterMs(session, sizes) }
+      case 'storage_low':
+        return { count: 0, code: heldFor, retryAfterMs }
+    }
+  }
+
+  /** Answers what is to come again later; the events that may pass. */
   const admit = (events: readonly ReadEvent[]): readonly ReadEvent[] => {
-    const isHeld = heldFromSeq !== undefined && deviceSeqOf(events[0]) > heldFromSeq
-    const { count, retryAfterMs } = isHeld
-      ? { count: 0, retryAfterMs: rateLimits.eventsRetryAfterMs(session, events.length) }
-      : rateLimits.admitEvents(session, events.length)
-    if (!isHeld) heldFromSeq = deviceSeqOf(events[count]) || undefined
+    const isHeld = held !== undefined && deviceSeqOf(events[0]) > held.fromSeq
+    const { count, code, retryAfterMs } = decide(events, isHeld ? held?.code : undefined)
+    if (!isHeld) {
+      const fromSeq = deviceSeqOf(events[count])
+      held = fromSeq === 0 ? undefined : { fromSeq, code }
+    }
     for (const event of events.slice(count)) {
-      refuse({ device_seq: deviceSeqOf(event), code: 'rate_limited', retry_after_ms: retryAfterMs })
+      refuse({ device_seq: deviceSeqOf(event), code, retry_after_ms: retryAfterMs })
     }
     const admitted = events.slice(0, count)
     rateLimits.chargeEvents(

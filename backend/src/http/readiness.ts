@@ -2,6 +2,7 @@
 // with Redis away a node serves on, since Postgres is the truth and heads are compared more often (DESIGN 5).
 
 import type { MigrationState } from '../db/migrate.ts'
+import type { StorageLevel } from '../limits/storage-level.ts'
 
 export interface Readiness {
   /** Why this node should get no traffic; empty when it is ready. */
@@ -15,6 +16,7 @@ export interface ReadinessParts {
   isBusHealthy(): boolean
   /** The server's key was changed on another node, and this one does not have the new one. */
   isKeyStale(): boolean
+  storageLevel(): StorageLevel
   /** Rejects when the database is out of reach. */
   readMigrationState(): Promise<MigrationState>
   /** Whether an event could be stored now. */
@@ -53,7 +55,8 @@ export function createReadiness(parts: ReadinessParts): ReadinessCheck {
       ? []
       : ['bus: Redis is away; this node serves on, and compares the log with other nodes’ more often']
     const key = parts.isKeyStale() ? ['identity: the key was changed; copy the new identity.key to this node'] : []
-    return { problems: database.problems, notes: [...database.notes, ...bus, ...key] }
+    const storage = STORAGE_NOTES[parts.storageLevel()]
+    return { problems: database.problems, notes: [...database.notes, ...bus, ...key, ...storage] }
   }
 
   const check = (): Promise<Readiness> => {
@@ -75,6 +78,16 @@ export function createReadiness(parts: ReadinessParts): ReadinessCheck {
       return isFresh && latest !== undefined ? latest.readiness : check()
     },
   }
+}
+
+/**
+ * Notes, not problems: such a node still delivers, revokes and deletes, and those beside it share its database. Without
+ * traffic it could do nothing that makes room.
+ */
+const STORAGE_NOTES: Readonly<Record<StorageLevel, readonly string[]>> = {
+  ok: [],
+  low: ['storage: low; nobody can register until there is room'],
+  critical: ['storage: critical; nobody can register or publish until there is room'],
 }
 
 const problem = (text: string): Readiness => ({ problems: [text], notes: [] })

@@ -75,6 +75,31 @@ export function addressKey(address: string): string {
     .concat('::/64')
 }
 
+/** A network that an address is part of, and how many times as much as one address it may use. */
+export interface ClientNetwork {
+  readonly key: string
+  readonly weight: number
+}
+
+/** Of an address as `addressKey` names it: itself, and the networks that one customer or one provider may hold. */
+export function networksOf(address: string): readonly ClientNetwork[] {
+  if (isIP(address) === 4) {
+    const network = `${address.split('.').slice(0, 3).join('.')}.0/24`
+    return [
+      { key: address, weight: 1 },
+      { key: network, weight: 4 },
+    ]
+  }
+  if (!address.endsWith('::/64')) return [{ key: address, weight: 1 }]
+  const [a = '', b = '', c = '', d = ''] = address.replace(/::\/64$/, '').split(':')
+  const customer = (Number.parseInt(d, 16) & 0xff00).toString(16)
+  return [
+    { key: address, weight: 1 },
+    { key: `${a}:${b}:${c}:${customer}::/56`, weight: 4 },
+    { key: `${a}:${b}:${c}::/48`, weight: 16 },
+  ]
+}
+
 /** Without a port, brackets, or the form that IPv4 takes on an IPv6 socket. */
 function plain(text: string): string {
   const bracketed = /^\[([^\]]*)\](?::\d+)?$/.exec(text)?.[1]

@@ -191,6 +191,11 @@ function describeErrors(first: Reading, latest: Reading, history: History): Stat
 const LIMIT_TEXTS: Readonly<Record<LimitScope, string>> = {
   device: 'A device published more than VALISE_DEVICE_EVENTS_PER_S',
   user: 'The devices of a user published more than VALISE_USER_EVENTS_PER_S',
+  device_bytes: 'A device published more than VALISE_DEVICE_BYTES_PER_S',
+  user_bytes: 'The devices of a user published more than VALISE_USER_BYTES_PER_S',
+  append: 'Device logs were appended to more often than VALISE_DEVICE_APPENDS_PER_MIN or VALISE_USER_APPENDS_PER_MIN',
+  registration: 'More accounts were registered than VALISE_REGISTRATIONS_PER_HOUR or VALISE_NODE_REGISTRATIONS_PER_MIN',
+  storage: 'The server is short of storage',
   address: 'An address began more handshakes than VALISE_HANDSHAKES_PER_MIN',
   invitation: 'More invitation codes were tried than may be',
   mailbox: 'An address asked for mailboxes more often than VALISE_MAILBOX_REQUESTS_PER_MIN',

@@ -4,7 +4,18 @@ import { ERROR_CODES, type ErrorCode, errorEntry } from '@valise/protocol'
 import type { MetricKinds } from './metric-kinds.ts'
 
 const ROTATION_REASONS = ['rekey', 'age', 'events'] as const
-const LIMIT_SCOPES = ['device', 'user', 'address', 'invitation', 'mailbox'] as const
+const LIMIT_SCOPES = [
+  'device',
+  'user',
+  'device_bytes',
+  'user_bytes',
+  'append',
+  'address',
+  'registration',
+  'invitation',
+  'mailbox',
+  'storage',
+] as const
 /** Whose budget of work was overdrawn. */
 const WORK_SCOPES = ['session', 'user', 'address'] as const
 export type WorkScope = (typeof WORK_SCOPES)[number]
@@ -19,7 +30,7 @@ export interface GatewayMetrics {
   /** The code it was closed with, `other` when this protocol does not name it, or `peer` when the other side ended it. */
   countClose(code: number | 'peer'): void
   countSessionRotation(reason: (typeof ROTATION_REASONS)[number]): void
-  /** Events, handshakes, invitations and requests for mailboxes that are to come again later, by whose limit it is. */
+  /** Events, appends, handshakes, registrations and requests for mailboxes that are to come again later, by what limits them. */
   countRateLimited(scope: LimitScope, count: number): void
   /** Sockets that are not read, so that TCP pushes back. */
   setSocketsPaused(count: number): void

@@ -16,6 +16,7 @@ import { createMetricKinds, type MetricDefinition } from './metric-kinds.ts'
 import { createPairingMetrics, type PairingMetrics } from './pairing-metrics.ts'
 import { createProcessMetrics, type ProcessMetrics, renderNodeMetrics } from './process-metrics.ts'
 import { createRetentionMetrics, type RetentionMetrics } from './retention-metrics.ts'
+import { createStorageMetrics, type StorageMetrics } from './storage-metrics.ts'
 
 export type { BusMetrics, RedisMetrics } from './bus-metrics.ts'
 export type { DatabaseMetrics } from './database-metrics.ts'
@@ -36,6 +37,7 @@ export interface Metrics {
   readonly retention: RetentionMetrics
   readonly pairing: PairingMetrics
   readonly process: ProcessMetrics
+  readonly storage: StorageMetrics
   /** Of this server's own metrics, with every value that a label can have. */
   readonly definitions: readonly MetricDefinition[]
   readonly contentType: string
@@ -68,6 +70,7 @@ export function createMetrics(): Metrics {
     retention: createRetentionMetrics(kinds),
     pairing: createPairingMetrics(kinds),
     process: createProcessMetrics(kinds),
+    storage: createStorageMetrics(kinds),
     definitions: kinds.definitions,
     contentType: registry.contentType,
     render: async () => `${await registry.metrics()}\n${await renderNodeMetrics()}`,

@@ -6,6 +6,7 @@ import { checkExport, type NodeDevice } from '@valise/client/node'
 import { equalBytes, formatUuid, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
 import { tellConnection } from '../connection-notices.ts'
+import { tellDelays } from '../delay-notices.ts'
 import { readLines } from '../export-file.ts'
 import { EXIT, MisuseError } from '../failure.ts'
 import { withHome } from '../home.ts'
@@ -44,6 +45,7 @@ async function importFrom({ output, prompt, stdin }: Invocation, device: NodeDev
   let refusals = 0
   const stopListening = [
     tellConnection(client, output, () => `Ctrl-C ends the import. ${AGAIN}`).close,
+    tellDelays(client, output),
     client.onRefused((refusal) => {
       refusals += 1
       output.failure(refusal.code, describeKept(refusal), { event_id: formatUuid(refusal.eventId) })

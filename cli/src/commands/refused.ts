@@ -5,6 +5,7 @@ import { type Client, ClientStoppedError, type RefusedEvent } from '@valise/clie
 import { formatTime, type NodeDevice } from '@valise/client/node'
 import { type EventId, formatUuid } from '@valise/protocol'
 import { tellConnection } from '../connection-notices.ts'
+import { tellDelays } from '../delay-notices.ts'
 import { EXIT, MisuseError } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
@@ -86,6 +87,7 @@ async function retry({ output }: Invocation, device: NodeDevice, ids: readonly s
   const connection = tellConnection(client, output, () => 'What is queued is kept; Ctrl-C ends the waiting.')
   const stopListening = [
     connection.close,
+    tellDelays(client, output),
     client.onReceipt((receipt) => printReceipt(output, receipt)),
     client.onRefused((refusal) => {
       refusals += 1

@@ -2,6 +2,7 @@
 
 import type { NodeDevice } from '@valise/client/node'
 import { tellConnection } from '../connection-notices.ts'
+import { tellDelays } from '../delay-notices.ts'
 import { EXIT } from '../failure.ts'
 import { withHome } from '../home.ts'
 import { watchInterruption } from '../interruption.ts'
@@ -36,6 +37,7 @@ async function republish({ output, prompt }: Invocation, device: NodeDevice): Pr
   )
   const client = device.client()
   const connection = tellConnection(client, output, () => 'What is to be sent is kept.')
+  const stopTelling = tellDelays(client, output)
   // Events behind it had never been sent.
   const { lastDeviceSeq } = await device.status()
   let again = 0
@@ -51,6 +53,7 @@ async function republish({ output, prompt }: Invocation, device: NodeDevice): Pr
     await client.flush(signal)
   } finally {
     stopCounting()
+    stopTelling()
     connection.close()
     await client.close()
   }

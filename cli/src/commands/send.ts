@@ -10,6 +10,7 @@ import { DEFAULT_LIMITS, formatUuid, MAX_TTL_S } from '@valise/protocol'
 import { InvalidArgumentError } from 'commander'
 import { tellAddedDevices } from '../added-devices.ts'
 import { tellConnection } from '../connection-notices.ts'
+import { tellDelays } from '../delay-notices.ts'
 import { parseDurationMs } from '../duration.ts'
 import { EXIT, MisuseError } from '../failure.ts'
 import { tellHeld } from '../held-notices.ts'
@@ -86,6 +87,7 @@ async function send(
   const stopListening = [
     tellAddedDevices(client, output),
     tellHeld(client, output),
+    tellDelays(client, output),
     tellDisplaced(client, output),
     tellPending(client, output),
     tellServerKey(client, output),

@@ -11,6 +11,7 @@ export type AccountErrorCode =
   | 'device_suspended'
   | 'cut_refused'
   | 'entry_rate_limited'
+  | 'changes_wait'
   | 'settle_too_early'
   | 'nothing_pending'
   | 'close_pending'
@@ -42,3 +43,13 @@ export const SUSPENDED =
 
 export const EPOCH_CLOSED =
   'Another device sealed the current key falsely, so this one cannot open it. Try again: a manager starts a new one at once.'
+
+/** The server takes the change later than anybody waits for it. */
+export function changesWait(code: 'rate_limited' | 'storage_low', retryAfterMs: number, cause: Error): AccountError {
+  const minutes = Math.ceil(retryAfterMs / 60_000)
+  const text =
+    code === 'storage_low'
+      ? 'The server is short of storage: until its operator makes room it takes only what protects the account, such as a revocation. Try again later.'
+      : `The devices of this account change it faster than the server allows. Try again in ${minutes} ${minutes === 1 ? 'minute' : 'minutes'}; revoking a device has room of its own.`
+  return new AccountError('changes_wait', text, { cause, retryAfterMs })
+}

@@ -14,9 +14,11 @@ import { ClientStoppedError, createAlarm, describeStop, refusedFor } from '../al
 import type { Clock } from '../clock.ts'
 import { describeUnreached } from '../connect-problem.ts'
 import { openSession, type SessionEnd } from '../connection/session.ts'
+import { pause } from '../pause.ts'
 import { createDeviceKeys, type DeviceKeys } from '../sealing/device-keys.ts'
 import { sealFirstEpoch } from '../sealing/epoch-boxes.ts'
 import { createRecoveryEntropy, createRecoveryKeys, formatRecoveryPhrase } from '../sealing/recovery.ts'
+import { DEFAULT_WAIT_MS } from '../server-times.ts'
 import type { AtRestSealer } from '../store/at-rest.ts'
 import { storeKeys } from '../store/layout.ts'
 import { put, type Store } from '../store/store.ts'
@@ -49,6 +51,8 @@ export interface NewAccount {
 
 /** Registering twice finds the account of the first time, so a lost answer is asked for again. */
 const MAX_ATTEMPTS = 4
+/** A person waits so long for a limit; beyond it they are told when to come again. */
+const MAX_LIMIT_WAIT_MS = 30_000
 
 /** The phrase is returned once and kept nowhere. Rejects with a `SetupError`. */
 export async function createAccount(
@@ -83,6 +87,13 @@ export async function createAccount(
     const end = await register(parts, { pin, keys, entry, boxes, invitation, signal })
     if (end === undefined) break
     if (isBetweenKeys(end) && attempt < MAX_ATTEMPTS) continue
+    const waitMs = limitWaitOf(end)
+    if (waitMs !== undefined && waitMs <= MAX_LIMIT_WAIT_MS && attempt < MAX_ATTEMPTS) {
+      await pause(clock, signal ?? new AbortController().signal, waitMs).catch(() => {
+        throw new SetupError('aborted', 'Given up.')
+      })
+      continue
+    }
     const error = toSetupError(end, server.url)
     if (
       !(error instanceof SetupError) ||
@@ -110,6 +121,17 @@ type Failure = { readonly wasSent: boolean } & (
 /** The server changes its key: the next session meets the new one. */
 const isBetweenKeys = (failure: Failure): boolean =>
   failure.type === 'ended' && (failure.end.type === 'server_key_followed' || failure.end.type === 'given_up')
+
+/** How long an address or the node is over its limit of registrations. */
+const limitWaitOf = (failure: Failure): number | undefined =>
+  failure.type === 'refused' && failure.message.code === 'rate_limited'
+    ? (failure.message.retry_after_ms ?? DEFAULT_WAIT_MS)
+    : undefined
+
+function describeLimit(waitMs: number): string {
+  const minutes = Math.ceil(waitMs / 60_000)
+  return `The server makes no more accounts for this network right now. Try again in ${minutes} ${minutes === 1 ? 'minute' : 'minutes'}.`
+}
 
 /** One session in which the account is registered; `undefined` when the server has confirmed it. */
 function register(
@@ -172,8 +194,14 @@ function toSetupError(failure: Failure, serverUrl: string): SetupError | ClientS
   if (failure.type === 'refused') {
     const { code } = failure.message
     switch (code) {
-      case 'unavailable':
       case 'rate_limited':
+        return new SetupError('registration_limited', describeLimit(failure.message.retry_after_ms ?? DEFAULT_WAIT_MS))
+      case 'storage_low':
+        return new SetupError(
+          'registration_limited',
+          'The server is short of storage and makes no accounts until its operator makes room. Try again later.',
+        )
+      case 'unavailable':
         return new SetupError('server_unreachable', `${errorEntry(code).text}.`)
       case 'registration_invite_required':
         return invitationRequired()

@@ -11,6 +11,7 @@ export type SetupErrorCode =
   | 'wrong_server_key'
   | 'unverified_server'
   | 'registration_refused'
+  | 'registration_limited'
   | 'invitation_required'
   | 'invitation_refused'
   | 'bad_invitation'

@@ -25,19 +25,24 @@ export class SessionLostError extends Error {
 /** The server answered with an error. */
 export class RequestRefusedError extends Error {
   readonly answer: ErrorMessage
+  readonly asked: RequestBody['type']
 
-  constructor(answer: ErrorMessage) {
+  constructor(answer: ErrorMessage, asked: RequestBody['type']) {
     super(`the server refused a request: ${answer.code}`)
     this.name = 'RequestRefusedError'
     this.answer = answer
+    this.asked = asked
   }
 }
 
 /** What was asked may or may not have happened, and is to be asked again in another session. */
 export const isUndecided = (error: unknown): boolean =>
   error instanceof SessionLostError ||
-  (error instanceof RequestRefusedError &&
-    (error.answer.code === 'unavailable' || error.answer.code === 'rate_limited'))
+  (error instanceof RequestRefusedError && (error.answer.code === 'unavailable' || isHeldBack(error)))
+
+/** The server is well and takes it later: the session stays. */
+export const isHeldBack = ({ answer }: RequestRefusedError): boolean =>
+  answer.code === 'rate_limited' || answer.code === 'storage_low'
 
 export interface Requests {
   ask(body: RequestBody): Promise<Answer>
@@ -60,7 +65,12 @@ const MAX_REQUESTS = 16
 export function createRequests({ clock, send, onOverdue }: RequestsParts): Requests {
   const waitingById = new Map<
     number,
-    { resolve: (answer: Answer) => void; reject: (error: Error) => void; cancelTimer: () => void }
+    {
+      asked: RequestBody['type']
+      resolve: (answer: Answer) => void
+      reject: (error: Error) => void
+      cancelTimer: () => void
+    }
   >()
   let lastId = 0
   let isClosed = false
@@ -83,14 +93,14 @@ export function createRequests({ clock, send, onOverdue }: RequestsParts): Reque
           take(id)?.reject(new SessionLostError('the server did not answer in time'))
           onOverdue()
         })
-        waitingById.set(id, { resolve, reject, cancelTimer })
+        waitingById.set(id, { asked: body.type, resolve, reject, cancelTimer })
         send({ ...body, request_id: id })
       }),
     settle: (message) => {
       const id = message.request_id
       const waiting = id === undefined || id === null ? undefined : take(id)
       if (waiting === undefined) return false
-      if (message.type === 'error') waiting.reject(new RequestRefusedError(message))
+      if (message.type === 'error') waiting.reject(new RequestRefusedError(message, waiting.asked))
       else waiting.resolve(message)
       return true
     },

@@ -10,6 +10,7 @@ import { isOwnName } from '../sealing/content.ts'
 import { DEFAULT_WAIT_MS } from '../server-times.ts'
 import type { LogEvent } from '../store/local-log.ts'
 import type { StoreOperation } from '../store/store.ts'
+import { createDelayWatch, type PublishDelay } from './delay.ts'
 import type { SealedItem } from './own-chain.ts'
 import { type AnnouncedRates, createPace } from './pace.ts'
 import { meaningOf, refusalAlarm } from './refusals.ts'
@@ -57,6 +58,8 @@ export interface PublisherParts extends RepairParts {
   /** To be stored with own events that got their receipts. */
   countEvents(count: number): StoreOperation[]
   onReceipt(receipt: PublishReceipt): void
+  /** The server takes events later; undefined: it takes them again. */
+  onDelay(delay: PublishDelay | undefined): void
   /** Something is to be tried again later: pump then. */
   onRetry(): void
   /** What was sent stays without an answer. */
@@ -81,6 +84,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
   const { deviceId } = identity
   const window = createSendWindow(parts.limits)
   const pace = createPace()
+  const delays = createDelayWatch(parts)
   window.add(chain.unreceipted.map(toWindowItem))
   let lastSealedPosition = chain.unreceipted.reduce((last, item) => Math.max(last, item.position ?? 0), 0)
   let session: PublishSession | undefined
@@ -125,7 +129,9 @@ export function createPublisher(parts: PublisherParts): Publisher {
   }
 
   const send = (current: PublishSession, deviceSeqs: readonly number[]): void => {
-    current.send(deviceSeqs.flatMap((deviceSeq) => chain.find(deviceSeq)?.wire ?? []))
+    const wires = deviceSeqs.flatMap((deviceSeq) => chain.find(deviceSeq)?.wire ?? [])
+    pace.take({ events: wires.length, bytes: wires.reduce((sum, wire) => sum + wire.length, 0) }, clock.now())
+    current.send(wires)
     watchAnswers()
   }
 
@@ -170,13 +176,13 @@ export function createPublisher(parts: PublisherParts): Publisher {
     pump: async () => {
       while (session !== undefined && !isSuspended()) {
         const nowMs = clock.now()
-        const room = pace.room(window.unsent, nowMs)
+        const { waiting } = window
+        const room = pace.room(waiting, nowMs)
         // Of the same moment as the room: a later one may find room, and nobody would come back to use it.
-        const paceMs = window.unsent === 0 ? 0 : pace.waitMs(window.unsent, nowMs)
-        const step = window.next(nowMs, Math.min(session.allowance(), room))
+        const paceMs = waiting.events === 0 ? 0 : pace.waitMs(waiting, nowMs)
+        const step = window.next(nowMs, Math.min(session.allowance(), room.events), room.bytes)
         switch (step.type) {
           case 'send':
-            pace.take(step.deviceSeqs.length, clock.now())
             send(session, step.deviceSeqs)
             break
           case 'seal':
@@ -233,6 +239,7 @@ export function createPublisher(parts: PublisherParts): Publisher {
         if (item.position !== undefined) outbox.settled(item.position)
       }
       watchAnswers()
+      delays.receipted()
       for (const { item, receipt } of stored) if (!item.event.isTombstone) parts.onReceipt(receipt)
       parts.onSettled()
     },
@@ -243,10 +250,13 @@ export function createPublisher(parts: PublisherParts): Publisher {
       if (code === 'rate_limited') pace.empty(clock.now())
       const retryAtMs = clock.now() + (retry_after_ms ?? DEFAULT_WAIT_MS)
       window.refused(device_seq, code, { expected, retryAtMs })
+      if (meaning === 'later') delays.refused(code, retryAtMs)
       watchAnswers()
     },
     unavailable: (retryAfterMs) => {
-      window.unavailable(clock.now() + retryAfterMs)
+      const retryAtMs = clock.now() + retryAfterMs
+      window.unavailable(retryAtMs)
+      delays.refused('unavailable', retryAtMs)
       watchAnswers()
     },
   }

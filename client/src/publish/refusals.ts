@@ -41,6 +41,7 @@ const MEANINGS: Readonly<Record<ErrorCode, RefusalMeaning>> = {
   log_seq_ahead: 'seal_again',
   unavailable: 'later',
   rate_limited: 'later',
+  storage_low: 'later',
   displacement_limit: 'later',
   device_seq_gap: 'gap',
   device_revoked: 'closing',

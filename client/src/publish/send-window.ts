@@ -2,6 +2,7 @@
 // after a refusal nothing new goes out until every answer is in, then one repair is made and sending goes on.
 
 import type { ErrorCode } from '@valise/protocol'
+import type { Waiting } from './pace.ts'
 import { meaningOf } from './refusals.ts'
 
 export interface WindowItem {
@@ -45,11 +46,11 @@ export interface SendWindow {
   refused(deviceSeq: number, code: ErrorCode, details: { expected: number | undefined; retryAtMs: number }): void
   /** Nothing unanswered was stored, or it will be found stored: send it again, later. */
   unavailable(retryAtMs: number): void
-  /** The caller carries the step out before it asks again. At most `allowance` events may be sent. */
-  next(nowMs: number, allowance: number): WindowStep
+  /** The caller carries the step out before it asks again. At most `allowance` events of `maxBytes` together may be sent. */
+  next(nowMs: number, allowance: number, maxBytes?: number): WindowStep
   readonly inFlight: number
   /** Sealed, and on its way to nobody. */
-  readonly unsent: number
+  readonly waiting: Waiting
   readonly count: number
 }
 
@@ -64,6 +65,8 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
   let retryAtMs: number | undefined
   /** Sendings anew since the last receipt: a server that never takes them is not asked without pause. */
   let fruitless = 0
+  /** The server had no storage: one event asks whether it has again, and the others stay here until it has a receipt. */
+  let isProbing = false
   let { maxMessageEvents, maxMessageBytes } = limits
 
   const find = (deviceSeq: number): Item | undefined => items.find((item) => item.deviceSeq === deviceSeq)
@@ -76,13 +79,14 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     if (isStronger(next)) repair = next
   }
 
-  const nextMessage = (allowance: number): number[] => {
+  const nextMessage = (allowance: number, allowedBytes: number): number[] => {
     const maxEvents = Math.min(maxMessageEvents, allowance)
     const deviceSeqs: number[] = []
     let bytes = 0
     for (const item of items) {
       if (item.isSent) continue
       if (deviceSeqs.length >= maxEvents) break
+      if (bytes + item.bytes > allowedBytes) break
       if (deviceSeqs.length > 0 && bytes + item.bytes > maxMessageBytes) break
       deviceSeqs.push(item.deviceSeq)
       bytes += item.bytes
@@ -113,6 +117,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       isConnected = true
       repair = undefined
       retryAtMs = undefined
+      isProbing = false
       for (const item of items) item.isSent = false
     },
     disconnected: () => {
@@ -120,6 +125,7 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     },
     receipt: (deviceSeq) => {
       fruitless = 0
+      isProbing = false
       items = items.filter((item) => item.deviceSeq !== deviceSeq)
     },
     refused: (claimedSeq, code, details) => {
@@ -132,15 +138,17 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
       const meaning = meaningOf(code)
       if (meaning === 'for_good') propose({ type: 'bury', deviceSeq, code })
       else if (code === 'stale_epoch' || code === 'log_seq_ahead') propose({ type: 'seal_again', deviceSeq, code })
-      else if (meaning === 'later') retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
-      else if (meaning === 'suspended') isConnected = false
+      else if (meaning === 'later') {
+        retryAtMs = Math.max(retryAtMs ?? 0, details.retryAtMs)
+        isProbing = code === 'storage_low'
+      } else if (meaning === 'suspended') isConnected = false
       else propose({ type: 'send_again', deviceSeq: details.expected ?? deviceSeq })
     },
     unavailable: (atMs) => {
       retryAtMs = Math.max(retryAtMs ?? 0, atMs)
       for (const item of items) item.isSent = false
     },
-    next: (nowMs, allowance) => {
+    next: (nowMs, allowance, maxBytes = Number.POSITIVE_INFINITY) => {
       if (!isConnected) return { type: 'idle' }
       if (retryAtMs !== undefined) {
         if (nowMs < retryAtMs) return { type: 'wait', untilMs: retryAtMs }
@@ -157,7 +165,8 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
           return { type: 'wait', untilMs: retryAtMs }
         }
       }
-      const deviceSeqs = nextMessage(allowance)
+      if (isProbing && inFlight() > 0) return { type: 'idle' }
+      const deviceSeqs = nextMessage(isProbing ? Math.min(1, allowance) : allowance, maxBytes)
       if (deviceSeqs.length > 0) return { type: 'send', deviceSeqs }
       const room = roomToSeal()
       return room === undefined ? { type: 'idle' } : { type: 'seal', ...room }
@@ -165,8 +174,10 @@ export function createSendWindow(limits: WindowLimits): SendWindow {
     get inFlight() {
       return inFlight()
     },
-    get unsent() {
-      return items.length - inFlight()
+    get waiting() {
+      const unsent = items.filter((item) => !item.isSent)
+      const bytes = unsent.reduce((sum, item) => sum + item.bytes, 0)
+      return { events: unsent.length, bytes, firstBytes: unsent[0]?.bytes ?? 0 }
     },
     get count() {
       return items.length

@@ -46,3 +46,10 @@ export async function readDatabaseBytes(db: Queryable): Promise<number> {
   const [row] = await db.query<{ bytes: number }>(readSize, [])
   return row?.bytes ?? 0
 }
+
+const checkpoint: Statement = { name: 'checkpoint', text: 'checkpoint' }
+
+/** The write-ahead log before now is needed no longer, and its files go. */
+export async function checkpointWal(db: Queryable): Promise<void> {
+  await db.query(checkpoint, [])
+}
