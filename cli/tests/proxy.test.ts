@@ -15,7 +15,7 @@ const proxies: Server[] = []
 
 beforeAll(async () => {
   folder = makeFolder()
-  server = await startServer(folder)
+  server = await startServer(folder, { environment: { VALISE_ORIGINS: `http://${NAME}` } })
 })
 afterEach(() => {
   for (const proxy of proxies.splice(0)) {
