@@ -2,7 +2,7 @@
 // builds parts; nothing here decides anything.
 // More than 300 lines: it is the one list of all parts, read from top to bottom.
 
-import { createServer, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { PENDING_MS, toBase64Url, toHex } from '@valise/protocol'
 import { nodeCrypto } from '@valise/protocol/node-crypto'
@@ -64,9 +64,10 @@ import { readStatusPage } from './http/status-page.ts'
 import { describeNextKey, type NextKeyPlace, openIdentity } from './identity.ts'
 import { loadKeyChanges, publishKeyChange } from './keys/key-changes.ts'
 import { openServerKeys } from './keys/server-keys.ts'
-import { clientAddressOf } from './limits/client-address.ts'
+import { clientAddressOf, socketAddressOf } from './limits/client-address.ts'
 import { HANDSHAKE_COST } from './limits/costs.ts'
 import { createDatabaseTurns } from './limits/database-turns.ts'
+import { createPlaces } from './limits/places.ts'
 import { createRateLimits } from './limits/rate-limits.ts'
 import { createRegistrationLimits } from './limits/registration-limits.ts'
 import { isPublishingClosed, isRegistrationClosed } from './limits/storage-level.ts'
@@ -373,7 +374,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       rotationLimits,
       handshakeTimeoutMs: config.handshakeTimeoutMs,
       maxConnections: config.maxConnections,
-      maxFrameBytes: config.limits.max_frame,
+      maxConnectionsPerAddress: config.maxConnectionsPerAddress,
       sendBufferBytes: config.sendBufferBytes,
       slowConsumerMs: config.slowConsumerMs,
       pingIntervalMs: config.pingIntervalMs,
@@ -458,7 +459,9 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
           refuse: (request) => rateLimits.refuseMailboxRequest(clientAddressOf(request, config.trustedProxies)),
         }),
       ),
-      maxConnections: config.maxHttpConnections,
+      places: createPlaces({ total: config.maxHttpConnections, perAddress: config.maxHttpConnectionsPerAddress }),
+      addressOf: (socket) => socketAddressOf(socket.remoteAddress, config.trustedProxies),
+      takesUpgrades: true,
       headTimeoutMs: config.handshakeTimeoutMs,
       metrics: metrics.http,
     })
@@ -488,8 +491,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       now,
     })
     closers.push(async () => status.close())
-    const adminServer = createServer(
-      createAdminHttp({
+    const adminServer = createBoundedServer({
+      handler: createAdminHttp({
         readiness: readiness.check,
         renderMetrics: () => metrics.render(),
         metricsContentType: metrics.contentType,
@@ -505,7 +508,12 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         rules: adminRules(config.adminHost, config.adminNames),
         noteForeign,
       }),
-    )
+      places: createPlaces({ total: ADMIN_CONNECTIONS, perAddress: ADMIN_CONNECTIONS / 2 }),
+      addressOf: (socket) => socketAddressOf(socket.remoteAddress, config.trustedProxies),
+      takesUpgrades: false,
+      headTimeoutMs: config.handshakeTimeoutMs,
+      metrics: metrics.admin,
+    })
 
     const stopHousekeeping = startHousekeeping({
       sweepMs: () => (bus.isHealthy ? config.headPollMs : Math.min(config.headPollMs, DEAF_SWEEP_MS)),
@@ -575,6 +583,8 @@ function noteNextKey(log: Log, identityFile: string, nextKey: NextKeyPlace): voi
   else log.info({ event: 'identity.next_key.find', place: nextKey }, text)
 }
 
+/** Prometheus, a balancer and a few people; not the world. */
+const ADMIN_CONNECTIONS = 256
 /** So long after a commit others still publish: requests and replays leave room for them. */
 const PUBLISHING_MS = 100
 /** Bytes of events in one page, leaving room for its frame. */

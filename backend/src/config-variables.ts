@@ -180,6 +180,16 @@ export const VARIABLES = {
     fallback: '20000',
     meaning: 'Sockets this node accepts before it answers 503',
   },
+  VALISE_MAX_CONNECTIONS_PER_ADDRESS: {
+    schema: integer(0, 1_000_000, 'connections'),
+    fallback: '1000',
+    meaning: 'WebSockets of one address on this node; 0: not limited',
+  },
+  VALISE_MAX_HTTP_CONNECTIONS_PER_ADDRESS: {
+    schema: integer(0, 1_000_000, 'connections'),
+    fallback: '256',
+    meaning: 'Connections of one address that are no WebSockets, or not yet, on this node; 0: not limited',
+  },
   VALISE_MAX_HTTP_CONNECTIONS: {
     schema: integer(1, 1_000_000, 'connections'),
     fallback: '4096',

@@ -50,6 +50,8 @@ export interface Config {
   readonly handshakeTimeoutMs: number
   readonly registrationTimeoutMs: number
   readonly maxConnections: number
+  readonly maxConnectionsPerAddress: number
+  readonly maxHttpConnectionsPerAddress: number
   readonly maxHttpConnections: number
   readonly sendBufferBytes: number
   readonly intakeBufferBytes: number
@@ -137,6 +139,8 @@ export function parseConfig(
     handshakeTimeoutMs: limits.handshake_timeout_ms,
     registrationTimeoutMs: read('VALISE_REGISTRATION_TIMEOUT_MS'),
     maxConnections: read('VALISE_MAX_CONNECTIONS'),
+    maxConnectionsPerAddress: read('VALISE_MAX_CONNECTIONS_PER_ADDRESS'),
+    maxHttpConnectionsPerAddress: read('VALISE_MAX_HTTP_CONNECTIONS_PER_ADDRESS'),
     maxHttpConnections: read('VALISE_MAX_HTTP_CONNECTIONS'),
     sendBufferBytes: limits.send_buffer_bytes,
     intakeBufferBytes: read('VALISE_INTAKE_BUFFER_BYTES'),

@@ -34,6 +34,7 @@ function createPair() {
       progress: () => 0,
       isRead: () => true,
       noteDrained: () => {},
+      boundFrames: () => {},
     },
     channel: createSessionChannel({ crypto: nodeCrypto, role: 'server', secrets: secrets() }),
     rotation: createRotationCounter(limits),

@@ -31,6 +31,7 @@ function createScene() {
       },
       close: () => {},
       noteDrained: () => {},
+      boundFrames: () => {},
       bufferedBytes: () => scene.bufferedBytes,
       gatherTurn: () => {},
       progress: () => scene.progress,

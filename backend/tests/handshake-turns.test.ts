@@ -1,42 +1,69 @@
-// Handshakes take turns, so that thousands of devices that come back together all get in (LIM-5).
+// Handshakes take turns, so that thousands of devices that return together all get in, and peers that fall silent hold
+// nothing (LIM-5).
 
 import { describe, expect, test } from 'vitest'
 import { createHandshakeTurns } from '../src/gateway/handshake-turns.ts'
 
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
 describe('turns of handshakes', () => {
-  test('LIM-5: as many as allowed are worked on, and the next in order when one has ended', async () => {
-    const turns = createHandshakeTurns({ atOnce: 2, turnMs: 60_000 })
-    const begun: string[] = []
-    const take = async (name: string): Promise<() => void> => {
-      const end = await turns.take()
-      begun.push(name)
-      return end
-    }
-    const [first, second, third, fourth] = ['first', 'second', 'third', 'fourth'].map(take)
-    const endFirst = await first!
-    await second
-    expect([begun, turns.waitingCount]).toEqual([['first', 'second'], 2])
-    endFirst()
-    endFirst()
-    await third
-    expect([begun, turns.waitingCount]).toEqual([['first', 'second', 'third'], 1])
-    ;(await third!)()
-    ;(await fourth!)()
-    ;(await second!)()
-    const again = await Promise.all([take('fifth'), take('sixth')])
-    expect(begun).toHaveLength(6)
-    for (const end of again) end()
+  test('LIM-5: a hello holds its turn only while it is worked on', async () => {
+    const turns = createHandshakeTurns({ proofsAtOnce: 1 })
+    const answered: number[] = []
+    // None of them goes on, and each is answered.
+    await Promise.all(
+      Array.from({ length: 500 }, (_, index) =>
+        turns.hello('a', async () => {
+          await nextTurn()
+          answered.push(index)
+        }),
+      ),
+    )
+    expect(answered).toHaveLength(500)
+    expect(turns.waitingCount).toBe(0)
   })
 
-  test('LIM-5: whoever does not go on keeps no place for long', async () => {
-    const turns = createHandshakeTurns({ atOnce: 1, turnMs: 20 })
-    const silent = await turns.take()
-    const end = await turns.take()
-    silent()
-    const third = turns.take()
-    expect(turns.waitingCount).toBe(1)
-    end()
-    ;(await third)()
-    expect(turns.waitingCount).toBe(0)
+  test('LIM-5: proofs go before hellos, and too many of them hold hellos back until one is done', async () => {
+    const turns = createHandshakeTurns({ proofsAtOnce: 2 })
+    const done: string[] = []
+    let finish = (): void => {}
+    const stuck = new Promise<void>((resolve) => {
+      finish = resolve
+    })
+    const proofs = ['one', 'two'].map((name) => turns.proof(() => stuck.then(() => void done.push(name))))
+    const hello = turns.hello('a', async () => void done.push('hello'))
+    // A third proof is not held back.
+    await turns.proof(async () => void done.push('three'))
+    await nextTurn()
+    expect(done).toEqual(['three'])
+    finish()
+    await Promise.all([...proofs, hello])
+    expect(done).toEqual(['three', 'one', 'two', 'hello'])
+  })
+
+  test('LIM-5: an address with a thousand hellos delays itself', async () => {
+    const turns = createHandshakeTurns({ proofsAtOnce: 64 })
+    let flooded = 0
+    const flood = Array.from({ length: 1000 }, () =>
+      turns.hello('flood', async () => {
+        await nextTurn()
+        flooded++
+      }),
+    )
+    await turns.hello('other', async () => {})
+    expect(flooded).toBeLessThan(20)
+    await Promise.all(flood)
+  })
+
+  test('LIM-5: work that fails gives its turn back', async () => {
+    const turns = createHandshakeTurns({ proofsAtOnce: 1 })
+    const fail = async (): Promise<void> => {
+      throw new Error('no')
+    }
+    for (let i = 0; i < 10; i++) {
+      await expect(turns.hello('a', fail)).rejects.toThrow('no')
+      await expect(turns.proof(fail)).rejects.toThrow('no')
+    }
+    await turns.hello('a', async () => {})
   })
 })

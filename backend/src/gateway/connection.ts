@@ -30,6 +30,8 @@ export interface PeerSocket {
   isRead(): boolean
   /** Bytes were taken: goes on reading when few enough are left. */
   noteDrained(): void
+  /** Gathers at most so many bytes of a frame. */
+  boundFrames(maxBytes: number): void
 }
 
 export interface ConnectionParts {
@@ -53,6 +55,8 @@ export interface Connection {
   /** Sends `session_established`, in the text frame that ends the handshake (PROTOCOL A). */
   greet(message: SessionEstablished): void
   receive(frame: Uint8Array): void
+  /** From now on frames may have so many bytes. */
+  allowFrames(maxBytes: number): void
   send(message: ServerMessage): void
   sendEncoded(payload: Uint8Array): void
   countPublished(events: number): void
@@ -89,6 +93,7 @@ export function createConnection(parts: ConnectionParts): Connection {
   let full: { readonly sinceMs: number; readonly progress: number } | undefined
   let exhaustedSinceMs: number | undefined
   let invalidMessages = 0
+  let maxFrameBytes = 0
 
   const close = (code: ClosingErrorCode): void => {
     if (isClosed) return
@@ -151,8 +156,14 @@ export function createConnection(parts: ConnectionParts): Connection {
       socket.gatherTurn()
       socket.send(encodeSessionEstablishedFrame(channel.seal(encodeMessage(message))))
     },
+    allowFrames: (maxBytes) => {
+      maxFrameBytes = maxBytes
+      // Twice as much, so that a frame just above it is answered with the protocol's own code.
+      socket.boundFrames(2 * maxBytes)
+    },
     receive: (frame) => {
       if (isClosed) return
+      if (frame.length > maxFrameBytes) return close('frame_too_large')
       heardAtMs = now()
       pingedAtMs = undefined
       parts.charge(frameCost(frame.length))

@@ -6,8 +6,6 @@ import type { SessionLogNames } from './session.ts'
 export interface EstablishedService {
   readonly logNames: SessionLogNames
   readonly handle: Dispatch
-  /** The largest frame that this session may send now. */
-  maxFrameBytes(): number
   /** The socket or the session keys have room again. */
   onWritable(): void
   tick(): void

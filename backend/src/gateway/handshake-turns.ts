@@ -1,48 +1,59 @@
-// How many handshakes are worked on at once. When thousands of devices come back together, first come is first served,
-// each from hello to session: worked on all at once, all of them would run into their timeout, and none be finished.
-// Who waits has cost nothing yet. Whoever does not go on gives his place away soon.
+// Whose handshake is worked on next (LIM-5). A handshake holds nothing while its peer is silent: it takes a turn for the
+// hello, and another for the client's proof. Proofs go first, so that of a thousand devices that return together each is
+// done soon after it was begun, and none is worked on in vain. Hellos go by address, the served longest ago first.
+
+import { performance } from 'node:perf_hooks'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { createFairTurns } from '../limits/fair-turns.ts'
 
 export interface HandshakeTurns {
-  /** Resolves when it is this one's turn. Call the result when its handshake has ended, one way or the other. */
-  take(): Promise<() => void>
+  /** Resolves or rejects as `work` does, which begins when it is this address's turn. */
+  hello<T>(address: string, work: () => Promise<T>): Promise<T>
+  /** At once: the peer has proved that it goes on. */
+  proof<T>(work: () => Promise<T>): Promise<T>
+  /** Hellos that wait. */
   readonly waitingCount: number
 }
 
 export interface HandshakeTurnsParts {
-  readonly atOnce: number
-  /** A place is free again after this, though its handshake may still go on. */
-  readonly turnMs: number
+  /** While so many proofs wait for the database, no further handshake is begun. */
+  readonly proofsAtOnce: number
 }
 
-export function createHandshakeTurns({ atOnce, turnMs }: HandshakeTurnsParts): HandshakeTurns {
-  const waiting = new Set<() => void>()
-  let takenCount = 0
+/** In one turn of the event loop, before sockets with proofs are read again. */
+const HELLOS_AT_ONCE = 4
 
-  const begin = (): (() => void) => {
-    let isTaken = true
-    takenCount++
-    const end = (): void => {
-      if (!isTaken) return
-      isTaken = false
-      clearTimeout(timer)
-      takenCount--
-      for (const next of waiting) {
-        waiting.delete(next)
-        return next()
-      }
-    }
-    const timer = setTimeout(end, turnMs)
-    timer.unref()
-    return end
+export function createHandshakeTurns({ proofsAtOnce }: HandshakeTurnsParts): HandshakeTurns {
+  const hellos = createFairTurns({
+    atOnce: HELLOS_AT_ONCE,
+    rest: async () => void (await nextTurn()),
+    now: () => performance.now(),
+  })
+  const waitingForRoom = new Set<() => void>()
+  let proofCount = 0
+
+  const untilRoom = async (): Promise<void> => {
+    while (proofCount >= proofsAtOnce) await new Promise<void>((resolve) => waitingForRoom.add(resolve))
   }
 
   return {
-    take: () => {
-      if (takenCount < atOnce) return Promise.resolve(begin())
-      return new Promise((resolve) => waiting.add(() => resolve(begin())))
+    hello: (address, work) =>
+      hellos.run({ address, userKey: '' }, async () => {
+        await untilRoom()
+        return work()
+      }),
+    proof: async (work) => {
+      proofCount++
+      try {
+        return await work()
+      } finally {
+        proofCount--
+        for (const wake of waitingForRoom) wake()
+        waitingForRoom.clear()
+      }
     },
     get waitingCount() {
-      return waiting.size
+      return hellos.waitingCount
     },
   }
 }

@@ -32,6 +32,7 @@ const MAX_OTHERS = 8
 
 export function createJoiningService(parts: JoiningServiceParts): EstablishedService {
   const { session, connection, visitor } = parts
+  connection.allowFrames(MAX_REGISTER_FRAME_BYTES)
   const pings = createTokenBuckets(PINGS, 1)
   let opened: DeviceSession | undefined
   let isEnded = false
@@ -54,6 +55,7 @@ export function createJoiningService(parts: JoiningServiceParts): EstablishedSer
     const deviceSession = await parts.deviceSessions.open(sessionOfUser(session, outcome.state), connection, visitor)
     if (isEnded) return deviceSession.end()
     opened = deviceSession
+    connection.allowFrames(parts.limits.max_frame)
     const { userId, seq, head, epoch } = outcome.state
     connection.send({
       type: 'registered',
@@ -113,7 +115,6 @@ export function createJoiningService(parts: JoiningServiceParts): EstablishedSer
     get handle() {
       return opened?.handle ?? joining
     },
-    maxFrameBytes: () => (opened === undefined ? MAX_REGISTER_FRAME_BYTES : parts.limits.max_frame),
     onWritable: () => opened?.onWritable(),
     tick: () => {
       if (opened !== undefined) return opened.tick()

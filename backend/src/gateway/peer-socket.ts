@@ -5,6 +5,7 @@ import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import type { PeerSocket } from './connection.ts'
+import { setFrameBound } from './frame-bound.ts'
 import { createPeerProgress, type PeerProgress } from './peer-progress.ts'
 import type { UnacknowledgedBytes } from './tcp-table.ts'
 
@@ -107,6 +108,7 @@ export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): Gat
     noteDrained: () => {
       if (socket.bufferedAmount <= parts.sendBufferBytes) setPaused('send_buffer', false)
     },
+    boundFrames: (maxBytes) => setFrameBound(socket, maxBytes),
     setPaused,
     rest: (restMs) => {
       if (hasEnded) return

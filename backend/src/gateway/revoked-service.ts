@@ -48,6 +48,7 @@ export async function readRevokedHead(
 
 export function createRevokedService(parts: RevokedServiceParts): EstablishedService {
   const { connection, revokedSeq } = parts
+  connection.allowFrames(MAX_FRAME_BYTES)
   const endsAtMs = parts.now() + REVOKED_SESSION_MS
   /** Pages of the log up to the revocation, and one more that comes out empty. */
   let pagesLeft = READINGS * (Math.ceil((revokedSeq + 1) / MAX_DEVICE_LOG_PAGE) + 1)
@@ -95,7 +96,6 @@ export function createRevokedService(parts: RevokedServiceParts): EstablishedSer
       },
       parts.charge,
     ),
-    maxFrameBytes: () => MAX_FRAME_BYTES,
     onWritable: queue.resume,
     tick: () => {
       queue.resume()

@@ -82,7 +82,8 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       head: device.user.lastUserSeq,
     })
     start()
-    return { logNames: logNamesOf(session), maxFrameBytes: () => parts.limits.max_frame, ...working }
+    connection.allowFrames(parts.limits.max_frame)
+    return { logNames: logNamesOf(session), ...working }
   }
 
   const beginRevoked = async (

@@ -7,6 +7,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { createSessionChannel, ERRORS, type ErrorCode, errorEntry, toHex } from '@valise/protocol'
 import { type WebSocket, WebSocketServer } from 'ws'
+import { createPlaces } from '../limits/places.ts'
 import type { WorkBudgets } from '../limits/work-budgets.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { GatewayMetrics } from '../telemetry/metrics.ts'
@@ -31,7 +32,8 @@ export interface WebSocketGatewayParts {
   readonly rotationLimits: RotationLimits
   readonly handshakeTimeoutMs: number
   readonly maxConnections: number
-  readonly maxFrameBytes: number
+  /** Of one address; 0: not limited. */
+  readonly maxConnectionsPerAddress: number
   readonly sendBufferBytes: number
   readonly slowConsumerMs: number
   readonly pingIntervalMs: number
@@ -72,8 +74,8 @@ const MAX_HANDSHAKE_BYTES = 8 * 1024
 const TICK_MS = 1000
 /** When a socket that the node has no place for may come again. */
 const NO_ROOM_RETRY_MS = 5000
-/** Some 64 keep a core busy while others wait for the database or the network. */
-const TURNS = { atOnce: 64, turnMs: 1000 }
+/** Some 64 keep a core busy while others wait for the database. */
+const TURNS = { proofsAtOnce: 64 }
 
 export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketGateway {
   const { log, metrics, rotationLimits, now } = parts
@@ -81,12 +83,13 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     noServer: true,
     perMessageDeflate: false,
     clientTracking: false,
-    // Twice the protocol's bound, so that a frame just above it is answered with the protocol's own code.
-    maxPayload: 2 * parts.maxFrameBytes,
+    // Grows when a session stands. Twice the bound, so that a frame just above it is answered with the protocol's own code.
+    maxPayload: 2 * MAX_HANDSHAKE_BYTES,
   })
   const sockets = new Map<WebSocket, GatewayPeer>()
   const progressWatch = createProgressWatch()
   const turns = createHandshakeTurns(TURNS)
+  const places = createPlaces({ total: parts.maxConnections, perAddress: parts.maxConnectionsPerAddress })
   let acceptedCount = 0
   let pausedCount = 0
   let restingCount = 0
@@ -106,7 +109,6 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     let stage: Stage = { type: 'awaiting_hello', handshake: parts.createHandshake() }
     /** While its session is being opened: it must learn that its socket is gone. */
     let opening: Connection | undefined
-    let endTurn = (): void => {}
     let isFinishing = false
     const openedAtMs = now()
 
@@ -137,7 +139,6 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
     const leave = (): void => {
       const left = stage
       stage = { type: 'closed' }
-      endTurn()
       opening?.end()
       if (left.type === 'established') {
         left.connection.end()
@@ -211,27 +212,28 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       metrics.countHandshake(result.type === 'revoked' ? 'device_revoked' : 'ok')
       stage = { type: 'established', connection, service }
       socketLog.debug({ event: 'gateway.session.begin', ...service.logNames }, 'A session began')
-      endTurn()
       updatePaused()
     }
 
     const receiveHandshake = async (current: Stage, text: string): Promise<void> => {
       stage = { type: 'busy' }
       if (current.type === 'awaiting_hello') {
-        endTurn = await turns.take()
-        if (leftEarly()) return endTurn()
-        const answer = await current.handshake.receiveHello(text)
+        const answer = await turns.hello(address, async () =>
+          leftEarly() ? undefined : current.handshake.receiveHello(text),
+        )
+        if (answer === undefined || leftEarly()) return
         if ('code' in answer) return refuse(answer.code)
-        if (leftEarly()) return
         socket.send(answer.reply)
         stage = { type: 'awaiting_auth', handshake: current.handshake }
         return
       }
       if (current.type !== 'awaiting_auth') return refuse('handshake_failed')
-      const result = await current.handshake.receiveAuth(text)
-      if (leftEarly()) return
-      if (result.type === 'refused') return refuse(result.code)
-      await establish(result)
+      await turns.proof(async () => {
+        const result = await current.handshake.receiveAuth(text)
+        if (leftEarly()) return
+        if (result.type === 'refused') return refuse(result.code)
+        await establish(result)
+      })
     }
 
     const leftEarly = (): boolean => stage.type === 'closed'
@@ -242,7 +244,6 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       if (stage.type === 'established') {
         const { connection, service } = stage
         if (!isBinary) return connection.close('bad_frame')
-        if (bytes.length > service.maxFrameBytes()) return connection.close('frame_too_large')
         connection.receive(bytes)
         return enforceRotation(connection, service.logNames)
       }
@@ -313,13 +314,19 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
   return {
     handleUpgrade: (request, socket, head) => {
       if (isClosing) return refuseUpgrade(socket, 'server_draining', NO_ROOM_RETRY_MS)
-      if (sockets.size >= parts.maxConnections) return refuseUpgrade(socket, 'server_overloaded', NO_ROOM_RETRY_MS)
       const retryAfterMs = parts.refuseHandshake(request)
       if (retryAfterMs !== undefined) {
         metrics.countHandshake('rate_limited')
         return refuseUpgrade(socket, 'rate_limited', retryAfterMs)
       }
-      server.handleUpgrade(request, socket, head, (accepted) => accept(accepted, socket, parts.addressOf(request)))
+      const address = parts.addressOf(request)
+      const leavePlace = places.take(address)
+      if (leavePlace === undefined) {
+        metrics.countHandshake('server_overloaded')
+        return refuseUpgrade(socket, 'server_overloaded', NO_ROOM_RETRY_MS)
+      }
+      socket.once('close', leavePlace)
+      server.handleUpgrade(request, socket, head, (accepted) => accept(accepted, socket, address))
     },
     setPaused: (paused) => {
       isPaused = paused

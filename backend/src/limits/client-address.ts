@@ -44,6 +44,12 @@ export function clientAddressOf(request: IncomingMessage, proxies: TrustedProxie
   return addressKey(clientAddress(request.socket.remoteAddress ?? '', forwardedFor, proxies))
 }
 
+/** Of a connection before its first request; undefined when it comes from a trusted proxy, which speaks for others. */
+export function socketAddressOf(remoteAddress: string | undefined, proxies: TrustedProxies): string | undefined {
+  const address = plain(remoteAddress ?? '')
+  return proxies.includes(address) ? undefined : addressKey(address)
+}
+
 /** `forwardedFor` is the header as Node joins it. An entry that is no address ends the search. */
 export function clientAddress(
   socketAddress: string,

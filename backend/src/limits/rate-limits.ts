@@ -2,8 +2,9 @@
 // now, and when the rest may come again. The gateway turns that into answers; nothing is dropped without one (LIM-3).
 
 import { type AppendLimits, type AppendRules, createAppendLimits } from './append-limits.ts'
+import { createNetworkBuckets, type NetworkBuckets } from './network-buckets.ts'
 import { createPublishLimits, type PublishLimits, type PublishRules, type PublishScope } from './publish-limits.ts'
-import { type BucketRule, createTokenBuckets, type TokenBuckets } from './token-buckets.ts'
+import type { BucketRule } from './token-buckets.ts'
 
 export interface RateLimitRules extends PublishRules, AppendRules {
   /** Handshakes begun; undefined: not limited. */
@@ -32,19 +33,22 @@ export interface RateLimits extends PublishLimits, AppendLimits {
 const MAX_KEYS = 100_000
 
 export function createRateLimits({ rules, countLimited, now }: RateLimitParts): RateLimits {
-  const bucketsOf = (rule: BucketRule | undefined) =>
-    rule === undefined ? undefined : createTokenBuckets(rule, MAX_KEYS)
+  const bucketsOf = (rule: BucketRule | undefined) => rule && createNetworkBuckets(rule, MAX_KEYS)
   const addresses = bucketsOf(rules.address)
   const mailboxes = bucketsOf(rules.mailbox)
 
-  const refuseOne = (buckets: TokenBuckets | undefined, scope: RateLimitScope, key: string): number | undefined => {
+  const refuseOne = (
+    buckets: NetworkBuckets | undefined,
+    scope: RateLimitScope,
+    address: string,
+  ): number | undefined => {
     const nowMs = now()
-    if (buckets === undefined) return undefined
-    if (buckets.available(key, nowMs) < 1) {
+    const waitMs = buckets?.waitMs(address, 1, nowMs) ?? 0
+    if (waitMs > 0) {
       countLimited(scope, 1)
-      return buckets.waitMs(key, 1, nowMs)
+      return waitMs
     }
-    buckets.take(key, 1, nowMs)
+    buckets?.take(address, 1, nowMs)
     return undefined
   }
 

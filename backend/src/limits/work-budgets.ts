@@ -2,6 +2,7 @@
 // three before it is done; what they cannot pay yet is owed, and the peer is not read until it is paid.
 
 import type { Microseconds } from './costs.ts'
+import { createNetworkBuckets } from './network-buckets.ts'
 import { type BucketRule, createTokenBuckets, type TokenBuckets } from './token-buckets.ts'
 
 export interface WorkRules {
@@ -53,12 +54,17 @@ export function createWorkBudgets({ rules, observe, countLimited, now }: WorkBud
   const bucketsOf = (rule: BucketRule | undefined) => rule && createTokenBuckets(rule, MAX_KEYS)
   const sessions = bucketsOf(rules.session)
   const users = bucketsOf(rules.user)
-  const addresses = bucketsOf(rules.address)
+  const addresses = rules.address && createNetworkBuckets(rules.address, MAX_KEYS)
 
   const take = (buckets: TokenBuckets | undefined, key: string, cost: Microseconds, nowMs: number): number => {
     if (buckets === undefined) return 0
     buckets.take(key, cost, nowMs)
     return buckets.available(key, nowMs) >= 0 ? 0 : buckets.waitMs(key, 0, nowMs)
+  }
+
+  const takeOfAddress = (address: string, cost: Microseconds, nowMs: number): number => {
+    addresses?.take(address, cost, nowMs)
+    return addresses?.waitMs(address, 0, nowMs) ?? 0
   }
 
   return {
@@ -68,7 +74,7 @@ export function createWorkBudgets({ rules, observe, countLimited, now }: WorkBud
       const waits = {
         session: take(sessions, sessionKey, cost, nowMs),
         user: take(users, userKey, cost, nowMs),
-        address: take(addresses, address, cost, nowMs),
+        address: takeOfAddress(address, cost, nowMs),
       }
       const restMs = Math.max(waits.session, waits.user, waits.address)
       if (restMs === 0) return 0
@@ -77,9 +83,10 @@ export function createWorkBudgets({ rules, observe, countLimited, now }: WorkBud
     },
     refuseRequest: (address, cost) => {
       const nowMs = now()
-      if (addresses !== undefined && addresses.available(address, nowMs) < 0) {
+      const owedMs = addresses?.waitMs(address, 0, nowMs) ?? 0
+      if (owedMs > 0) {
         countLimited('address')
-        return addresses.waitMs(address, 0, nowMs)
+        return owedMs
       }
       observe(cost)
       addresses?.take(address, cost, nowMs)

@@ -5,7 +5,7 @@ import { Registry } from 'prom-client'
 import { type BusMetrics, createBusMetrics, createRedisMetrics, type RedisMetrics } from './bus-metrics.ts'
 import { createDatabaseMetrics, type DatabaseMetrics } from './database-metrics.ts'
 import { createGatewayMetrics, type GatewayMetrics } from './gateway-metrics.ts'
-import { createHttpMetrics, type HttpMetrics } from './http-metrics.ts'
+import { createAdminMetrics, createHttpMetrics, type HttpMetrics, type PlaceMetrics } from './http-metrics.ts'
 import {
   createDeliveryMetrics,
   createEventLogMetrics,
@@ -32,6 +32,7 @@ export interface Metrics {
   readonly bus: BusMetrics
   readonly gateway: GatewayMetrics
   readonly http: HttpMetrics
+  readonly admin: PlaceMetrics
   readonly log: EventLogMetrics
   readonly delivery: DeliveryMetrics
   readonly retention: RetentionMetrics
@@ -65,6 +66,7 @@ export function createMetrics(): Metrics {
     bus: createBusMetrics(kinds),
     gateway: createGatewayMetrics(kinds),
     http: createHttpMetrics(kinds),
+    admin: createAdminMetrics(kinds),
     log: createEventLogMetrics(kinds),
     delivery: createDeliveryMetrics(kinds),
     retention: createRetentionMetrics(kinds),
