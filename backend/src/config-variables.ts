@@ -308,7 +308,8 @@ export const VARIABLES = {
   VALISE_STORAGE_CRITICAL_BYTES: {
     schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
     fallback: String(256 * 1024 * 1024),
-    meaning: 'Bytes of storage left below which nobody publishes; 0: never',
+    meaning:
+      'Bytes of storage left below which nobody publishes; keep it above twice VALISE_INTAKE_BUFFER_BYTES and 64 MiB; 0: never',
   },
   VALISE_DATABASE_BYTES: {
     schema: integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),

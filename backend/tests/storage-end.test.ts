@@ -2,7 +2,7 @@
 // protects an account goes on. An embedded database on a small disk, and a PostgreSQL with a bound.
 
 import { statfsSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ServerMessage } from '@valise/protocol'
@@ -11,7 +11,10 @@ import { afterEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../../client/src/clock.ts'
 import { onSmallDisk } from '../../scripts/small-disk.mjs'
 import type { RawConfig } from '../src/config.ts'
+import { openPglite } from '../src/db/pglite.ts'
+import { releaseWal } from '../src/db/queries/server-state.ts'
 import { storageLevelOf } from '../src/limits/storage-level.ts'
+import { startStorageWatch } from '../src/storage/storage-watch.ts'
 import {
   appendEntry,
   authorOf,
@@ -26,22 +29,25 @@ import {
 import { follow, roundTrip } from './event-ordering/publishing.ts'
 import { createAccount, type TestDevice } from './support/account.ts'
 import { startNodeProcess } from './support/node-process.ts'
+import { createCapturedParts } from './support/open-database.ts'
 import type { SessionTarget } from './support/raw-device.ts'
 import { openSdkDevice } from './support/sdk-device.ts'
 import { startTestServer } from './support/server.ts'
 
 const MIB = 1024 * 1024
-const LOW_BYTES = 48 * MIB
-const CRITICAL_BYTES = 24 * MIB
+const LOW_BYTES = 96 * MIB
+/** Room for two segments of the write-ahead log, and for what was let in before the level was seen. */
+const CRITICAL_BYTES = 64 * MIB
 const MARKS: RawConfig = {
   VALISE_STORAGE_LOW_BYTES: String(LOW_BYTES),
   VALISE_STORAGE_CRITICAL_BYTES: String(CRITICAL_BYTES),
+  VALISE_INTAKE_BUFFER_BYTES: String(4 * MIB),
 }
 /** A new cluster takes some 60 MiB with its write-ahead log. */
-const DISK_BYTES = 192 * MIB
-const DATABASE_BYTES = 128 * MIB
+const DISK_BYTES = 320 * MIB
+const DATABASE_BYTES = 160 * MIB
 /** More than there is room for, with the write-ahead log about twice as much. */
-const FLOOD_BYTES = 32 * MIB
+const FLOOD_BYTES = 48 * MIB
 const FLOOD_EVENT_BYTES = 128 * 1024
 
 const undo: (() => Promise<unknown>)[] = []
@@ -126,7 +132,8 @@ const readyOf = async ({ adminUrl }: SmallStorage) => {
 }
 const metricOf = async ({ adminUrl }: SmallStorage, name: string): Promise<number> => {
   const text = await (await fetch(`${adminUrl}/metrics`)).text()
-  return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1])
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `))
+  return Number(line?.slice(name.length + 1))
 }
 const untilLevel = (storage: SmallStorage, level: number): Promise<unknown> =>
   until(async () => expect(await metricOf(storage, 'valise_storage_level')).toBe(level))
@@ -172,7 +179,8 @@ describe.each([
     await writer.publish('before')
     await until(() => expect(reader.bodies).toEqual(['before']))
 
-    await storage.fillTo(CRITICAL_BYTES / 2)
+    // The write-ahead log that the node gives back must not be room enough.
+    await storage.fillTo(CRITICAL_BYTES / 2 - 8 * MIB)
     await untilLevel(storage, 2)
     expect(await registerOne(storage)).toEqual(LOW)
     expect(await readyOf(storage)).toEqual({ status: 200, notes: [expect.stringContaining('storage: critical')] })
@@ -210,12 +218,14 @@ test('LIM-28, P3: an embedded database that is filled by its publishers refuses 
   undo.push(writer.close)
   const reader = await openSdkDevice(storage, devices[1]!, systemClock)
   undo.push(reader.close)
-  await storage.fillTo(CRITICAL_BYTES + FLOOD_BYTES / 4)
+  await storage.fillTo(CRITICAL_BYTES + 4 * MIB)
   const texts = Array.from({ length: FLOOD_BYTES / FLOOD_EVENT_BYTES }, (_, i) => `${i}`.padStart(FLOOD_EVENT_BYTES))
   const published = (async () => {
     for (const text of texts) await writer.publish(text)
   })()
-  await untilLevel(storage, 2)
+  await until(async () =>
+    expect(await metricOf(storage, 'valise_rate_limited_total{scope="storage"}')).toBeGreaterThan(0),
+  )
   expect(await readyOf(storage)).toMatchObject({ status: 200 })
   expect(await metricOf(storage, 'valise_events_unavailable_total')).toBe(0)
   await storage.free()
@@ -224,6 +234,71 @@ test('LIM-28, P3: an embedded database that is filled by its publishers refuses 
   expect(reader.bodies.map((text) => Number(text))).toEqual(texts.map((_, i) => i))
   expect(writer.receipts).toHaveLength(texts.length)
   expect(await metricOf(storage, 'valise_events_unavailable_total')).toBe(0)
+})
+
+test('LIM-28: an embedded database gives back the write-ahead log that it needs no longer', async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'valise-wal-'))
+  undo.push(() => rm(dataDir, { recursive: true, force: true }))
+  const db = await openPglite({ ...createCapturedParts().parts, dataDir })
+  undo.push(() => db.close())
+  const run = (text: string) => db.query({ name: '', text }, [])
+  const walFolder = join(dataDir, 'cluster', 'pg_wal')
+  const walBytes = async (): Promise<number> => {
+    const names = (await readdir(walFolder)).filter((name) => /^[0-9A-F]{24}$/.test(name))
+    const sizes = await Promise.all(names.map(async (name) => (await stat(join(walFolder, name))).size))
+    return sizes.reduce((sum, size) => sum + size, 0)
+  }
+  await run('create table filler (text text)')
+  for (let i = 0; i < 2; i++) {
+    await run(`insert into filler select repeat('x', 1960) from generate_series(1, 20000)`)
+    await run('truncate filler')
+  }
+  expect(await walBytes()).toBeGreaterThan(64 * MIB)
+  await releaseWal(db)
+  expect(await walBytes()).toBeLessThanOrEqual(32 * MIB)
+  expect(await run('show wal_recycle')).toEqual([{ wal_recycle: 'on' }])
+  await run(`insert into filler values ('more')`)
+})
+
+describe('the watch', () => {
+  test('LIM-28: a look that fails or hangs leaves the level, is not repeated meanwhile, and the others go on', async () => {
+    const changes: string[] = []
+    let looks = 0
+    let left = 500
+    let failures = 0
+    let relieved = 0
+    const watch = await startStorageWatch({
+      sources: [
+        { everyMs: 1, readLeft: async () => (left < 0 ? Promise.reject(new Error('no answer')) : left) },
+        {
+          everyMs: 1,
+          readLeft: () => {
+            looks++
+            return looks === 1 ? Promise.resolve(undefined) : new Promise(() => {})
+          },
+        },
+      ],
+      marks: { lowBytes: 1000, criticalBytes: 200 },
+      onChange: (level, leftBytes) => changes.push(`${level} ${leftBytes}`),
+      relieve: async () => {
+        relieved++
+      },
+      onFailure: () => {
+        failures++
+      },
+    })
+    undo.push(async () => watch.close())
+    expect([watch.level(), watch.leftBytes(), relieved]).toEqual(['low', 500, 1])
+    left = 100
+    await until(() => expect(watch.level()).toBe('critical'))
+    left = -1
+    await until(() => expect(failures).toBeGreaterThan(2))
+    expect([watch.level(), watch.leftBytes()]).toEqual(['critical', 100])
+    left = 5000
+    await until(() => expect(watch.level()).toBe('ok'))
+    expect(changes).toEqual(['low 500', 'critical 100', 'ok 5000'])
+    expect([looks, relieved]).toEqual([2, 2])
+  })
 })
 
 describe('the level', () => {

@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import type { Database } from '../db/database.ts'
-import { checkpointWal, readDatabaseBytes } from '../db/queries/server-state.ts'
+import { readDatabaseBytes, releaseWal } from '../db/queries/server-state.ts'
 import type { StorageLevel } from '../limits/storage-level.ts'
 import { freeBytesOf } from '../telemetry/disk-space.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -19,8 +19,11 @@ export interface OpenStorageWatchParts {
   onFailure(error: unknown): void
 }
 
-/** One system call. A node that is sent events as fast as it stores them fills some 50 MiB meanwhile, a fifth of the last mark. */
-const LOOK_AT_DISK_MS = 1000
+/**
+ * One system call of some microseconds. The embedded database cannot go on when its log finds no room, so little may happen
+ * between two looks: a commit or two. What was let in before is `VALISE_INTAKE_BUFFER_BYTES` at most, written twice.
+ */
+const LOOK_AT_DISK_MS = 100
 /** The database looks at each of its files: a few milliseconds for a terabyte. */
 const LOOK_AT_DATABASE_MS = 2000
 const MIB = 1024 * 1024
@@ -63,7 +66,7 @@ export async function openStorageWatch(parts: OpenStorageWatchParts): Promise<St
     },
     // An embedded database keeps up to half a gigabyte of its write-ahead log until it has a reason to look.
     relieve: async () => {
-      if (db.kind === 'pglite') await checkpointWal(db)
+      if (db.kind === 'pglite') await releaseWal(db)
     },
     onFailure: parts.onFailure,
   })

@@ -47,9 +47,19 @@ export async function readDatabaseBytes(db: Queryable): Promise<number> {
   return row?.bytes ?? 0
 }
 
+const keepNoSegments: Statement = { name: 'keep_no_wal_segments', text: 'set wal_recycle = off' }
 const checkpoint: Statement = { name: 'checkpoint', text: 'checkpoint' }
+const keepSegments: Statement = { name: 'keep_wal_segments', text: 'reset wal_recycle' }
 
-/** The write-ahead log before now is needed no longer, and its files go. */
-export async function checkpointWal(db: Queryable): Promise<void> {
-  await db.query(checkpoint, [])
+/**
+ * Removes the write-ahead log that is needed no longer; a checkpoint alone would keep its files for later. For a database
+ * with one connection, whose checkpoints run in it.
+ */
+export async function releaseWal(db: Queryable): Promise<void> {
+  await db.query(keepNoSegments, [])
+  try {
+    await db.query(checkpoint, [])
+  } finally {
+    await db.query(keepSegments, [])
+  }
 }
