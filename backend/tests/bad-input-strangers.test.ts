@@ -204,7 +204,7 @@ describe('SES-1: the first words', () => {
     'a body with bytes behind it': () =>
       JSON.stringify({ type: 'client_hello', body: `${JSON.parse(good()).body}AAAA` }),
     'a text of 6 KiB': () => JSON.stringify({ type: 'client_hello', body: body(4608) }),
-    'a text of 1 MiB': () => JSON.stringify({ type: 'client_hello', body: body(786_432) }),
+    'a text of 12 KiB': () => JSON.stringify({ type: 'client_hello', body: body(9216) }),
     'no suite': () => hello({ suites: [] }),
     'an unknown suite': () => hello({ suites: [7] }),
     'suite 2 alone': () => hello({ suites: [2], kemKey: new Uint8Array(1184) }),
