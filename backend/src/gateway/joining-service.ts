@@ -1,5 +1,5 @@
-// The session of a device that has no account yet: it accepts `register`, a few times, and a ping a second. From then on it
-// is the device's working session (PROTOCOL A, LIM-12).
+// The session of a device that has no account yet: it accepts `register`, whose tries cost what they cost (LIM-10), and a
+// ping a second. From then on it is the device's working session (PROTOCOL A, LIM-12).
 
 import { type DeviceLogState, type Limits, MAX_REGISTER_FRAME_BYTES, type Register } from '@valise/protocol'
 import type { Registration } from '../devices/registration.ts'
@@ -24,8 +24,6 @@ export interface JoiningServiceParts {
   onFailure(error: unknown, session: Session): void
 }
 
-/** Each is a transaction: a wrong invitation, a database out of reach, and a few mistakes. */
-const MAX_REGISTER_TRIES = 8
 const PINGS = { perSecond: 1, burst: 10 }
 /** Whatever else is said before the account stands. */
 const MAX_OTHERS = 8
@@ -37,7 +35,6 @@ export function createJoiningService(parts: JoiningServiceParts): EstablishedSer
   let opened: DeviceSession | undefined
   let isEnded = false
   let isRegistering = false
-  let tries = 0
   let others = 0
 
   const register = async (message: Register): Promise<void> => {
@@ -69,7 +66,6 @@ export function createJoiningService(parts: JoiningServiceParts): EstablishedSer
 
   const startRegistration = (message: Register): void => {
     if (isRegistering) return connection.send({ type: 'error', code: 'already_registered' })
-    if (++tries > MAX_REGISTER_TRIES) return connection.close('bad_message')
     isRegistering = true
     register(message)
       .catch((error: unknown) => {
