@@ -109,13 +109,10 @@ describe('MSG-2: what is no CBOR of this protocol → 4400', () => {
   })
 })
 
-test('MSG-1: a megabyte of events of no length is answered, and soon', async () => {
+test('MSG-4: a megabyte of events of no length → 4400, before it is built', async () => {
   const session = await device.connect(server)
   // Valid CBOR of a megabyte: as many events as bytes, each of no length.
   session.sendPayload(filled('a2 64 74797065 67 7075626c697368 66 6576656e7473 9a 000f0000', 0x0f0000, 0x40))
-  const startedAtMs = performance.now()
-  await session.until('the answer', () => answersIn(session).length === 1)
-  expect(answersIn(session)).toEqual([{ type: 'error', code: 'invalid_message', field: 'events' }])
-  expect(performance.now() - startedAtMs).toBeLessThan(5000)
-  await session.close()
+  expect((await session.closed).code).toBe(4400)
+  expect(answersIn(session)).toEqual([])
 })

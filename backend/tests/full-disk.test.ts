@@ -129,7 +129,10 @@ test('P3: the disk is full: nothing is acknowledged, reading goes on, and all of
   const late = await checking.connect(server, { cursor: 0 })
   await late.until('caught_up', () => late.isCaughtUp)
   late.drop()
-  expect((await fetch(`${server.app.adminUrl}/ready`)).status).toBe(200)
+  await until(async () => {
+    const ready = await fetch(`${server.app.adminUrl}/ready`)
+    expect([ready.status, await ready.text()]).toEqual([503, expect.stringContaining('no event can be stored')])
+  })
 
   await disk.free()
   await untilAllArrived(texts)
