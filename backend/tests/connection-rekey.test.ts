@@ -48,6 +48,7 @@ function createPair() {
     onMessage: () => {},
     onRekeyed: () => {},
   })
+  connection.allowFrames(1_048_576)
   return { client, connection, replies, hints: () => hints }
 }
 

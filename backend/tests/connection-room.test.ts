@@ -49,6 +49,7 @@ function createScene() {
     onMessage: () => {},
     onRekeyed: () => {},
   })
+  connection.allowFrames(1_048_576)
   /** Ticks once a second; what the ticks said but `undefined`. */
   const pass = (ms: number, eachTick = (): void => {}): unknown[] => {
     const said: unknown[] = []
