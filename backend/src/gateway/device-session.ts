@@ -83,8 +83,8 @@ export interface DeviceSession {
 }
 
 export interface DeviceSessions {
-  /** Rejects with SessionRefused when the device was cut off since its handshake. */
-  open(session: Session, connection: Connection): Promise<DeviceSession>
+  /** Rejects with SessionRefused when the device was cut off since its handshake. `address`: what its limits are kept by. */
+  open(session: Session, connection: Connection, address: string): Promise<DeviceSession>
   /** Resolves when the sessions that have ended have left everything. */
   whenLeft(): Promise<void>
   /** Ends sessions that were superseded, revoked or deleted elsewhere, should word of it have been lost (SES-3, DEV-6). */
@@ -118,7 +118,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
       hubs.announce({ type: 'session_superseded', userId, deviceId, sessionNumber: number }),
   })
 
-  const open = async (session: Session, connection: Connection): Promise<DeviceSession> => {
+  const open = async (session: Session, connection: Connection, address: string): Promise<DeviceSession> => {
     const { userId, deviceId, deviceHash } = session
     const sessionLog = log.child({ ...logNamesOf(session) })
     const onFailure = (error: unknown): void => {
@@ -249,6 +249,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     })
     const working = createMessageHandler({
       session,
+      address,
       connection,
       publishing,
       standing,

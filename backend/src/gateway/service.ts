@@ -68,8 +68,12 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
     })
   }
 
-  const beginDevice = async (session: Session, connection: Connection): Promise<EstablishedService> => {
-    const deviceSession = await parts.deviceSessions.open(session, connection)
+  const beginDevice = async (
+    session: Session,
+    connection: Connection,
+    address: string,
+  ): Promise<EstablishedService> => {
+    const deviceSession = await parts.deviceSessions.open(session, connection, address)
     const { device, start, ...working } = deviceSession
     greet(session, connection, {
       device_log_seq: device.user.logSeq,
@@ -122,7 +126,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       if (outcome.type === 'refused') {
         return connection.send({ type: 'error', code: 'device_log_refused', rule: outcome.rule })
       }
-      const deviceSession = await parts.deviceSessions.open(sessionOfUser(session, outcome.state), connection)
+      const deviceSession = await parts.deviceSessions.open(sessionOfUser(session, outcome.state), connection, address)
       if (isEnded) return deviceSession.end()
       opened = deviceSession
       const { userId, seq, head, epoch } = outcome.state
@@ -186,7 +190,7 @@ export function createConnectionService(parts: ConnectionServiceParts): Connecti
       if (userId === undefined) throw new Error('a stored user_id is not 32 bytes')
       const session = createSession({ ...base, userId, publicKey: handshake.device.edPub })
       if (handshake.type === 'revoked') return beginRevoked(session, connection, handshake)
-      return beginDevice(session, connection)
+      return beginDevice(session, connection, address)
     },
   }
 }

@@ -82,3 +82,9 @@ function plain(text: string): string {
   const address = bracketed ?? withPort ?? text
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address
 }
+
+export function networksOf(address: string): readonly { readonly key: string; readonly weight: number }[] {
+  const v4 = /^(\d+\.\d+\.\d+)\.\d+$/.exec(address)
+  if (v4 !== null) return [{ key: address, weight: 1 }, { key: `${v4[1]}.0/24`, weight: 8 }]
+  return [{ key: address, weight: 1 }]
+}
