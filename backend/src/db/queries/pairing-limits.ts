@@ -147,7 +147,7 @@ export async function countUsesOfAddresses(
   kind: AddressUse,
   addresses: readonly string[],
 ): Promise<ReadonlyMap<string, number>> {
-  const rows = await db.query<{ address: string; use_count: number }>(countAddresses, [kind, addresses])
+  const rows = await db.query<{ address: string; use_count: number }>(countAddresses, [kind, addresses.join(',')])
   return new Map(rows.map(({ address, use_count }) => [address, use_count]))
 }
 
