@@ -56,7 +56,7 @@ const BROUGHT_OVER = 'a mailbox carries what its sender put in'
 
 /** The address of the QR that the laptop showed. */
 async function pair(laptop: NodeDevice, tablet: NodeDevice): Promise<string> {
-  const watch = { onStep: () => {}, onResumed: () => {} }
+  const watch = { onStep: () => {}, onResumed: () => {}, onRenewed: () => {} }
   let showCheck: (digits: string) => void = () => {}
   const check = new Promise<string>((resolve) => {
     showCheck = resolve

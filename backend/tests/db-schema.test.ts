@@ -60,6 +60,7 @@ describe.each(DATABASE_KINDS)('schema on %s', (kind) => {
       'pairing_addresses',
       'pairing_mailboxes',
       'pairing_messages',
+      'pairing_rates',
       'pairings',
       'schema_migrations',
       'server_key_changes',

@@ -293,7 +293,7 @@ test('KEY-2: a recovery with a sheet from before two changes finds the server', 
 /** The laptop shows a QR, a new phone scans it. */
 async function pair(laptop: NodeDevice): Promise<NodeDevice> {
   const phone = await openDevice()
-  const watch = { onStep: () => {}, onResumed: () => {}, onShown: () => {} }
+  const watch = { onStep: () => {}, onResumed: () => {}, onRenewed: () => {}, onShown: () => {} }
   let tellCheck: (digits: string) => void = () => {}
   const check = new Promise<string>((resolve) => {
     tellCheck = resolve

@@ -38,7 +38,7 @@ async function pairPhone(meanwhile: () => Promise<void>): Promise<NodeDevice> {
     await laptop.client().publish('notes', { type: 'text', body: encoder.encode(line) })
   }
   await laptop.client().flush()
-  const watch = { onStep: () => {}, onResumed: () => {}, onShown: () => {} }
+  const watch = { onStep: () => {}, onResumed: () => {}, onRenewed: () => {}, onShown: () => {} }
   let tellCheck: (digits: string) => void = () => {}
   const check = new Promise<string>((resolve) => {
     tellCheck = resolve

@@ -5,7 +5,13 @@ import { toBase64Url } from '@valise/protocol'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { AccountError } from '../src/account/account-error.ts'
 import { PAIRING_LIFETIME_MS } from '../src/pairing/ceremony.ts'
-import { createCodeDigits, formatQrOffer, parseOffer, shortFingerprintOf } from '../src/pairing/offer.ts'
+import {
+  createCodeDigits,
+  formatCodeOffer,
+  formatQrOffer,
+  parseOffer,
+  shortFingerprintOf,
+} from '../src/pairing/offer.ts'
 import { encodePairingRecord, parsePairingRecord } from '../src/pairing/record.ts'
 import { createPairingScene, type PairingDevice, type PairingScene, SERVER } from './support/pairing-scene.ts'
 import { answerOf } from './support/pairing-server.ts'
@@ -16,6 +22,11 @@ beforeEach(async () => {
   scene = await createPairingScene()
 })
 
+const parseDigits = (code: string): string => {
+  const offer = parseOffer(code)
+  if (offer?.form !== 'code') throw new Error(`no code: ${code}`)
+  return offer.digits
+}
 const recordOf = ({ keeper }: PairingDevice) => parsePairingRecord(keeper.stored!)!
 /** Waits at this step, as often as it comes to it, and is then interrupted. */
 async function haltAt(device: PairingDevice, step: string, options: Parameters<PairingDevice['pair']>[0] = {}) {
@@ -55,10 +66,10 @@ describe('an offer', () => {
     ['a query', url.replace('/p#', '/p?x#')],
     ['a name before the host', url.replace('host.', 'me@host.')],
     ['another scheme', url.replace('https', 'ftp')],
-    ['a number that begins with 0', '012-305118'],
-    ['a number of seven digits', '1000000-305118'],
-    ['five digits', '412-30511'],
-    ['seven digits', '412-3051180'],
+    ['a number that begins with 0', '012-730-958-305-118'],
+    ['a digit too few', '412-730-958-305-11'],
+    ['a digit too many', '412-730-958-305-1180'],
+    ['a letter for a digit', '412-730-958-3O5-118'],
     ['nothing', ''],
   ])('PAIR-2: %s makes it none', async (_name, text) => {
     expect(parseOffer(text)).toBeUndefined()
@@ -67,7 +78,11 @@ describe('an offer', () => {
   })
 
   test('PAIR-2: a code has six digits, each as likely as any other', () => {
-    expect(parseOffer(' 412 - 305 118 ')).toEqual({ form: 'code', nameplate: 412, digits: '305118' })
+    const code = { form: 'code', nameplate: 412_730_958, digits: '005118' } as const
+    expect(formatCodeOffer(code)).toBe('412-730-958-005-118')
+    for (const typed of ['412-730-958-005-118', ' 412 730 958 005 118 ', '412730958005118', '412730958-005118']) {
+      expect(parseOffer(typed)).toEqual(code)
+    }
     const draws = [0xff_ff_ff_ff, 4_294_000_000, 3_999_999_999, 7]
     const random = {
       randomBytes: () => {
@@ -125,7 +140,7 @@ describe('a pairing under way', () => {
     await haltAt(scene.fresh, 'opened', { offer })
     expect(recordOf(scene.fresh).endsAtMs).toBe(startMs + 7000)
     scene.server.intercept = ({ method }) =>
-      method === 'PUT' ? answerOf(201, { nameplate: 9, lifetime_ms: 5000 }) : undefined
+      method === 'PUT' ? answerOf(201, { nameplate: 900_000_000, lifetime_ms: 5000 }) : undefined
     let endsAtMs: number | undefined
     scene.existing.onStep = () => {
       endsAtMs ??= recordOf(scene.existing).endsAtMs
@@ -167,11 +182,11 @@ describe('a pairing under way', () => {
     expect([await ended, await joining]).toEqual(['added', 'admitted'])
     expect(scene.fresh.screen).toContain('resumed')
     expect(stored).toHaveLength(5)
-    for (const record of stored) expect(Buffer.from(record).includes(code.split('-')[1]!)).toBe(false)
+    for (const record of stored) expect(Buffer.from(record).includes(parseDigits(code))).toBe(false)
   })
 
   test.each([
-    ['another code', { offer: '9-123456' }],
+    ['another code', { offer: '900-000-000-123-456' }],
     ['another server', { server: { ...SERVER, fingerprint: new Uint8Array(32).fill(9) } }],
     ['the wish to begin anew', { isFresh: true }],
   ])('PAIR-8: with %s another begins, and the one before is ended', async (_name, options) => {
@@ -189,7 +204,7 @@ describe('a pairing under way', () => {
     await haltAt(scene.existing, 'offered')
     const { code } = scene.existing.shown!
     await haltAt(scene.fresh, 'opened', { offer: code })
-    await haltAt(scene.fresh, 'opened', { offer: ` ${code.replace('-', ' - ')} ` })
+    await haltAt(scene.fresh, 'opened', { offer: ` ${code.replaceAll('-', ' ')} ` })
     expect(scene.fresh.screen).toEqual(['opened', 'resumed', 'opened'])
     expect(scene.server.mailbox().ending).toBeUndefined()
   })
@@ -249,8 +264,10 @@ describe('a pairing under way', () => {
 
   test('PAIR-5: interrupted at the moment at which it fails, it says that it has failed', async () => {
     await haltAt(scene.existing, 'offered')
-    const [digits] = scene.existing.shown!.code.split('-').slice(1)
-    const joined = scene.fresh.pair({ offer: `1-${digits === '000000' ? '000001' : '000000'}` })
+    const { code } = scene.existing.shown!
+    const joined = scene.fresh.pair({
+      offer: code.replace(/\d{3}-\d{3}$/, parseDigits(code) === '000000' ? '000-001' : '000-000'),
+    })
     const controller = new AbortController()
     scene.existing.onStep = (type) => type === 'ended' && controller.abort()
     const ended = scene.existing.pair({ signal: controller.signal })

@@ -60,8 +60,8 @@ const codeOf = async (attempt: Promise<unknown>): Promise<string> => {
 
 describe('opening', () => {
   test('PAIR-5: asks with the seat’s key, and is told the number', async () => {
-    const { parts, asked } = createScene(answerOf(201, { nameplate: 412, lifetime_ms: 600_000 }))
-    expect(await openPairingMailbox(parts, ID)).toEqual({ nameplate: 412, lifetimeMs: 600_000 })
+    const { parts, asked } = createScene(answerOf(201, { nameplate: 412_730_958, lifetime_ms: 600_000 }))
+    expect(await openPairingMailbox(parts, ID)).toEqual({ nameplate: 412_730_958, lifetimeMs: 600_000 })
     expect(asked).toEqual([
       { method: 'PUT', url: PATH, authorization: 'Bearer AQEBAQEBAQEBAQEBAQEBAQ', signal: parts.signal },
     ])
@@ -70,9 +70,10 @@ describe('opening', () => {
   test.each([
     ['a refusal', refusal(409, 'pairing_taken')],
     ['no number', answerOf(201, { lifetime_ms: 1 })],
-    ['a number that nobody types', answerOf(201, { nameplate: 1_000_000, lifetime_ms: 1 })],
-    ['no life', answerOf(201, { nameplate: 1, lifetime_ms: -1 })],
-    ['another status', answerOf(200, { nameplate: 1, lifetime_ms: 1 })],
+    ['a number too short', answerOf(201, { nameplate: 99_999_999, lifetime_ms: 1 })],
+    ['a number too long', answerOf(201, { nameplate: 1_000_000_000, lifetime_ms: 1 })],
+    ['no life', answerOf(201, { nameplate: 412_730_958, lifetime_ms: -1 })],
+    ['another status', answerOf(200, { nameplate: 412_730_958, lifetime_ms: 1 })],
     ['no JSON', answerOf(201, '<html>')],
   ])('PAIR-5: %s opens nothing', async (_name, answer) => {
     expect(await codeOf(openPairingMailbox(createScene(answer).parts, ID))).toMatch(/^pairing_refused: /)
@@ -95,14 +96,15 @@ describe('joining', () => {
 
   test.each([
     ['pairing_not_found', 'No pairing waits under this code'],
-    ['pairing_taken', 'Another device has joined this pairing already'],
-    ['pairing_failed', 'This pairing has failed before'],
-    ['pairing_ended', 'This pairing is over'],
+    ['pairing_taken', 'Another device has joined with this code already'],
+    ['pairing_failed', 'This code is used up'],
+    ['pairing_ended', 'This code is not good any more: the device that showed it'],
+    ['pairing_evicted', 'This code is not good any more: the server had no place left'],
     ['anything', 'The server lets nobody join this pairing (HTTP 410)'],
   ])('PAIR-5: %s is told in words', async (code, text) => {
-    expect(await codeOf(joinPairingMailbox(createScene(refusal(410, code)).parts, 412))).toContain(
-      `pairing_refused: ${text}`,
-    )
+    const told = await codeOf(joinPairingMailbox(createScene(refusal(410, code)).parts, 412))
+    expect(told).toContain(`pairing_refused: ${text}`)
+    if (code !== 'anything') expect(told).toContain('Read the code that the other device shows now')
   })
 
   test.each([
@@ -132,6 +134,7 @@ describe('messages', () => {
     ['pairing_not_yours', 'other_ended'],
     ['pairing_ended', 'other_ended'],
     ['pairing_failed', 'other_failed'],
+    ['pairing_evicted', 'evicted'],
     ['pairing_slot_taken', 'message_altered'],
     ['something new', 'other_ended'],
   ] as const

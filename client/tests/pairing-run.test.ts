@@ -92,7 +92,7 @@ describe('both screens', () => {
       expect(scene.isIn()).toBe(false)
       expect(scene.fresh.check).toBeUndefined()
       for (const { keeper } of [displayer, joiner]) expect(keeper.stored).toBeUndefined()
-      expect(await joiner.pair({ offer: code })).toMatch(/^pairing_refused: This pairing has failed before/)
+      expect(await joiner.pair({ offer: code })).toMatch(/^pairing_refused: This code is used up/)
       // What was refused has not begun, and is not what the next call goes on with.
       expect(joiner.keeper.stored).toBeUndefined()
     },
@@ -124,7 +124,9 @@ describe('a device that waits', () => {
     await until(() => scene.existing.screen.includes('answered'), 'the answer')
     // It has the answer, and knows by it that its guess was wrong; it says nothing.
     expect(await guesser.take(1)).toMatchObject({ type: 'message' })
-    expect(await scene.fresh.pair({ offer: code })).toMatch(/^pairing_refused: Another device has joined this pairing/)
+    expect(await scene.fresh.pair({ offer: code })).toMatch(
+      /^pairing_refused: Another device has joined with this code/,
+    )
     const waiting = guesser.take(3)
     await until(() => scene.clock.waiting > 0, 'the deadline')
     scene.clock.advance(119_999)

@@ -53,6 +53,12 @@ export const HTTP_ERRORS = {
   pairing_not_yours: { status: 403, port: 'public', action: 'stop', text: 'The key of a seat is missing or wrong' },
   pairing_ended: { status: 410, port: 'public', action: 'stop', text: 'The other device ended the pairing' },
   pairing_failed: { status: 410, port: 'public', action: 'stop', text: 'The pairing failed and is destroyed' },
+  pairing_evicted: {
+    status: 410,
+    port: 'public',
+    action: 'stop',
+    text: 'The server had no place left for the pairing',
+  },
   invalid_reason: { status: 400, port: 'public', action: 'stop', text: '`reason` is neither `failed` nor `ended`' },
 
   // The admin port.

@@ -18,6 +18,7 @@ import { appendChecks } from './migrations/0013-append-checks.ts'
 import { pendingAndLinks } from './migrations/0014-pending-and-links.ts'
 import { nodeSecrets } from './migrations/0015-node-secrets.ts'
 import { serverKeyChanges } from './migrations/0016-server-key-changes.ts'
+import { pairingShares } from './migrations/0017-pairing-shares.ts'
 import type { Migration } from './migrations/migration.ts'
 import type { Database, Queryable, Statement } from './postgres.ts'
 
@@ -38,6 +39,7 @@ const MIGRATIONS: readonly Migration[] = [
   pendingAndLinks,
   nodeSecrets,
   serverKeyChanges,
+  pairingShares,
 ]
 
 /** Any constant that no other program takes on the same database: the bytes of "valise". */

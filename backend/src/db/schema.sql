@@ -141,15 +141,17 @@ create table pairing_mailboxes (
   ending text,
   opened_at timestamp with time zone not null default now(),
   expires_at timestamp with time zone not null,
+  opener_address text not null,
   constraint pairing_mailboxes_pkey PRIMARY KEY (mailbox_id),
   constraint pairing_mailboxes_displayer_hash_length CHECK ((octet_length(displayer_hash) = 32)),
-  constraint pairing_mailboxes_ending CHECK ((ending = ANY (ARRAY['failed'::text, 'ended'::text]))),
+  constraint pairing_mailboxes_ending CHECK ((ending = ANY (ARRAY['failed'::text, 'ended'::text, 'evicted'::text]))),
   constraint pairing_mailboxes_joiner_hash_length CHECK ((octet_length(joiner_hash) = 32)),
   constraint pairing_mailboxes_mailbox_id_length CHECK ((octet_length(mailbox_id) = 16)),
   constraint pairing_mailboxes_nameplate_key UNIQUE (nameplate),
-  constraint pairing_mailboxes_nameplate_range CHECK (((nameplate >= 1) AND (nameplate <= 999999)))
+  constraint pairing_mailboxes_nameplate_range CHECK (((nameplate >= 1) AND (nameplate <= 999999999)))
 );
 CREATE INDEX pairing_mailboxes_expires_at_idx ON public.pairing_mailboxes USING btree (expires_at);
+CREATE INDEX pairing_mailboxes_opener_address_idx ON public.pairing_mailboxes USING btree (opener_address);
 
 create table pairing_messages (
   mailbox_id bytea not null,
@@ -165,6 +167,14 @@ create table pairing_openings (
   user_id bytea not null,
   opened_at timestamp with time zone[] not null,
   constraint pairing_openings_pkey PRIMARY KEY (user_id)
+);
+
+create table pairing_rates (
+  kind text not null,
+  tokens double precision not null,
+  filled_at timestamp with time zone not null,
+  constraint pairing_rates_pkey PRIMARY KEY (kind),
+  constraint pairing_rates_kind CHECK ((kind = 'join'::text))
 );
 
 create table pairings (

@@ -1,12 +1,14 @@
 // Pairing's mailboxes as the server keeps them (PROTOCOL F): it seats two, carries eight messages it cannot read, counts
 // who tries, and ends a mailbox at the first failure. All of it stands in the database, so any node serves either device.
+// More than 300 lines: what a seat may do depends on who else sits, who opened and who tried, which is read as one.
 
 import type { Crypto } from '@valise/protocol'
 import type { Database, Queryable } from '../db/postgres.ts'
-import { returnUseOfAddress, takeOpeningOfUser, takeUseOfAddress, type UseLimit } from '../db/queries/pairing-limits.ts'
 import {
   countMailboxes,
+  deleteOldestEndedMailbox,
   endMailbox,
+  evictNewestMailbox,
   findMailbox,
   findMailboxByNameplate,
   insertMailbox,
@@ -15,27 +17,21 @@ import {
   PAIRING_LIFETIME_MS,
   postMessage,
   readMessage,
+  readPlaceHolders,
   seatJoiner,
 } from '../db/queries/pairing-mailboxes.ts'
 import type { PairingEvent } from '../telemetry/pairing-metrics.ts'
+import { drawNameplate } from './nameplate.ts'
+import { chooseLoser } from './pairing-shares.ts'
+import { LimitReached, type Opener, returnTry, takeOpening, takeTry } from './pairing-uses.ts'
 
 /** How long after it was opened a mailbox may be joined: by its id, which only a QR shows, or by its number. */
 export const JOIN_LIFETIME_MS = { id: 120_000, nameplate: 300_000 } as const
-export const OPENINGS_OF_USER: UseLimit = { max: 5, windowMs: 3_600_000 }
-/** Devices without a user yet; many households are behind one address. */
-export const OPENINGS_OF_ADDRESS: UseLimit = { max: 20, windowMs: 3_600_000 }
-export const FAILED_JOINS_OF_ADDRESS: UseLimit = { max: 10, windowMs: 600_000 }
+/** Open at once; as many again may have ended and are kept so that their devices hear how. */
 export const MAX_OPEN_PAIRINGS = 10_000
-/** The largest number of each length; a range is used while less than half of it is taken. */
-const NAMEPLATE_RANGES = [999, 9999, 99_999, 999_999]
 const MAX_NAMEPLATE_TRIES = 64
 /** The displaying device's second message, which it writes only once the joiner's confirmation was right. */
 const CONFIRMED_SLOT = 3
-
-/** Whose the mailbox is: a user's whose device asks in its session, or an address's. */
-export type Opener =
-  | { readonly type: 'user'; readonly userId: Uint8Array }
-  | { readonly type: 'address'; readonly address: string }
 
 export interface Seat {
   readonly mailboxId: Uint8Array
@@ -50,7 +46,7 @@ export type Opened =
 
 export type JoinResult =
   | { readonly type: 'joined'; readonly mailboxId: Uint8Array; readonly lifetimeMs: number }
-  | { readonly type: 'not_found' | 'taken' | 'ended' | 'failed' }
+  | { readonly type: 'not_found' | 'taken' | MailboxEnding }
   | { readonly type: 'limited'; readonly retryAfterMs: number }
 
 export type Posted = { readonly type: 'stored' | 'slot_taken' | Absence }
@@ -66,22 +62,18 @@ export interface Pairings {
   post(seat: Seat, slot: number, body: Uint8Array): Promise<Posted>
   read(seat: Seat, slot: number): Promise<Read>
   /** The first end stays. A failed pairing remains a failed join of the joiner's address, whoever ends it. */
-  end(seat: Seat, ending: MailboxEnding): Promise<Absence | 'done'>
+  end(seat: Seat, ending: 'failed' | 'ended'): Promise<Absence | 'done'>
 }
 
 export interface PairingsParts {
   readonly crypto: Pick<Crypto, 'sha256' | 'isEqual' | 'randomBytes'>
   readonly db: Database
   count(event: PairingEvent): void
+  /** Default: `MAX_OPEN_PAIRINGS`. */
+  readonly maxOpen?: number
 }
 
-export function createPairings({ crypto, db, count }: PairingsParts): Pairings {
-  const drawNameplate = (openCount: number): number => {
-    const range = NAMEPLATE_RANGES.find((max) => openCount * 2 < max) ?? 999_999
-    const bytes = crypto.randomBytes(4)
-    return 1 + (new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0) % range)
-  }
-
+export function createPairings({ crypto, db, count, maxOpen = MAX_OPEN_PAIRINGS }: PairingsParts): Pairings {
   /** Which seat the key proves. */
   const seatOf = (mailbox: Mailbox, seatKey: Uint8Array): 'displayer' | 'joiner' | undefined => {
     const hash = crypto.sha256(seatKey)
@@ -105,11 +97,6 @@ export function createPairings({ crypto, db, count }: PairingsParts): Pairings {
     return result
   }
 
-  const takeOpening = (tx: Queryable, opener: Opener): Promise<number | undefined> =>
-    opener.type === 'user'
-      ? takeOpeningOfUser(tx, opener.userId, OPENINGS_OF_USER)
-      : takeUseOfAddress(tx, 'opening', opener.address, OPENINGS_OF_ADDRESS)
-
   /** What is open under this id: the seat's own mailbox, or another's; undefined for none. */
   const findOpened = async ({ mailboxId, seatKey }: Seat): Promise<Opened | undefined> => {
     const mailbox = await findMailbox(db, mailboxId)
@@ -118,58 +105,73 @@ export function createPairings({ crypto, db, count }: PairingsParts): Pairings {
     return { type: 'opened', nameplate: mailbox.nameplate, lifetimeMs: lifetimeOf(mailbox) }
   }
 
+  /** When all places are taken, the address that holds most gives one up; throws `LimitReached` when that is the opener's. */
+  const makeRoom = async (tx: Queryable, { address }: Opener): Promise<'free' | 'evicted'> => {
+    const { openCount, rowCount } = await countMailboxes(tx)
+    if (rowCount >= 2 * maxOpen) await deleteOldestEndedMailbox(tx)
+    if (openCount < maxOpen) return 'free'
+    const loser = chooseLoser(await readPlaceHolders(tx), address)
+    if (loser === undefined) throw new LimitReached(PAIRING_LIFETIME_MS)
+    return (await evictNewestMailbox(tx, loser)) ? 'evicted' : 'free'
+  }
+
   /** The use of the limit is held until the mailbox is there, so the same opening sent at once waits, and then finds it. */
-  const openNew = async (tx: Queryable, opener: Opener, { mailboxId, seatKey }: Seat): Promise<Opened> => {
-    const retryAfterMs = await takeOpening(tx, opener)
-    if (retryAfterMs !== undefined) return { type: 'limited', retryAfterMs }
-    const openCount = await countMailboxes(tx)
-    if (openCount >= MAX_OPEN_PAIRINGS) return { type: 'limited', retryAfterMs: PAIRING_LIFETIME_MS }
+  const openNew = async (tx: Queryable, opener: Opener, { mailboxId, seatKey }: Seat) => {
+    await takeOpening(tx, opener)
+    const room = await makeRoom(tx, opener)
     const displayerHash = crypto.sha256(seatKey)
     for (let attempt = 0; attempt < MAX_NAMEPLATE_TRIES; attempt++) {
-      const nameplate = drawNameplate(openCount)
-      const inserted = await insertMailbox(tx, { mailboxId, nameplate, displayerHash })
-      if (inserted === 'inserted') return { type: 'opened', nameplate, lifetimeMs: PAIRING_LIFETIME_MS }
+      const nameplate = drawNameplate(crypto)
+      const inserted = await insertMailbox(tx, { mailboxId, nameplate, displayerHash, openerAddress: opener.address })
+      if (inserted === 'inserted') return { room, nameplate }
       if (inserted === 'id_taken') break
     }
-    return { type: 'taken' }
+    throw new IdTaken()
   }
 
   const open = async (opener: Opener, seat: Seat): Promise<Opened> => {
     const before = await findOpened(seat)
     if (before !== undefined) return before
-    const opened = await db.transaction({ name: 'open_pairing' }, (tx) => openNew(tx, opener, seat))
-    if (opened.type === 'opened') return opened
-    return (await findOpened(seat)) ?? opened
+    try {
+      const { room, nameplate } = await db.transaction({ name: 'open_pairing' }, (tx) => openNew(tx, opener, seat))
+      if (room === 'evicted') count('evicted')
+      return { type: 'opened', nameplate, lifetimeMs: PAIRING_LIFETIME_MS }
+    } catch (error) {
+      const refused = refusalOf(error)
+      if (refused === undefined) throw error
+      return (await findOpened(seat)) ?? refused
+    }
   }
 
   const join = async (target: Uint8Array | number, seatKey: Uint8Array, address: string): Promise<JoinResult> => {
     const mailboxId = typeof target === 'number' ? await findMailboxByNameplate(db, target) : target
-    // Who has the seat guesses nothing, and is let in whatever the address has used.
-    const own = mailboxId === undefined ? undefined : await findJoined(mailboxId, seatKey)
+    const mailbox = mailboxId === undefined ? undefined : await findMailbox(db, mailboxId)
+    // A retry by the owner of the seat guesses nothing, so no limit applies.
+    const own = mailboxId === undefined || mailbox === undefined ? undefined : joinedAs(mailboxId, mailbox, seatKey)
     if (own !== undefined) return own
     // Taken before a guess is made, and kept until the displaying device has seen that it was right: guesses made at
     // once are counted like guesses one by one, and so is one whose maker tells nobody that it was wrong.
-    const retryAfterMs = await takeUseOfAddress(db, 'failed_join', address, FAILED_JOINS_OF_ADDRESS)
+    const isGuess = typeof target === 'number' || mailbox === undefined
+    const retryAfterMs = await takeTry(db, address, { isGuess })
     if (retryAfterMs !== undefined) return { type: 'limited', retryAfterMs }
     if (mailboxId === undefined) return { type: 'not_found' }
     const maxAgeMs = JOIN_LIFETIME_MS[typeof target === 'number' ? 'nameplate' : 'id']
     const isSeated = await seatJoiner(db, mailboxId, { hash: crypto.sha256(seatKey), address, maxAgeMs })
-    const joined = await findJoined(mailboxId, seatKey)
+    const seated = await findMailbox(db, mailboxId)
+    const joined = seated === undefined ? undefined : joinedAs(mailboxId, seated, seatKey)
     // The same join at once has taken a use, too.
-    if (joined?.type === 'joined' && !isSeated) await returnUseOfAddress(db, 'failed_join', address, 'newest')
-    return joined ?? (await whyNotJoined(mailboxId))
+    if (joined?.type === 'joined' && !isSeated) await returnTry(db, address, 'newest')
+    return joined ?? whyNotJoined(seated)
   }
 
-  /** For whom the seat is: how the pairing under way goes on. Undefined for everybody else. */
-  const findJoined = async (mailboxId: Uint8Array, seatKey: Uint8Array): Promise<JoinResult | undefined> => {
-    const mailbox = await findMailbox(db, mailboxId)
-    if (mailbox === undefined || seatOf(mailbox, seatKey) !== 'joiner') return undefined
+  /** How the pairing goes on for the device in the joiner's seat; undefined for every other. */
+  const joinedAs = (mailboxId: Uint8Array, mailbox: Mailbox, seatKey: Uint8Array): JoinResult | undefined => {
+    if (seatOf(mailbox, seatKey) !== 'joiner') return undefined
     if (mailbox.ending !== undefined) return { type: mailbox.ending }
     return { type: 'joined', mailboxId, lifetimeMs: lifetimeOf(mailbox) }
   }
 
-  const whyNotJoined = async (mailboxId: Uint8Array): Promise<JoinResult> => {
-    const mailbox = await findMailbox(db, mailboxId)
+  const whyNotJoined = (mailbox: Mailbox | undefined): JoinResult => {
     if (mailbox?.ending !== undefined) return { type: mailbox.ending }
     return { type: mailbox?.joinerHash === undefined ? 'not_found' : 'taken' }
   }
@@ -179,7 +181,7 @@ export function createPairings({ crypto, db, count }: PairingsParts): Pairings {
     db.transaction({ name: 'post_pairing_message' }, async (tx) => {
       const posted = await postMessage(tx, { mailboxId, slot, body })
       if (posted === 'stored' && slot === CONFIRMED_SLOT && joinerAddress !== undefined) {
-        await returnUseOfAddress(tx, 'failed_join', joinerAddress, 'oldest')
+        await returnTry(tx, joinerAddress, 'oldest')
       }
       return posted
     })
@@ -220,3 +222,13 @@ export function createPairings({ crypto, db, count }: PairingsParts): Pairings {
 
 /** Who joins writes the even slots, who displays the odd ones. */
 const seatOfSlot = (slot: number): 'displayer' | 'joiner' => (slot % 2 === 0 ? 'joiner' : 'displayer')
+
+/** Thrown inside the transaction that opens, so that no use is taken for it. */
+class IdTaken extends Error {
+  override readonly name = 'IdTaken'
+}
+
+function refusalOf(error: unknown): Opened | undefined {
+  if (error instanceof LimitReached) return { type: 'limited', retryAfterMs: error.retryAfterMs }
+  return error instanceof IdTaken ? { type: 'taken' } : undefined
+}

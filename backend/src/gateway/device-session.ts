@@ -269,6 +269,7 @@ export function createDeviceSessions(parts: DeviceSessionParts): DeviceSessions 
     })
     const working = createMessageHandler({
       session,
+      address,
       connection,
       publishing,
       standing,

@@ -40,6 +40,8 @@ export interface SessionStore {
 
 export interface MessageParts {
   readonly session: Session
+  /** The key that the limits of the peer's address are kept by. */
+  readonly address: string
   readonly connection: Connection
   readonly publishing: Publishing
   readonly standing: Standing
@@ -198,7 +200,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
 
   const openPairing = async (message: OpenPairing): Promise<void> => {
     if (parts.standing.isSuspended()) return fail('device_suspended', message.request_id)
-    const opener = { type: 'user' as const, userId: session.userId }
+    const opener = { type: 'user' as const, userId: session.userId, address: parts.address }
     const seat = { mailboxId: message.mailbox_id, seatKey: message.seat_key }
     const opened = await parts.pairings.open(opener, seat)
     switch (opened.type) {

@@ -22,7 +22,7 @@ const MAX_BODY_BYTES = 8192
 const SEAT_KEY_BYTES = 16
 
 const MAILBOX_PATH = /^\/v1\/pairings\/([0-9a-f]{32})(?:\/([0-7]))?$/
-const JOIN_PATH = /^\/v1\/pairings\/(?:([0-9a-f]{32})|([1-9]\d{0,5}))\/join$/
+const JOIN_PATH = /^\/v1\/pairings\/(?:([0-9a-f]{32})|([1-9]\d{8}))\/join$/
 
 /** A phone's camera opens the address of a QR in a browser, which knows nothing of pairing. */
 const PAGE = `This address pairs a device. On the device, with the whole address in quotes:
@@ -35,6 +35,7 @@ const ABSENCES = {
   no_seat: { code: 'pairing_not_yours', expected: 'the key of a seat, as Authorization: Bearer KEY' },
   ended: { code: 'pairing_ended', expected: 'a new pairing: the other device ended this one' },
   failed: { code: 'pairing_failed', expected: 'a new pairing: this one failed and is destroyed' },
+  evicted: { code: 'pairing_evicted', expected: 'a new pairing: the server had no place left and ended this one' },
 } as const satisfies Record<Absence, { code: HttpErrorCode; expected: string }>
 
 export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteParts): PairingRoute {
@@ -72,6 +73,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
       case 'not_found':
       case 'ended':
       case 'failed':
+      case 'evicted':
         return refuseAbsence(response, joined.type)
     }
   }

@@ -2,11 +2,11 @@
 
 import type { MetricKinds } from './metric-kinds.ts'
 
-const PAIRING_EVENTS = ['opened', 'joined', 'join_failed', 'failed', 'ended', 'expired', 'limited'] as const
+const PAIRING_EVENTS = ['opened', 'joined', 'join_failed', 'failed', 'ended', 'evicted', 'expired', 'limited'] as const
 export type PairingEvent = (typeof PAIRING_EVENTS)[number]
 
 export interface PairingMetrics {
-  /** `expired`: went by the clock, nobody having ended it. */
+  /** `expired`: went by the clock, nobody having ended it. `evicted`: lost its place to an address that held fewer. */
   countPairing(event: PairingEvent, count?: number): void
   /** Where to read, at each scrape, the requests that wait for a message. */
   watchWaits(read: () => number): void

@@ -65,6 +65,7 @@ export async function pairOverServer(
   const common = {
     server,
     isFresh: false,
+    maxRenewals: 0,
     createNewDevice: async () => undefined,
     openInSession: (seat: Parameters<Client['openPairing']>[0]) => client.openPairing(seat),
     finish: async (outcome: Parameters<Pairing['finish']>[0]) => {
@@ -76,6 +77,7 @@ export async function pairOverServer(
     screen: {
       onShown: ({ code }: { readonly code: string }) => tellCode(code),
       onResumed: () => {},
+      onRenewed: () => {},
       onStep: (step: { readonly check: string | undefined }) => {
         check = step.check ?? check
       },

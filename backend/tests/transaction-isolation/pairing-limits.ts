@@ -2,8 +2,9 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Queryable } from '../../src/db/postgres.ts'
-import { returnUseOfAddress, takeOpeningOfUser, takeUseOfAddress } from '../../src/db/queries/pairing-limits.ts'
+import { takeOpeningOfUser, takeUseOfAddress } from '../../src/db/queries/pairing-limits.ts'
 import { deleteAccount } from '../../src/db/queries/users.ts'
+import { returnTry } from '../../src/devices/pairing-uses.ts'
 import { addUser, id } from '../support/open-database.ts'
 import { newAddress, openJoinedMailbox, openMailbox, pairingsIn } from './pairing-scene.ts'
 import { asItIs, interleave, openScene, replacing, rewriting, type Scene, type Wrap } from './scene.ts'
@@ -118,7 +119,7 @@ export function describePairingLimits(): void {
       const wrap: Wrap = (tx) =>
         replacing(tx, 'seat_pairing_joiner', async (asked, values) => {
           const seated = await tx.query(asked, values)
-          await returnUseOfAddress(tx, 'failed_join', String(values[2]), 'newest')
+          await returnTry(tx, String(values[2]), 'newest')
           return seated
         })
       expect(await guessTwice(wrap)).toEqual({ met: 'waits', answers: ['joined', 'joined'] })
@@ -211,8 +212,10 @@ export function describePairingLimits(): void {
     })
 
     test('ISO-42: when what is left is read before the wait, the guess is not counted', async () => {
-      const before = '(select x.used_at[2:] from pairing_addresses as x where x.kind = $1 and x.address = $2)'
-      const wrap: Wrap = (tx) => rewriting(tx, 'return_pairing_address_use', 'a.used_at[2:]', before)
+      const before =
+        'unnest((select x.used_at from pairing_addresses as x where x.kind = $1 and x.address = $2)) with ordinality as used'
+      const wrap: Wrap = (tx) =>
+        rewriting(tx, 'return_pairing_address_use', 'unnest(a.used_at) with ordinality as used', before)
       expect(await guessBesideConfirmation(wrap)).toEqual({ met: 'waits', messages: 1, uses: 2 })
     })
 

@@ -17,9 +17,10 @@ export const pairingsIn = (tx: Queryable): Pairings =>
 export const newSeat = (): Seat => ({ mailboxId: id(), seatKey: id() })
 
 let addresses = 0
-export const newAddress = (): string => `192.0.2.${++addresses}`
+/** Each in a network of its own. */
+export const newAddress = (): string => `10.0.${++addresses}.1`
 
-/** Never one that is drawn: those begin at 1. */
+/** Never one that is drawn: those have nine digits. */
 let nameplates = 900_000
 export const newNameplate = (): number => ++nameplates
 
@@ -33,7 +34,7 @@ export async function openMailbox(db: Queryable): Promise<OpenedMailbox> {
   const displayer = newSeat()
   const { mailboxId, seatKey } = displayer
   const nameplate = newNameplate()
-  await insertMailbox(db, { mailboxId, nameplate, displayerHash: crypto.sha256(seatKey) })
+  await insertMailbox(db, { mailboxId, nameplate, displayerHash: crypto.sha256(seatKey), openerAddress: newAddress() })
   return { mailboxId, nameplate, displayer }
 }
 

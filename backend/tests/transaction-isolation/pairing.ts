@@ -89,7 +89,8 @@ export function describePairing(): void {
     /** Two mailboxes draw one number. */
     const drawTwice = async (where: Scene, end: 'commit' | 'rollback' = 'commit') => {
       const nameplate = newNameplate()
-      const insert = (tx: Queryable) => insertMailbox(tx, { mailboxId: id(), nameplate, displayerHash: hash() })
+      const insert = (tx: Queryable) =>
+        insertMailbox(tx, { mailboxId: id(), nameplate, displayerHash: hash(), openerAddress: newAddress() })
       const { first, second, met } = await interleave(where, { first: insert, second: insert, end })
       const rows = await where.run('select 1 from pairing_mailboxes where nameplate = $1', [nameplate])
       return { met, answers: [first, second], rows: rows.length }

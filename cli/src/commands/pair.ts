@@ -204,6 +204,14 @@ function createScreen(output: Output, part: 'existing' | 'new', command: (code: 
     },
     onResumed: () =>
       output.notice('resumed', 'Going on with the pairing that was interrupted; --fresh begins a new one.'),
+    onRenewed: ({ reason, text, left }) => {
+      const more = left === 0 ? 'It is the last one.' : `${left} more may follow it.`
+      output.result(`${text}\nThe code above is not good any more. Here is a new one. ${more}`, {
+        type: 'renewed',
+        reason,
+        left,
+      })
+    },
     onStep: ({ type, check }) => {
       if (check !== undefined && check !== shownCheck) {
         shownCheck = check

@@ -5,9 +5,10 @@ import { type Crypto, equalBytes } from '@valise/protocol'
 import type { Clock } from '../clock.ts'
 import type { Http } from '../http.ts'
 import { type BeginParts, beginPairing, hashOffer, planPairing } from '../pairing/begin-pairing.ts'
+import type { PairingFailure } from '../pairing/ceremony-state.ts'
 import { createPairingMailbox, joinPairingMailbox, openPairingMailbox } from '../pairing/mailbox.ts'
 import type { PairingPart } from '../pairing/offer.ts'
-import { type PairingKeeper, type PairingRecord, parsePairingRecord } from '../pairing/record.ts'
+import { type PairingKeeper, type PairingRecord, parsePairingRecord, type RecordAt } from '../pairing/record.ts'
 import {
   interrupted,
   type PairingOutcome,
@@ -41,7 +42,20 @@ export interface PairingScreen {
   onStep(step: PairingStep): void
   /** A pairing that was interrupted goes on. */
   onResumed(): void
+  /** The code that was shown is spoiled, and another follows. */
+  onRenewed(renewal: PairingRenewal): void
 }
+
+export interface PairingRenewal {
+  readonly reason: PairingFailure
+  /** What happened, for people. */
+  readonly text: string
+  /** How many codes may still follow the next one. */
+  readonly left: number
+}
+
+/** Codes that one call shows after its first: each gives a stranger one more guess, and uses an opening of the user's. */
+export const MAX_RENEWALS = 3
 
 export interface Pairing {
   readonly part: PairingPart
@@ -50,6 +64,8 @@ export interface Pairing {
   readonly offer: string | undefined
   /** Ends what is under way, and begins anew. */
   readonly isFresh: boolean
+  /** How often a displaying device replaces a code that was spoiled. */
+  readonly maxRenewals: number
   readonly screen: PairingScreen
   readonly signal: AbortSignal | undefined
   /** Makes the keys of a new device, when a pairing begins. */
@@ -82,45 +98,46 @@ export async function pairDevice(parts: PairParts, pairing: Pairing): Promise<Pa
   const isResumed = before !== undefined && !pairing.isFresh && isSamePairing(crypto, before, pairing)
   if (before !== undefined && !isResumed) await giveUp(before)
   if (isResumed) screen.onResumed()
-  const begun = isResumed
-    ? before
-    : planPairing(parts, {
-        part,
-        server: { url: server.url, fingerprint: server.fingerprint, nextFingerprint: server.nextFingerprint },
-        offer,
-        newDevice: await pairing.createNewDevice(),
-      })
-  const running =
-    begun.stage === 'running'
-      ? begun
-      : await beginPairing(
-          {
-            crypto,
-            clock,
-            keeper,
-            open:
-              pairing.openInSession ??
-              (({ mailboxId, seatKey }) => openPairingMailbox({ ...httpParts, seatKey }, mailboxId)),
-            join: (target, seatKey) => joinPairingMailbox({ ...httpParts, seatKey }, target),
-          },
-          begun,
-        ).catch(async (error: unknown) => {
-          if (signal?.aborted === true) throw interrupted(error)
-          if (error instanceof SetupError && BEGINS_NOTHING.has(error.code)) await keeper.forget()
-          throw error
-        })
-  if (running.shown !== undefined) screen.onShown({ ...running.shown, isResumed })
-  const mailboxOf = (ending: AbortSignal) =>
-    createPairingMailbox({ ...httpParts, seatKey: running.seatKey, signal: ending }, running.state.mailboxId)
-  const outcome = await runPairing(
-    { crypto, clock, keeper, mailboxOf, side: pairing.side(running), onStep: screen.onStep, signal },
-    running,
-  )
-  await pairing.finish(outcome, running)
-  // Who let the other in leaves it to the other, who has still to read that.
-  if (part === 'new') await mailboxOf(httpParts.signal).end('ended')
-  await keeper.forget()
-  return outcome
+  const pinned = { url: server.url, fingerprint: server.fingerprint, nextFingerprint: server.nextFingerprint }
+  const plan = (newDevice: PairingRecord['newDevice'], renewals: number) =>
+    planPairing(parts, { part, server: pinned, offer, newDevice, renewals })
+
+  let running = await begin(isResumed ? before : plan(await pairing.createNewDevice(), 0))
+  for (let isShownBefore = isResumed; ; isShownBefore = false) {
+    if (running.shown !== undefined) screen.onShown({ ...running.shown, isResumed: isShownBefore })
+    const mailboxOf = mailboxesOf(running)
+    const isRenewable = running.renewals < pairing.maxRenewals
+    const outcome = await runPairing(
+      { crypto, clock, keeper, mailboxOf, side: pairing.side(running), onStep: screen.onStep, isRenewable, signal },
+      running,
+    )
+    if (outcome.type !== 'spoiled') {
+      await pairing.finish(outcome, running)
+      // Who let the other in leaves it to the other, who has still to read that.
+      if (part === 'new') await mailboxOf(httpParts.signal).end('ended')
+      await keeper.forget()
+      return outcome
+    }
+    const renewals = running.renewals + 1
+    screen.onRenewed({ reason: outcome.failure, text: outcome.text, left: pairing.maxRenewals - renewals })
+    running = await begin(plan(running.newDevice, renewals))
+  }
+
+  async function begin(record: PairingRecord): Promise<RecordAt<'running'>> {
+    if (record.stage === 'running') return record
+    const open: BeginParts['open'] =
+      pairing.openInSession ?? (({ mailboxId, seatKey }) => openPairingMailbox({ ...httpParts, seatKey }, mailboxId))
+    const join: BeginParts['join'] = (target, seatKey) => joinPairingMailbox({ ...httpParts, seatKey }, target)
+    return beginPairing({ crypto, clock, keeper, open, join }, record).catch(async (error: unknown) => {
+      if (signal?.aborted === true) throw interrupted(error)
+      if (error instanceof SetupError && BEGINS_NOTHING.has(error.code)) await keeper.forget()
+      throw error
+    })
+  }
+
+  function mailboxesOf({ seatKey, state }: RecordAt<'running'>) {
+    return (ending: AbortSignal) => createPairingMailbox({ ...httpParts, seatKey, signal: ending }, state.mailboxId)
+  }
 
   async function giveUp(record: PairingRecord): Promise<void> {
     const mailboxId = record.stage === 'running' ? record.state.mailboxId : undefined

@@ -11,7 +11,7 @@ import {
   type JoinAccountParts,
   resumeJoining,
 } from '../account/join-account.ts'
-import { findPairing, type PairingScreen, pairDevice } from '../account/pair-account.ts'
+import { findPairing, MAX_RENEWALS, type PairingScreen, pairDevice } from '../account/pair-account.ts'
 import { SetupError } from '../account/setup-error.ts'
 import { ClientStoppedError } from '../alarm.ts'
 import { saveInvitedView } from '../checkpoint.ts'
@@ -21,7 +21,7 @@ import { RequestRefusedError } from '../connection/requests.ts'
 import type { NewDevice } from '../link/link.ts'
 import { pairingLimited } from '../pairing/mailbox.ts'
 import { parsePairingIntroduction, parsePairingInvitation } from '../pairing/messages.ts'
-import { parseOffer } from '../pairing/offer.ts'
+import { CODE_EXAMPLE, parseOffer } from '../pairing/offer.ts'
 import type { PairingKeeper, PairingRecord } from '../pairing/record.ts'
 import type { ExistingSide, NewSide } from '../pairing/run-pairing.ts'
 import { createDeviceKeys, restoreDeviceKeys } from '../sealing/device-keys.ts'
@@ -119,6 +119,7 @@ async function letIn(parts: PairingActionsParts, options: PairExistingOptions): 
     isFresh: options.isFresh === true,
     screen: options.screen,
     signal,
+    maxRenewals: MAX_RENEWALS,
     createNewDevice: async () => undefined,
     openInSession: (seat) => client.openPairing(seat, signal).catch(toLimited),
     side: (record) => ({ part: 'existing', existing: existingOf(record) }),
@@ -177,6 +178,7 @@ async function comeIn(parts: PairingActionsParts, options: PairNewOptions): Prom
     isFresh: options.isFresh === true,
     screen,
     signal,
+    maxRenewals: MAX_RENEWALS,
     openInSession: undefined,
     createNewDevice: async () => {
       const { secrets } = await createDeviceKeys(crypto, 'member')
@@ -213,7 +215,10 @@ async function serverOf(
 ): Promise<ServerPin> {
   const offer = text === undefined ? undefined : parseOffer(text)
   if (text !== undefined && offer === undefined) {
-    throw new SetupError('bad_offer', 'That is no pairing code; it looks like 412-305118, or is the address in a QR.')
+    throw new SetupError(
+      'bad_offer',
+      `That is no pairing code; it looks like ${CODE_EXAMPLE}, or is the address in a QR.`,
+    )
   }
   const url = serverUrl ?? (offer?.form === 'qr' ? offer.serverUrl : undefined)
   if (url !== undefined)

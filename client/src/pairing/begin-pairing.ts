@@ -6,10 +6,14 @@ import { SetupError } from '../account/setup-error.ts'
 import type { Clock } from '../clock.ts'
 import { joinPairing, offerPairing, PAIRING_LIFETIME_MS } from './ceremony.ts'
 import {
+  CODE_EXAMPLE,
+  canonicalOffer,
   createCodeDigits,
   formatCodeOffer,
   formatQrOffer,
   MAILBOX_ID_BYTES,
+  MAX_NAMEPLATE,
+  MIN_NAMEPLATE,
   OFFER_SECRET_BYTES,
   otherPart,
   type PairingPart,
@@ -42,12 +46,14 @@ export interface PairingPlan {
   readonly newDevice: PairingRecord['newDevice']
   /** What was scanned or typed; without it this device displays. */
   readonly offer: string | undefined
+  /** How many codes this device has shown before this one, each of which was spoiled. */
+  readonly renewals: number
 }
 
 /** Throws a `SetupError` when the offer is none, or not for this device. */
 export function planPairing(
   { crypto, clock }: Pick<BeginParts, 'crypto' | 'clock'>,
-  { part, server, newDevice, offer }: PairingPlan,
+  { part, server, newDevice, offer, renewals }: PairingPlan,
 ): RecordAt<'opening'> | RecordAt<'joining'> {
   const common = {
     version: 1 as const,
@@ -55,6 +61,7 @@ export function planPairing(
     endsAtMs: clock.now() + PAIRING_LIFETIME_MS,
     seatKey: crypto.randomBytes(SEAT_KEY_BYTES),
     server,
+    renewals,
     ...(newDevice === undefined ? {} : { newDevice }),
   }
   if (offer !== undefined) {
@@ -70,14 +77,16 @@ export function planPairing(
   }
 }
 
-export const hashOffer = (crypto: Crypto, offer: string): Uint8Array =>
-  crypto.sha256(encodeUtf8(offer.replace(/\s+/g, '')))
+export const hashOffer = (crypto: Crypto, offer: string): Uint8Array => crypto.sha256(encodeUtf8(canonicalOffer(offer)))
 
 /** What can be told from the text alone. Throws a `SetupError`. */
 function checkOffer(text: string, part: PairingPart, serverFingerprint: Uint8Array): void {
   const offer = parseOffer(text)
   if (offer === undefined) {
-    throw new SetupError('bad_offer', 'That is no pairing code; it looks like 412-305118, or is the address in a QR.')
+    throw new SetupError(
+      'bad_offer',
+      `That is no pairing code; it looks like ${CODE_EXAMPLE}, or is the address in a QR.`,
+    )
   }
   if (offer.form === 'code') return
   if (offer.part !== otherPart(part)) {
@@ -108,6 +117,9 @@ async function openOffer({ clock, open }: BeginParts, record: RecordAt<'opening'
   const { stage: _, mailboxId, secret, digits, ...common } = record
   const { part, server, seatKey } = record
   const { nameplate, lifetimeMs } = await open({ mailboxId, seatKey })
+  if (nameplate < MIN_NAMEPLATE || nameplate > MAX_NAMEPLATE) {
+    throw new SetupError('pairing_refused', 'The server opened a pairing under a number that no code can hold.')
+  }
   const shortFingerprint = shortFingerprintOf(server.fingerprint)
   return {
     ...common,

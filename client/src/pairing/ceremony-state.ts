@@ -47,6 +47,7 @@ export const PAIRING_FAILURES = [
   'keys_not_proved',
   'role_refused',
   'expired',
+  'evicted',
   'unfinished',
   'other_failed',
   'other_ended',

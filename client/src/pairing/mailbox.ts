@@ -9,7 +9,7 @@ import type { Http, HttpRequest, HttpResponse } from '../http.ts'
 import { pause } from '../pause.ts'
 import { boundWait, DEFAULT_WAIT_MS } from '../server-times.ts'
 import type { PairingFailure } from './ceremony-state.ts'
-import { MAILBOX_ID_BYTES } from './offer.ts'
+import { MAILBOX_ID_BYTES, MAX_NAMEPLATE, MIN_NAMEPLATE } from './offer.ts'
 
 /** The mailbox is closed to this device. */
 export interface MailboxClosed {
@@ -42,7 +42,7 @@ const MAX_LIMIT_PAUSE_MS = 10_000
 
 const refusal = z.object({ code: z.string(), retry_after_ms: z.number().optional() })
 const openedAnswer = z.object({
-  nameplate: z.int().min(1).max(999_999),
+  nameplate: z.int().min(MIN_NAMEPLATE).max(MAX_NAMEPLATE),
   lifetime_ms: z.number().min(0).transform(boundWait),
 })
 const joinedAnswer = z.object({
@@ -60,6 +60,7 @@ const CLOSED_BY_CODE: ReadonlyMap<string, PairingFailure> = new Map([
   ['pairing_not_yours', 'other_ended'],
   ['pairing_ended', 'other_ended'],
   ['pairing_failed', 'other_failed'],
+  ['pairing_evicted', 'evicted'],
   // Somebody else wrote where only this device may.
   ['pairing_slot_taken', 'message_altered'],
 ])
@@ -84,23 +85,19 @@ export async function joinPairingMailbox(parts: PairingHttpParts, target: Uint8A
   const response = await persist(parts, { method: 'POST', url: `${parts.httpUrl}/v1/pairings/${place}/join` }, 'told')
   const joined = response.status === 200 ? joinedAnswer.safeParse(readJson(response.body)).data : undefined
   if (joined !== undefined) return { mailboxId: joined.mailbox_id, lifetimeMs: joined.lifetime_ms }
-  switch (codeOf(response)) {
-    case 'pairing_not_found':
-      throw refused('No pairing waits under this code: it was mistyped, has been shown for too long, or is over.')
-    case 'pairing_taken':
-      throw refused(
-        'Another device has joined this pairing already. Begin a new one on the device that shows the code.',
-      )
-    case 'pairing_failed':
-      throw refused(
-        'This pairing has failed before and is destroyed. Begin a new one on the device that shows the code.',
-      )
-    case 'pairing_ended':
-      throw refused('This pairing is over. Begin a new one on the device that shows the code.')
-    default:
-      throw refused(`The server lets nobody join this pairing (HTTP ${response.status}).`)
-  }
+  const why = REFUSALS.get(codeOf(response) ?? '')
+  if (why === undefined) throw refused(`The server lets nobody join this pairing (HTTP ${response.status}).`)
+  throw refused(`${why} Read the code that the other device shows now, and type that one.`)
 }
+
+/** Why nobody can join. The device that shows the code shows a new one by itself, or is asked for one. */
+const REFUSALS: ReadonlyMap<string, string> = new Map([
+  ['pairing_not_found', 'No pairing waits under this code: it was mistyped, is too old, or was replaced by a new one.'],
+  ['pairing_taken', 'Another device has joined with this code already. If it is not yours, somebody guessed the code.'],
+  ['pairing_failed', 'This code is used up: a device joined with it and did not know all of its digits.'],
+  ['pairing_ended', 'This code is not good any more: the device that showed it has ended the pairing.'],
+  ['pairing_evicted', 'This code is not good any more: the server had no place left and ended the pairing.'],
+])
 
 export function createPairingMailbox(parts: PairingHttpParts, mailboxId: Uint8Array): PairingMailbox {
   const url = `${parts.httpUrl}/v1/pairings/${toHex(mailboxId)}`

@@ -9,6 +9,11 @@ export const OFFER_SECRET_BYTES = 32
 const SHORT_FINGERPRINT_BYTES = 16
 const VERSION = '1'
 const CODE_DIGITS = 6
+/** Nine digits. */
+export const MIN_NAMEPLATE = 100_000_000
+export const MAX_NAMEPLATE = 999_999_999
+/** What a code looks like, for whoever typed something else. */
+export const CODE_EXAMPLE = '412-730-958-305-118'
 
 /** Which device a party is: one that belongs to the account, or the one that is to. */
 export type PairingPart = 'existing' | 'new'
@@ -29,7 +34,7 @@ export interface QrOffer {
 
 export interface CodeOffer {
   readonly form: 'code'
-  /** The server maps it to the mailbox. */
+  /** Nine digits, which the server maps to the mailbox. */
   readonly nameplate: number
   /** Six, which the server never sees. */
   readonly digits: string
@@ -45,13 +50,20 @@ export function formatQrOffer({ serverUrl, mailboxId, secret, shortFingerprint, 
   return `${base}/p#${fields.join('.')}`
 }
 
-/** The code as it is typed. */
-export const formatCodeOffer = ({ nameplate, digits }: Omit<CodeOffer, 'form'>): string => `${nameplate}-${digits}`
+/** The code as it is read aloud and typed: five groups of three digits. */
+export const formatCodeOffer = ({ nameplate, digits }: Omit<CodeOffer, 'form'>): string =>
+  `${nameplate}${digits}`.replace(/\d{3}(?=\d)/g, '$&-')
 
-/** `undefined` for anything else; forgives spaces. */
+/** The text without what people add or leave out: two forms of one offer become the same. */
+export function canonicalOffer(text: string): string {
+  const offer = parseOffer(text)
+  return offer?.form === 'code' ? formatCodeOffer(offer) : text.replace(/\s+/g, '')
+}
+
+/** `undefined` for anything else; forgives spaces, and hyphens in a code. */
 export function parseOffer(text: string): Offer | undefined {
   const bare = text.replace(/\s+/g, '')
-  const [, nameplate, digits] = /^([1-9]\d{0,5})-(\d{6})$/.exec(bare) ?? []
+  const [, nameplate, digits] = /^([1-9]\d{8})(\d{6})$/.exec(bare.replaceAll('-', '')) ?? []
   if (nameplate !== undefined && digits !== undefined) {
     return { form: 'code', nameplate: Number(nameplate), digits }
   }

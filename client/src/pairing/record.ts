@@ -26,6 +26,8 @@ const common = {
   seatKey: bytes(16),
   server: z.strictObject({ url: z.string(), fingerprint: bytes(32), nextFingerprint: bytes(32).optional() }),
   newDevice: newDevice.optional(),
+  /** How many codes this device has shown before this one, each of which was spoiled. */
+  renewals: z.int().min(0),
   /** The hash of what was scanned or typed, on the device that joins. */
   offerHash: bytes(32).optional(),
 }

@@ -17,6 +17,7 @@ import {
   stepCeremony,
 } from './ceremony.ts'
 import type { CeremonyOutcome, CeremonyState, PairingFailure } from './ceremony-state.ts'
+import type { Seat } from './keys.ts'
 import type { PairingMailbox } from './mailbox.ts'
 import type { PairingIntroduction, PairingInvitation } from './messages.ts'
 import { encodePairingRecord, type PairingKeeper, type RecordAt } from './record.ts'
@@ -54,19 +55,33 @@ export interface RunPairingParts {
     | { readonly part: 'existing'; readonly existing: ExistingSide }
     | { readonly part: 'new'; readonly new: NewSide }
   onStep(step: PairingStep): void
+  /** A displaying device may show another code when this one is spoiled. */
+  readonly isRenewable: boolean
   /** Given up for now: what is stored stays. */
   readonly signal: AbortSignal | undefined
 }
 
 export type PairingOutcome = Exclude<CeremonyOutcome, { readonly type: 'failed' }>
 
+/**
+ * The code is used up before a device has proved that it knows it: anybody may have done that. What is stored stays, for the
+ * pairing that takes its place.
+ */
+export interface SpoiledPairing {
+  readonly type: 'spoiled'
+  readonly failure: PairingFailure
+  /** What happened, for people. */
+  readonly text: string
+}
+
+/** What happened. */
 const FAILURES: Readonly<Record<PairingFailure, string>> = {
   wrong_code:
-    'The two devices do not share one secret: the code was mistyped, the server showed them different keys, or somebody else took part. Nothing was let in, and this pairing is destroyed. Begin a new one.',
+    'The two devices do not share one secret: the code was mistyped, the server showed them different keys, or somebody else took part. Nothing was let in, and this pairing is destroyed.',
   same_part: 'Both devices belong to an account, or neither does. One that does and one that does not can be paired.',
-  offer_expired: 'No other device made itself known in time. Begin a new pairing.',
+  offer_expired: 'No other device made itself known in time.',
   not_confirmed:
-    'A device joined and did not show in time that it knows the code: it was given a wrong one, or interrupted, or somebody else guessed. Nothing was let in, and this pairing is destroyed. Begin a new one.',
+    'A device joined and did not show in time that it knows the code: it was given a wrong one, or interrupted, or somebody else guessed. Nothing was let in, and this pairing is destroyed.',
   wrong_digits:
     'Those are not the four digits of the device that asks: it may be another one than you mean. It was not let in, and this pairing is destroyed.',
   message_altered:
@@ -76,13 +91,34 @@ const FAILURES: Readonly<Record<PairingFailure, string>> = {
     'The two devices see different server keys: someone may be between them and the server. Nothing was let in.',
   keys_not_proved: 'The new device did not prove that its keys are its own. It was not let in.',
   role_refused: 'The new device asks for more than a member may. It was not let in.',
-  expired: 'The pairing was not finished in time, and is gone. Begin a new one.',
+  expired: 'The pairing was not finished in time, and is gone.',
+  evicted: 'The server had no place left and ended this pairing.',
   unfinished:
     'The time was over while the new device was being let in: it may be one of yours already. The list of your devices tells.',
   other_failed:
-    'The other device ended this pairing because it failed: a wrong code, wrong digits, or somebody else took part. It is destroyed. Begin a new one.',
-  other_ended: 'The pairing was ended from the other side. Begin a new one.',
+    'The other device ended this pairing because it failed: a wrong code, wrong digits, or somebody else took part. It is destroyed.',
+  other_ended: 'The pairing was ended from the other side.',
 }
+
+/** After these a new pairing may go well. */
+const WORTH_ANOTHER: ReadonlySet<PairingFailure> = new Set([
+  'wrong_code',
+  'offer_expired',
+  'not_confirmed',
+  'message_altered',
+  'expired',
+  'evicted',
+  'other_failed',
+  'other_ended',
+])
+
+const NEXT_STEPS: Readonly<Record<Seat, string>> = {
+  initiator: 'If the other device shows a new code, type that one; otherwise begin a new pairing.',
+  responder: 'Begin a new one.',
+}
+
+const describeFailure = (failure: PairingFailure, seat: Seat): string =>
+  WORTH_ANOTHER.has(failure) ? `${FAILURES[failure]} ${NEXT_STEPS[seat]}` : FAILURES[failure]
 
 /** What the other device and the server are told; by the other failures they know already. */
 const ENDINGS: Readonly<Record<PairingFailure, 'failed' | 'ended' | undefined>> = {
@@ -97,6 +133,7 @@ const ENDINGS: Readonly<Record<PairingFailure, 'failed' | 'ended' | undefined>> 
   keys_not_proved: 'failed',
   role_refused: 'failed',
   expired: 'ended',
+  evicted: undefined,
   unfinished: 'ended',
   other_failed: undefined,
   other_ended: undefined,
@@ -106,7 +143,10 @@ const ENDINGS: Readonly<Record<PairingFailure, 'failed' | 'ended' | undefined>> 
  * Rejects with a `SetupError`: `pairing_failed` for good, `aborted` and `server_unreachable` when it can go on. With an
  * `AccountError`, for good, when the account does not take the device.
  */
-export async function runPairing(parts: RunPairingParts, record: RecordAt<'running'>): Promise<PairingOutcome> {
+export async function runPairing(
+  parts: RunPairingParts,
+  record: RecordAt<'running'>,
+): Promise<PairingOutcome | SpoiledPairing> {
   const { crypto, clock, keeper } = parts
   const deadline = createDeadline(clock)
   const signal = parts.signal === undefined ? deadline.signal : AbortSignal.any([deadline.signal, parts.signal])
@@ -131,7 +171,7 @@ export async function runPairing(parts: RunPairingParts, record: RecordAt<'runni
         continue
       }
       const need = needOf(state)
-      if (need.type === 'nothing') return await conclude(parts, mailbox, need.outcome)
+      if (need.type === 'nothing') return await conclude(parts, mailbox, state, need.outcome)
       state = step(await obtain(parts, record, mailbox, need, signal))
     }
   } catch (error) {
@@ -145,7 +185,7 @@ export async function runPairing(parts: RunPairingParts, record: RecordAt<'runni
     if (parts.signal?.aborted === true) throw interrupted(error)
     if (!deadline.signal.aborted) throw error
     // What has ended here has not become anything else because the other could not be told.
-    return conclude(parts, mailbox, state.type === 'ended' ? state.outcome : lateOutcome(state), error)
+    return conclude(parts, mailbox, state, state.type === 'ended' ? state.outcome : lateOutcome(state), error)
   } finally {
     deadline.cancel()
   }
@@ -156,17 +196,23 @@ export const interrupted = (cause: unknown): SetupError =>
   new SetupError('aborted', 'Interrupted. Pair again within its ten minutes to go on from here.', { cause })
 
 async function conclude(
-  { keeper }: RunPairingParts,
+  { keeper, isRenewable }: RunPairingParts,
   mailbox: PairingMailbox,
+  state: CeremonyState,
   outcome: CeremonyOutcome,
   cause?: unknown,
-): Promise<PairingOutcome> {
+): Promise<PairingOutcome | SpoiledPairing> {
   if (outcome.type !== 'failed') return outcome
-  const ending = ENDINGS[outcome.failure]
+  const { failure } = outcome
+  const ending = ENDINGS[failure]
   if (ending !== undefined) await mailbox.end(ending)
+  if (isRenewable && isUnproved(state)) return { type: 'spoiled', failure, text: FAILURES[failure] }
   await keeper.forget()
-  throw new SetupError('pairing_failed', FAILURES[outcome.failure], { cause })
+  throw new SetupError('pairing_failed', describeFailure(failure, state.seat), { cause })
 }
+
+/** The device displays, and no other has proved yet that it knows the code: it has not taken a right confirmation. */
+const isUnproved = ({ seat, taken }: CeremonyState): boolean => seat === 'responder' && taken < 2
 
 async function obtain(
   parts: RunPairingParts,

@@ -118,6 +118,7 @@ function createDevice(
         server: SERVER,
         offer: undefined,
         isFresh: false,
+        maxRenewals: 0,
         signal: undefined,
         openInSession: undefined,
         createNewDevice: async () => undefined,
@@ -128,6 +129,7 @@ function createDevice(
             device.shown = shown
           },
           onResumed: () => screen.push('resumed'),
+          onRenewed: ({ reason, left }) => screen.push(`renewed ${reason} ${left}`),
           onStep: ({ type, check }) => {
             screen.push(type)
             if (check !== undefined && device.check !== check) screen.push(`check ${check}`)

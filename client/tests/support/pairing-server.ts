@@ -46,7 +46,7 @@ export function createPairingServer(clock: Clock): PairingServer {
     if (before !== undefined && before.displayer !== key) return refusal(409, 'pairing_taken')
     const mailbox = before ?? {
       id,
-      nameplate: mailboxes.size + 1,
+      nameplate: 100_000_001 + mailboxes.size,
       displayer: key,
       expiresAtMs: clock.now() + LIFETIME_MS,
       slots: new Map(),

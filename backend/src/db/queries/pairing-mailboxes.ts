@@ -11,9 +11,12 @@ export interface NewMailbox {
   readonly nameplate: number
   /** Of the key that proves the displaying device's seat, 32 bytes. */
   readonly displayerHash: Uint8Array
+  /** Whose share of the places it takes. */
+  readonly openerAddress: string
 }
 
-export type MailboxEnding = 'failed' | 'ended'
+/** `evicted`: another address, which held fewer places, got its place. */
+export type MailboxEnding = 'failed' | 'ended' | 'evicted'
 
 export interface Mailbox {
   readonly nameplate: number
@@ -27,8 +30,8 @@ export interface Mailbox {
 const insert: Statement = {
   name: 'insert_pairing_mailbox',
   text: `
-    insert into pairing_mailboxes (mailbox_id, nameplate, displayer_hash, expires_at)
-    values ($1, $2, $3, now() + interval '10 minutes')
+    insert into pairing_mailboxes (mailbox_id, nameplate, displayer_hash, opener_address, expires_at)
+    values ($1, $2, $3, $4, now() + interval '10 minutes')
     on conflict do nothing
     returning nameplate`,
 }
@@ -41,21 +44,92 @@ const findId: Statement = {
 /** A second statement says what was taken: the first may have waited for whom it does not see. */
 export async function insertMailbox(
   db: Queryable,
-  { mailboxId, nameplate, displayerHash }: NewMailbox,
+  { mailboxId, nameplate, displayerHash, openerAddress }: NewMailbox,
 ): Promise<'inserted' | 'id_taken' | 'nameplate_taken'> {
-  if ((await db.query(insert, [mailboxId, nameplate, displayerHash])).length > 0) return 'inserted'
+  if ((await db.query(insert, [mailboxId, nameplate, displayerHash, openerAddress])).length > 0) return 'inserted'
   return (await db.query(findId, [mailboxId])).length > 0 ? 'id_taken' : 'nameplate_taken'
 }
 
 const count: Statement = {
   name: 'count_pairing_mailboxes',
-  text: 'select count(*) as mailbox_count from pairing_mailboxes',
+  text: `
+    select
+      count(*) filter (where p.ending is null and p.expires_at > now()) as open_count,
+      count(*) as row_count
+    from pairing_mailboxes as p`,
 }
 
-/** Those that wait for the housekeeping, too. */
-export async function countMailboxes(db: Queryable): Promise<number> {
-  const [row] = await db.query<{ mailbox_count: number }>(count, [])
-  return row?.mailbox_count ?? 0
+/** `rowCount`: with those that have ended, whose devices are still to be told how. */
+export async function countMailboxes(
+  db: Queryable,
+): Promise<{ readonly openCount: number; readonly rowCount: number }> {
+  const [row] = await db.query<{ open_count: number; row_count: number }>(count, [])
+  return { openCount: row?.open_count ?? 0, rowCount: row?.row_count ?? 0 }
+}
+
+const readHolders: Statement = {
+  name: 'read_pairing_place_holders',
+  text: `
+    select p.opener_address, count(*) as place_count
+    from pairing_mailboxes as p
+    where p.ending is null and p.expires_at > now()
+    group by p.opener_address
+    order by min(p.opened_at)`,
+}
+
+/** How many open mailboxes each address has; first the address that has had one for longest. */
+export async function readPlaceHolders(
+  db: Queryable,
+): Promise<readonly { readonly address: string; readonly placeCount: number }[]> {
+  const rows = await db.query<{ opener_address: string; place_count: number }>(readHolders, [])
+  return rows.map(({ opener_address, place_count }) => ({ address: opener_address, placeCount: place_count }))
+}
+
+const evictNewest: Statement = {
+  name: 'evict_newest_pairing_mailbox',
+  text: `
+    with newest as (
+      select p.mailbox_id
+      from pairing_mailboxes as p
+      where p.opener_address = $1 and p.ending is null and p.expires_at > now()
+      order by p.opened_at desc
+      limit 1
+      for update skip locked
+    )
+    update pairing_mailboxes as p
+    set ending = 'evicted'
+    from newest
+    where p.mailbox_id = newest.mailbox_id
+    returning p.mailbox_id`,
+}
+
+/** Ends the mailbox that the address opened last, with its messages. False when nothing of the address can be had now. */
+export async function evictNewestMailbox(tx: Queryable, address: string): Promise<boolean> {
+  const [row] = await tx.query<{ mailbox_id: Uint8Array }>(evictNewest, [address])
+  if (row !== undefined) await tx.query(forgetMessages, [row.mailbox_id])
+  return row !== undefined
+}
+
+const deleteOldestEnded: Statement = {
+  name: 'delete_oldest_ended_pairing_mailbox',
+  text: `
+    with oldest as (
+      select p.mailbox_id
+      from pairing_mailboxes as p
+      where p.ending is not null
+      order by p.opened_at
+      limit 1
+      for update skip locked
+    )
+    delete from pairing_mailboxes as p
+    using oldest
+    where p.mailbox_id = oldest.mailbox_id
+    returning p.ending`,
+}
+
+/** Its devices are told afterwards that there is no such pairing. */
+export async function deleteOldestEndedMailbox(tx: Queryable): Promise<void> {
+  await tx.query(deleteOldestEnded, [])
 }
 
 const find: Statement = {
