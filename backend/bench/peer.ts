@@ -39,6 +39,8 @@ export interface Peer {
   send(message: ClientMessage): void
   /** The next message of that type; rejects when an error comes first. */
   next<Type extends ServerMessage['type']>(type: Type): Promise<Extract<ServerMessage, { type: Type }>>
+  bufferedBytes(): number
+  isOpen(): boolean
   /** Resolves when the socket is gone. */
   close(): Promise<void>
 }
@@ -123,6 +125,8 @@ export async function connectPeer(parts: PeerParts): Promise<Peer> {
           message.type === type
         waiters.push({ type, resolve: (message) => isExpected(message) && resolve(message), reject })
       }),
+    bufferedBytes: () => socket.bufferedAmount,
+    isOpen: () => socket.readyState === socket.OPEN,
     close: async () => {
       isClosing = true
       socket.close(1000)

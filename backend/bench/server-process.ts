@@ -23,6 +23,26 @@ export interface ServerProcess {
   close(): Promise<void>
 }
 
+/** One machine plays all devices and addresses, as fast as it can. */
+const WITHOUT_LIMITS = {
+  VALISE_DEVICE_EVENTS_PER_S: '0',
+  VALISE_USER_EVENTS_PER_S: '0',
+  VALISE_DEVICE_BYTES_PER_S: '0',
+  VALISE_USER_BYTES_PER_S: '0',
+  VALISE_DEVICE_APPENDS_PER_MIN: '0',
+  VALISE_USER_APPENDS_PER_MIN: '0',
+  VALISE_REGISTRATIONS_PER_HOUR: '0',
+  VALISE_NODE_REGISTRATIONS_PER_MIN: '0',
+  VALISE_STORAGE_LOW_BYTES: '0',
+  VALISE_STORAGE_CRITICAL_BYTES: '0',
+  VALISE_HANDSHAKES_PER_MIN: '0',
+  VALISE_MAX_CONNECTIONS_PER_ADDRESS: '0',
+  VALISE_MAX_HTTP_CONNECTIONS_PER_ADDRESS: '0',
+  VALISE_SESSION_WORK_PERCENT: '0',
+  VALISE_USER_WORK_PERCENT: '0',
+  VALISE_ADDRESS_WORK_PERCENT: '0',
+}
+
 /**
  * Without `databaseUrl` with the embedded database. `profileDir` gets a CPU profile at the end. `environment` has any
  * other variable of the configuration; ports are free ones unless it says so.
@@ -31,6 +51,8 @@ export async function startServer(options: {
   readonly databaseUrl: string | undefined
   readonly profileDir?: string | undefined
   readonly environment?: Readonly<Record<string, string>>
+  /** As the product has them; else there are none. */
+  readonly hasDefaultLimits?: boolean
 }): Promise<ServerProcess> {
   const dataDir = mkdtempSync(join(tmpdir(), 'valise-bench-'))
   const outputFile = join(dataDir, 'output')
@@ -40,23 +62,7 @@ export async function startServer(options: {
     env: {
       ...inherited,
       NODE_ENV: 'production',
-      // One machine plays all devices and addresses, as fast as it can.
-      VALISE_DEVICE_EVENTS_PER_S: '0',
-      VALISE_USER_EVENTS_PER_S: '0',
-      VALISE_DEVICE_BYTES_PER_S: '0',
-      VALISE_USER_BYTES_PER_S: '0',
-      VALISE_DEVICE_APPENDS_PER_MIN: '0',
-      VALISE_USER_APPENDS_PER_MIN: '0',
-      VALISE_REGISTRATIONS_PER_HOUR: '0',
-      VALISE_NODE_REGISTRATIONS_PER_MIN: '0',
-      VALISE_STORAGE_LOW_BYTES: '0',
-      VALISE_STORAGE_CRITICAL_BYTES: '0',
-      VALISE_HANDSHAKES_PER_MIN: '0',
-      VALISE_MAX_CONNECTIONS_PER_ADDRESS: '0',
-      VALISE_MAX_HTTP_CONNECTIONS_PER_ADDRESS: '0',
-      VALISE_SESSION_WORK_PERCENT: '0',
-      VALISE_USER_WORK_PERCENT: '0',
-      VALISE_ADDRESS_WORK_PERCENT: '0',
+      ...(options.hasDefaultLimits === true ? {} : WITHOUT_LIMITS),
       VALISE_DATA_DIR: dataDir,
       PORT: '0',
       ADMIN_PORT: '0',

@@ -100,7 +100,7 @@ export const identityOf = ({ userId, log }: BenchUser, { deviceId, record }: Dev
   clientInfo: 'valise-bench',
 })
 
-async function registerUser(server: ServerAddress, user: BenchUser): Promise<void> {
+async function registerUser(server: ServerAddress, user: BenchUser, localAddress?: string): Promise<void> {
   const { publisher, registration } = user
   let lost: Error | undefined
   const identity: ClientIdentity = {
@@ -114,6 +114,7 @@ async function registerUser(server: ServerAddress, user: BenchUser): Promise<voi
     server,
     identity,
     signer: publisher.signer,
+    ...(localAddress === undefined ? {} : { localAddress }),
     onLost: (error) => {
       lost = error
     },
@@ -142,5 +143,12 @@ export async function forEachAtOnce<Item>(
   await Promise.all(Array.from({ length: atOnce }, run))
 }
 
-export const registerUsers = (server: ServerAddress, users: readonly BenchUser[]): Promise<void> =>
-  forEachAtOnce(users, REGISTRATIONS_AT_ONCE, (user) => registerUser(server, user))
+/** `addressOf`: from where each registers, on a server that limits registrations of an address. */
+export const registerUsers = (
+  server: ServerAddress,
+  users: readonly BenchUser[],
+  addressOf?: (index: number) => string,
+): Promise<void> =>
+  forEachAtOnce([...users.entries()], REGISTRATIONS_AT_ONCE, ([index, user]) =>
+    registerUser(server, user, addressOf?.(index)),
+  )
