@@ -3,12 +3,15 @@
 
 import {
   type AppendDeviceLog,
+  type DeviceId,
   type ErrorCode,
   equalBytes,
   type FetchDeviceLog,
   type FetchEnvelopes,
+  isSameId,
   MAX_DEVICE_LOG_PAGE,
   type OpenPairing,
+  parseSignedEntry,
   type Resume,
 } from '@valise/protocol'
 import type { DeviceLogRow } from '../db/queries/device-log.ts'
@@ -36,6 +39,8 @@ export interface SessionStore {
   readDeviceLog(userId: Uint8Array, afterSeq: number, limit: number): Promise<DeviceLogRow[]>
   readDeviceLogSeq(userId: Uint8Array): Promise<number>
   readEnvelopes(userId: Uint8Array, deviceId: Uint8Array, afterEpoch: number): Promise<EnvelopePage>
+  /** The device has the epochs up to here. */
+  dropReadEnvelopes(userId: Uint8Array, deviceId: Uint8Array, throughEpoch: number): Promise<void>
 }
 
 export interface MessageParts {
@@ -158,6 +163,10 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     await sendDeviceLog(null, afterSeq)
   }
 
+  /** The device has its answer already; a later request drops what stays now. */
+  const dropReadEnvelopes = (throughEpoch: number): Promise<void> =>
+    store.dropReadEnvelopes(session.userId, session.deviceId, throughEpoch).catch(parts.onFailure)
+
   const fetchEnvelopes = async (message: FetchEnvelopes): Promise<void> => {
     const page = await store.readEnvelopes(session.userId, session.deviceId, message.after_epoch)
     connection.send({
@@ -167,6 +176,7 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       links: page.links.map(({ epoch, prevEpoch, box }) => ({ epoch, prev_epoch: prevEpoch, box })),
       is_last: page.isLast,
     })
+    if (message.after_epoch > 0) await dropReadEnvelopes(message.after_epoch)
   }
 
   const appendDeviceLog = async (message: AppendDeviceLog): Promise<void> => {
@@ -187,8 +197,12 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       case 'refused':
         return fail('device_log_refused', message.request_id, outcome.rule, outcome.retryAfterMs)
       case 'appended': {
-        const { seq, isClosed } = outcome.state
+        const { seq, isClosed, epoch } = outcome.state
         connection.send({ type: 'device_log_appended', request_id: message.request_id, seq })
+        // It made the epoch, and linked it to those before.
+        if (epoch.logSeq === seq && !isClosed && isSignedBy(message.entry, session.deviceId)) {
+          await dropReadEnvelopes(epoch.n - 1)
+        }
         if (isClosed) return parts.announce({ type: 'account_deleted', userId: session.userId })
         parts.announce({ type: 'device_log', userId: session.userId, seq })
         for (const deviceId of outcome.revoked) {
@@ -253,3 +267,8 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
 
 const bytesOf = ({ entry, boxes, links }: AppendDeviceLog): number =>
   [...boxes, ...links].reduce((sum, { box }) => sum + box.length, entry.length)
+
+function isSignedBy(entry: Uint8Array, deviceId: DeviceId): boolean {
+  const signer = parseSignedEntry(entry)?.header.signer
+  return signer !== undefined && isSameId(signer, deviceId)
+}

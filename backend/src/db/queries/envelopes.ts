@@ -1,6 +1,7 @@
 // The sealed boxes of one device and the links between epochs, by epoch (PROTOCOL D).
 
 import type { Queryable, Statement } from '../postgres.ts'
+import { RECOVERY_ROLE } from './devices.ts'
 
 export interface EnvelopePage {
   readonly boxes: readonly { readonly epoch: number; readonly box: Uint8Array }[]
@@ -58,4 +59,37 @@ export async function readEnvelopes(
     links: links.map(({ epoch, prev_epoch, box }) => ({ epoch, prevEpoch: prev_epoch, box })),
     isLast: rows.length <= limit,
   }
+}
+
+// One statement over rows of one device: it meets the insertion of new boxes and the end of the account in any order.
+const dropRead: Statement = {
+  name: 'drop_read_envelopes',
+  text: `
+    delete from key_envelopes as k
+    using devices as d
+    where
+      k.user_id = $1
+      and k.device_id = $2
+      and k.epoch <= $3
+      and d.user_id = k.user_id
+      and d.device_id = k.device_id
+      and d.role <> ${RECOVERY_ROLE}
+      and exists (
+        select 1
+        from key_envelopes as later
+        where later.user_id = k.user_id and later.device_id = k.device_id and later.epoch > $3
+      )`,
+}
+
+/**
+ * Drops a device's boxes of the epochs up to `throughEpoch`, which it says that it has (DEV-18), unless it has no later one:
+ * from the newest box the links lead back to all epochs. Those of the recovery device stay.
+ */
+export const dropReadEnvelopes = async (
+  db: Queryable,
+  userId: Uint8Array,
+  deviceId: Uint8Array,
+  throughEpoch: number,
+): Promise<void> => {
+  await db.query(dropRead, [userId, deviceId, throughEpoch])
 }
