@@ -433,6 +433,8 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
     // A second process can open PostgreSQL by itself.
     const adminToken = db.kind === 'pglite' ? createAdminToken() : undefined
     let isDraining = false
+    const takeTurn = <T>(address: string, work: () => Promise<T>): Promise<T> =>
+      turns.requestTurns.run({ address, userKey: '' }, work)
     const publicHttp = createPublicHttp({
       identity: () => ({ ...keys.current, publicKey: keys.current.signer.publicKey }),
       keyChangesAfter: keys.changesAfter,
@@ -444,10 +446,13 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
       routePairing: createPairingRoute({
         pairings,
         polls,
-        addressOf: (request) => clientAddressOf(request, config.trustedProxies),
+        addressOf,
+        takeTurn,
       }),
+      addressOf,
+      takeTurn,
       polls,
-      refuseWork: (request, cost) => workBudgets.refuseRequest(clientAddressOf(request, config.trustedProxies), cost),
+      refuseWork: (request, cost) => workBudgets.refuseRequest(addressOf(request), cost),
       newRequestId: () => toHex(nodeCrypto.randomBytes(8)),
       onFailure: (err, request) => log.error({ event: 'http.request.fail', request, err }, 'An HTTP request failed'),
     })

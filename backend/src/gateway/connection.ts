@@ -12,7 +12,7 @@ import {
   type SessionChannel,
   type SessionEstablished,
 } from '@valise/protocol'
-import { frameCost, INVALID_COST, type Microseconds } from '../limits/costs.ts'
+import { frameCost, INVALID_COST, MISCONDUCT_COST, type Microseconds } from '../limits/costs.ts'
 import type { RotationCounter, SessionKeyState } from './session-rotation.ts'
 
 /** The socket as a connection needs it. Methods, here and below: getters would cost each of many thousand objects a hash table. */
@@ -78,6 +78,7 @@ export interface Connection {
   isClosed(): boolean
 }
 
+const MISCONDUCT: ReadonlySet<ClosingErrorCode> = new Set(['bad_frame', 'bad_message', 'frame_too_large'])
 /** A client told to rekey has this long after the hard limit (PROTOCOL B). */
 const REKEY_GRACE_MS = 30_000
 /** Messages that do not fit their schema, before the connection is closed. */
@@ -98,6 +99,7 @@ export function createConnection(parts: ConnectionParts): Connection {
   const close = (code: ClosingErrorCode): void => {
     if (isClosed) return
     isClosed = true
+    if (MISCONDUCT.has(code)) parts.charge(MISCONDUCT_COST)
     const { close: closeCode, text } = ERRORS[code]
     if (code !== 'bad_frame') socket.send(channel.sealCloseNotify())
     socket.close(closeCode, text)

@@ -13,6 +13,8 @@ export interface PairingRouteParts {
   readonly polls: LongPolls
   /** What the request's limits are counted by. */
   addressOf(request: IncomingMessage): string
+  /** Runs what asks the database when it is this address's turn (LIM-11). */
+  takeTurn<T>(address: string, work: () => Promise<T>): Promise<T>
 }
 
 /** Resolves to false when the request is about something else. */
@@ -38,14 +40,17 @@ const ABSENCES = {
   evicted: { code: 'pairing_evicted', expected: 'a new pairing: the server had no place left and ended this one' },
 } as const satisfies Record<Absence, { code: HttpErrorCode; expected: string }>
 
-export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteParts): PairingRoute {
+export function createPairingRoute({ pairings, polls, addressOf, takeTurn }: PairingRouteParts): PairingRoute {
+  const inTurn = <T>(request: IncomingMessage, work: () => Promise<T>): Promise<T> => takeTurn(addressOf(request), work)
+
   const refuseAbsence = (response: ServerResponse, absence: Absence): void => {
     const { code, expected } = ABSENCES[absence]
     refuse(response, code, expected)
   }
 
   const open = async (request: IncomingMessage, response: ServerResponse, seat: Seat) => {
-    const opened = await pairings.open({ type: 'address', address: addressOf(request) }, seat)
+    const opener = { type: 'address' as const, address: addressOf(request) }
+    const opened = await inTurn(request, () => pairings.open(opener, seat))
     switch (opened.type) {
       case 'opened':
         return answer(response, 201, { nameplate: opened.nameplate, lifetime_ms: opened.lifetimeMs })
@@ -62,7 +67,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     target: Uint8Array | number,
     key: Uint8Array,
   ) => {
-    const joined = await pairings.join(target, key, addressOf(request))
+    const joined = await inTurn(request, () => pairings.join(target, key, addressOf(request)))
     switch (joined.type) {
       case 'joined':
         return answer(response, 200, { mailbox_id: toHex(joined.mailboxId), lifetime_ms: joined.lifetimeMs })
@@ -87,7 +92,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     if (body === 'too_long' || body.length === 0) {
       return refuse(response, 'pairing_message_size', `1 to ${MAX_BODY_BYTES} bytes`)
     }
-    const posted = await pairings.post(seat, slot, body)
+    const posted = await inTurn(request, () => pairings.post(seat, slot, body))
     switch (posted.type) {
       case 'stored':
         return answer(response, 201, undefined)
@@ -100,7 +105,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
 
   const read = async (request: IncomingMessage, response: ServerResponse, seat: Seat, slot: number, waitS: number) => {
     const found = await polls.until(request, waitS, async () => {
-      const outcome = await pairings.read(seat, slot)
+      const outcome = await inTurn(request, () => pairings.read(seat, slot))
       return outcome.type === 'empty' ? undefined : outcome
     })
     if (found === undefined) return refuse(response, 'pairing_slot_empty', 'a message from the other device')
@@ -108,11 +113,11 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     if (found.type !== 'empty') refuseAbsence(response, found.type)
   }
 
-  const end = async (response: ServerResponse, seat: Seat, reason: string | null) => {
+  const end = async (request: IncomingMessage, response: ServerResponse, seat: Seat, reason: string | null) => {
     if (reason !== 'failed' && reason !== 'ended') {
       return refuse(response, 'invalid_reason', 'reason=failed or reason=ended')
     }
-    const outcome = await pairings.end(seat, reason)
+    const outcome = await inTurn(request, () => pairings.end(seat, reason))
     if (outcome === 'done') return answer(response, 204, undefined)
     refuseAbsence(response, outcome)
   }
@@ -155,7 +160,7 @@ export function createPairingRoute({ pairings, polls, addressOf }: PairingRouteP
     const { method } = request
     if (slotText === undefined) {
       if (method === 'PUT') return open(request, response, seat)
-      if (method === 'DELETE') return end(response, seat, url.searchParams.get('reason'))
+      if (method === 'DELETE') return end(request, response, seat, url.searchParams.get('reason'))
       return refuse(response, 'method_not_allowed', 'PUT or DELETE')
     }
     const slot = Number(slotText)

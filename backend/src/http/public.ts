@@ -26,6 +26,10 @@ export interface PublicHttpParts {
   /** Answers what is about pairing; false for all else. */
   readonly routePairing: PairingRoute
   readonly polls: LongPolls
+  /** What the request's limits are counted by. */
+  addressOf(request: IncomingMessage): string
+  /** Runs what asks the database when it is this address's turn (LIM-11). */
+  takeTurn<T>(address: string, work: () => Promise<T>): Promise<T>
   /** Charges the requester; milliseconds until it may ask again, undefined: now (LIM-10). */
   refuseWork(request: IncomingMessage, cost: Microseconds): number | undefined
   /** Names a request in its answer (X-Request-Id) and, should it fail, in the log. */
@@ -42,6 +46,9 @@ type RouteHandler = (request: IncomingMessage, response: ServerResponse, url: UR
 const MAILBOX_PATH = /^\/v1\/mailboxes\/([0-9a-f]{32})\/([0-7])$/
 
 export function createPublicHttp(parts: PublicHttpParts) {
+  const inTurn = <T>(request: IncomingMessage, work: () => Promise<T>): Promise<T> =>
+    parts.takeTurn(parts.addressOf(request), work)
+
   const putMailbox = async (request: IncomingMessage, response: ServerResponse, id: Uint8Array, slot: number) => {
     const body = await readBody(request, MAX_MAILBOX_BODY_BYTES)
     if (body === 'gone') return
@@ -51,7 +58,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
     if (body === 'too_long' || body.length === 0) {
       return refuse(response, 'mailbox_message_size', `1 to ${MAX_MAILBOX_BODY_BYTES} bytes`)
     }
-    switch (await parts.mailboxes.post(id, slot, body)) {
+    switch (await inTurn(request, () => parts.mailboxes.post(id, slot, body))) {
       case 'stored':
         return answer(response, 201, undefined)
       case 'taken':
@@ -68,7 +75,7 @@ export function createPublicHttp(parts: PublicHttpParts) {
     slot: number,
     waitS: number,
   ) => {
-    const body = await parts.polls.until(request, waitS, () => parts.mailboxes.read(id, slot))
+    const body = await parts.polls.until(request, waitS, () => inTurn(request, () => parts.mailboxes.read(id, slot)))
     if (body !== undefined) return answer(response, 200, body)
     refuse(response, 'mailbox_slot_empty', 'a message from the other device')
   }
@@ -99,10 +106,10 @@ export function createPublicHttp(parts: PublicHttpParts) {
         registration: parts.registration,
       })
     },
-    key_changes: async (_request, response, url) => {
+    key_changes: async (request, response, url) => {
       const after = parseAfter(url)
       if (after === undefined) return refuse(response, 'invalid_after', 'after=<fingerprint, base64url of 32 bytes>')
-      answer(response, 200, { changes: (await parts.keyChangesAfter(after)).map(toBase64Url) })
+      answer(response, 200, { changes: (await inTurn(request, () => parts.keyChangesAfter(after))).map(toBase64Url) })
     },
     pairing_page: routePairing,
     pairing: routePairing,

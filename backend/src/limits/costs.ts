@@ -33,6 +33,12 @@ export const HANDSHAKE_COST: Microseconds = 1500
 /** A frame that does not parse, or a message that does not fit its schema. */
 export const INVALID_COST: Microseconds = 500
 
+/**
+ * For a session that is closed because of what its peer sent: no honest client sends it, and one that does comes again with
+ * another handshake.
+ */
+export const MISCONDUCT_COST: Microseconds = 100_000
+
 export const ROUTES = ['identity', 'key_changes', 'pairing_page', 'pairing', 'mailbox', 'unknown'] as const
 export type Route = (typeof ROUTES)[number]
 
