@@ -351,6 +351,11 @@ export const VARIABLES = {
     fallback: '20',
     meaning: 'The same of all sessions and requests of an address on a node',
   },
+  VALISE_NODE_WORK_PERCENT: {
+    schema: integer(0, 100, 'percent'),
+    fallback: '50',
+    meaning: 'The same of all sessions together; beyond it those wait that have asked for much of late',
+  },
   VALISE_TRUSTED_PROXIES: {
     schema: proxies,
     fallback: undefined,

@@ -13,7 +13,7 @@ import type { TrustedProxies } from './limits/client-address.ts'
 import type { RateLimitRules } from './limits/rate-limits.ts'
 import type { RegistrationRules } from './limits/registration-limits.ts'
 import type { StorageMarks } from './limits/storage-level.ts'
-import { type WorkRules, workRule } from './limits/work-budgets.ts'
+import { nodeWorkRule, type WorkRules, workRule } from './limits/work-budgets.ts'
 import type { RetentionRules } from './log/retention.ts'
 
 export interface StorageRules {
@@ -160,6 +160,7 @@ export function parseConfig(
       session: workRule(read('VALISE_SESSION_WORK_PERCENT')),
       user: workRule(read('VALISE_USER_WORK_PERCENT')),
       address: workRule(read('VALISE_ADDRESS_WORK_PERCENT')),
+      node: nodeWorkRule(read('VALISE_NODE_WORK_PERCENT')),
     },
     registrationRules: {
       address: rule(read('VALISE_REGISTRATIONS_PER_HOUR') / 3600, read('VALISE_REGISTRATIONS_BURST')),

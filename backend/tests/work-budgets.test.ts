@@ -4,7 +4,7 @@ import { clientMessage } from '@valise/protocol'
 import { describe, expect, test } from 'vitest'
 import { MESSAGE_COSTS, ROUTE_COSTS, ROUTES } from '../src/limits/costs.ts'
 import { createFairTurns } from '../src/limits/fair-turns.ts'
-import { createWorkBudgets, workRule } from '../src/limits/work-budgets.ts'
+import { createWorkBudgets, nodeWorkRule, workRule } from '../src/limits/work-budgets.ts'
 import { createSeededRandom } from './support/seeded-random.ts'
 
 describe('costs', () => {
@@ -18,11 +18,11 @@ describe('costs', () => {
 })
 
 describe('budgets', () => {
-  const openBudgets = (percents: readonly [session: number, user: number, address: number]) => {
+  const openBudgets = (percents: readonly [session: number, user: number, address: number], nodePercent = 0) => {
     const scene = { nowMs: 0, worked: 0, limited: [] as string[] }
     const [session, user, address] = percents.map(workRule)
     const budgets = createWorkBudgets({
-      rules: { session, user, address },
+      rules: { session, user, address, node: nodeWorkRule(nodePercent) },
       observe: (cost) => {
         scene.worked += cost
       },
@@ -63,6 +63,17 @@ describe('budgets', () => {
     expect(budgets.charge(one, 1_000_000)).toBe(10_000)
     scene.nowMs += 10_000
     expect(budgets.charge(one, 0)).toBe(10_000)
+  })
+
+  test('LIM-10: when all together ask for too much, those rest that have asked for much', () => {
+    const { scene, budgets } = openBudgets([10, 0, 0], 50)
+    for (let i = 0; i < 5; i++) expect(budgets.charge({ ...one, sessionKey: `busy ${i}` }, 14_000)).toBe(0)
+    // Each has used little, though all together owe 20 ms.
+    expect(budgets.charge({ ...one, sessionKey: 'busy 0' }, 2000)).toBe(44)
+    expect(budgets.charge({ ...one, sessionKey: 'quiet' }, 100)).toBe(0)
+    expect(scene.limited).toEqual(['node'])
+    scene.nowMs += 100
+    expect(budgets.charge({ ...one, sessionKey: 'busy 0' }, 2000)).toBe(0)
   })
 
   test('LIM-10: a percentage of 0 limits nothing', () => {

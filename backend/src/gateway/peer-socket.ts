@@ -19,6 +19,7 @@ export interface GatewaySocket extends PeerSocket {
   setPaused(reason: PauseReason, isPaused: boolean): void
   /** Is not read for so long from now. */
   rest(restMs: number): void
+  isResting(): boolean
   /** More waits for the peer than its bound. */
   isFull(): boolean
   lookAtProgress(): (unacknowledged: UnacknowledgedBytes | undefined) => void
@@ -110,6 +111,7 @@ export function createPeerSocket(socket: WebSocket, parts: PeerSocketParts): Gat
     },
     boundFrames: (maxBytes) => setFrameBound(socket, maxBytes),
     setPaused,
+    isResting: () => reasons.has('work'),
     rest: (restMs) => {
       if (hasEnded) return
       setPaused('work', true)

@@ -123,6 +123,7 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       onResting: (isResting) => {
         restingCount += isResting ? 1 : -1
         metrics.setSocketsResting(restingCount)
+        if (!isResting) setImmediate(takeBacklog)
       },
     })
     /** A handshake puts nothing into the intake, so that it goes on. */
@@ -236,16 +237,27 @@ export function createWebSocketGateway(parts: WebSocketGatewayParts): WebSocketG
       })
     }
 
+    /** A peer that rests is not read, but what was read with its last frame is here already: at most one read of the socket. */
+    const backlog: Buffer[] = []
+    const takeBacklog = (): void => {
+      while (stage.type === 'established' && !peerSocket.isResting()) {
+        const frame = backlog.shift()
+        if (frame === undefined) return
+        const { connection, service } = stage
+        connection.receive(frame)
+        enforceRotation(connection, service.logNames)
+      }
+    }
+
     const leftEarly = (): boolean => stage.type === 'closed'
 
     socket.on('message', (bytes, isBinary) => {
       // ws hands over one Buffer a message unless told otherwise.
       if (!Buffer.isBuffer(bytes) || isFinishing) return
       if (stage.type === 'established') {
-        const { connection, service } = stage
-        if (!isBinary) return connection.close('bad_frame')
-        connection.receive(bytes)
-        return enforceRotation(connection, service.logNames)
+        if (!isBinary) return stage.connection.close('bad_frame')
+        backlog.push(bytes)
+        return takeBacklog()
       }
       if (stage.type === 'closed') return
       if (isBinary || stage.type === 'busy' || bytes.length > MAX_HANDSHAKE_BYTES) return refuse('handshake_failed')

@@ -10,6 +10,8 @@ export interface WorkRules {
   readonly session: BucketRule | undefined
   readonly user: BucketRule | undefined
   readonly address: BucketRule | undefined
+  /** Of all together. Beyond it those rest that have used more than a little of late. */
+  readonly node: BucketRule | undefined
 }
 
 export interface WorkBudgetParts {
@@ -42,6 +44,11 @@ const MAX_KEYS = 100_000
 /** What is owed longer stays owed, and the next message waits for it again. */
 const MAX_REST_MS = 10_000
 const BURST_S = 4
+/** What a device asks for when it connects. */
+const LITTLE: Microseconds = 15_000
+const NODE = 'node'
+/** Saved up by the node as a whole: the longest that everybody else may have to wait at once. */
+const NODE_BURST: Microseconds = 50_000
 const MICROSECONDS_PER_PERCENT = 10_000
 
 /** `percent` of one core, saved up for a few seconds at most; 0: not limited. */
@@ -50,8 +57,13 @@ export const workRule = (percent: number): BucketRule | undefined =>
     ? undefined
     : { perSecond: percent * MICROSECONDS_PER_PERCENT, burst: percent * MICROSECONDS_PER_PERCENT * BURST_S }
 
+/** `percent` of one core for all sessions together. */
+export const nodeWorkRule = (percent: number): BucketRule | undefined =>
+  percent === 0 ? undefined : { perSecond: percent * MICROSECONDS_PER_PERCENT, burst: NODE_BURST }
+
 export function createWorkBudgets({ rules, observe, countLimited, now }: WorkBudgetParts): WorkBudgets {
   const bucketsOf = (rule: BucketRule | undefined) => rule && createTokenBuckets(rule, MAX_KEYS)
+  const node = bucketsOf(rules.node)
   const sessions = bucketsOf(rules.session)
   const users = bucketsOf(rules.user)
   const addresses = rules.address && createNetworkBuckets(rules.address, MAX_KEYS)
@@ -67,6 +79,10 @@ export function createWorkBudgets({ rules, observe, countLimited, now }: WorkBud
     return addresses?.waitMs(address, 0, nowMs) ?? 0
   }
 
+  /** A session that asks for little never waits for those that ask for much. */
+  const hasUsedMuch = (sessionKey: string, nowMs: number): boolean =>
+    sessions !== undefined && sessions.available(sessionKey, nowMs) < (rules.session?.burst ?? 0) - LITTLE
+
   return {
     charge: ({ sessionKey, userKey, address }, cost) => {
       const nowMs = now()
@@ -76,9 +92,10 @@ export function createWorkBudgets({ rules, observe, countLimited, now }: WorkBud
         user: take(users, userKey, cost, nowMs),
         address: takeOfAddress(address, cost, nowMs),
       }
-      const restMs = Math.max(waits.session, waits.user, waits.address)
+      const nodeMs = take(node, NODE, cost, nowMs)
+      const restMs = Math.max(waits.session, waits.user, waits.address, hasUsedMuch(sessionKey, nowMs) ? nodeMs : 0)
       if (restMs === 0) return 0
-      countLimited(restMs === waits.session ? 'session' : restMs === waits.user ? 'user' : 'address')
+      countLimited(scopeOf(waits, restMs))
       return Math.min(restMs, MAX_REST_MS)
     },
     refuseRequest: (address, cost) => {
@@ -93,4 +110,10 @@ export function createWorkBudgets({ rules, observe, countLimited, now }: WorkBud
       return undefined
     },
   }
+}
+
+function scopeOf(waits: Readonly<Record<'session' | 'user' | 'address', number>>, restMs: number): keyof WorkRules {
+  if (restMs === waits.session) return 'session'
+  if (restMs === waits.user) return 'user'
+  return restMs === waits.address ? 'address' : 'node'
 }

@@ -17,7 +17,7 @@ const LIMIT_SCOPES = [
   'storage',
 ] as const
 /** Whose budget of work was overdrawn. */
-const WORK_SCOPES = ['session', 'user', 'address'] as const
+const WORK_SCOPES = ['session', 'user', 'address', 'node'] as const
 export type WorkScope = (typeof WORK_SCOPES)[number]
 export type LimitScope = (typeof LIMIT_SCOPES)[number]
 const NORMAL_CLOSE = 1000

@@ -81,6 +81,7 @@ export async function startTestServer(options: TestServerOptions): Promise<TestS
       VALISE_SESSION_WORK_PERCENT: '0',
       VALISE_USER_WORK_PERCENT: '0',
       VALISE_ADDRESS_WORK_PERCENT: '0',
+      VALISE_NODE_WORK_PERCENT: '0',
       VALISE_MAILBOX_REQUESTS_PER_MIN: '0',
       ...options.flags,
       PORT: port,
