@@ -129,7 +129,7 @@ describe('pairing', () => {
     for (const args of [
       ['pair'],
       ['pair', 'nonsense', '--server', server.url],
-      ['pair', '412-305118'],
+      ['pair', '412-730-958-305-118'],
       ['pair', '--check', '12'],
     ]) {
       expect((await runValise(args, { home: nowhere })).exitCode, args.join(' ')).toBe(2)

@@ -68,7 +68,7 @@ const BYTE_DECODERS: readonly [name: string, parse: (bytes: Uint8Array) => unkno
 const TEXT_DECODERS: readonly [name: string, parse: (text: string) => unknown, valid: string][] = [
   ['a link request', parseLinkRequest, formatLinkRequest(offer)],
   ['a pairing offer', parseOffer, formatQrOffer({ ...offer, serverUrl: 'wss://example.org', part: 'new' })],
-  ['a pairing code', parseOffer, '12-345678'],
+  ['a pairing code', parseOffer, '412-730-958-305-118'],
 ]
 
 /** The valid one with a piece taken out and another put in. */
