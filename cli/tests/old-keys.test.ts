@@ -1,9 +1,8 @@
 // Keys of old epochs on a server that drops the boxes a device has: every device, also a later one and one made by the
 // phrase, reads everything.
 import { join } from 'node:path'
-import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { createTestDatabase, type TestDatabase } from '../../backend/tests/support/database.ts'
+import { createTestDatabase, runSql, type TestDatabase } from '../../backend/tests/support/database.ts'
 import { startServer, type TestServer } from './support/server.ts'
 import { linkDevice, makeTwoDevices } from './support/user.ts'
 import { cleanUp, makeFolder, runValise } from './support/valise.ts'
@@ -30,12 +29,10 @@ const done = async (args: readonly string[], home: string, input?: string): Prom
 
 /** How many boxes each device has on the server, the fewest first. */
 async function countBoxes(): Promise<number[]> {
-  const client = new pg.Client({ connectionString: database.url })
-  await client.connect()
-  const { rows } = await client.query<{ count: string }>(
+  const rows = await runSql<{ count: string }>(
+    database.url,
     'select count(*) from key_envelopes group by device_id order by count(*)',
   )
-  await client.end()
   return rows.map(({ count }) => Number(count))
 }
 

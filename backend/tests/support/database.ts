@@ -19,15 +19,18 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   await runSql(serverUrl, `create database ${name} template template0`)
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
-  return { url: url.href, drop: () => runSql(serverUrl, `drop database if exists ${name} with (force)`) }
+  return {
+    url: url.href,
+    drop: async () => void (await runSql(serverUrl, `drop database if exists ${name} with (force)`)),
+  }
 }
 
 /** On a connection of its own. */
-export async function runSql(url: string, statement: string): Promise<void> {
+export async function runSql<Row extends object>(url: string, statement: string): Promise<Row[]> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
-    await client.query(statement)
+    return (await client.query<Row>(statement)).rows
   } finally {
     await client.end()
   }
