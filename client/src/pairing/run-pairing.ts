@@ -1,5 +1,6 @@
 // Carries a pairing to its end (PROTOCOL F): stores each state before anything of it leaves the device, posts what was not
 // posted yet, and gets what the machine needs next. Ended at any moment and started again, it goes on from there.
+// More than 300 lines: what a failure means, and what follows it, is told from one table beside the run.
 
 import { type Crypto, type DeviceRecord, deviceIdOf } from '@valise/protocol'
 import { AccountError } from '../account/account-error.ts'
