@@ -90,6 +90,22 @@ describe.each(DATABASE_KINDS)('strangers at the places of pairing, on %s', (kind
     const number = opened.type === 'opened' ? opened.nameplate : 0
     expect(await pairings.join(number, id(), '198.51.100.1')).toMatchObject({ type: 'joined' })
   })
+
+  test('PAIR-11: tries at once are kept out for those before them: eighty addresses with ten each leave a quarter', async () => {
+    const { pairings, newUser, db } = await openScene()
+    const opened = await pairings.open(
+      { type: 'user', userId: await newUser(), address: '192.0.2.1' },
+      { mailboxId: id(), seatKey: id() },
+    )
+    const tries = Array.from({ length: 800 }, (_, i) => pairings.join(drawNameplate(crypto), id(), `10.${i % 80}.0.1`))
+    const answers = await Promise.all(tries)
+    expect(new Set(answers.map(({ type }) => type))).toEqual(new Set(['not_found', 'limited']))
+    // Each address has one try without a failure, and there are fewer of them than tokens in a quarter.
+    const [rate] = await db.query<{ tokens: number }>({ name: '', text: 'select tokens from pairing_rates' }, [])
+    expect(rate!.tokens).toBeGreaterThan(JOINS_BY_NUMBER.burst / 4 - 80 - 1)
+    const number = opened.type === 'opened' ? opened.nameplate : 0
+    expect(await pairings.join(number, id(), '198.51.100.1')).toMatchObject({ type: 'joined' })
+  }, 60_000)
 })
 
 describe('who gives a place up', () => {

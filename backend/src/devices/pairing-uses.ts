@@ -58,14 +58,17 @@ export async function takeTry(
   address: string,
   { isGuess }: { readonly isGuess: boolean },
 ): Promise<RetryAfterMs> {
-  const keptTokens = isGuess ? await keptFrom(db, address) : 0
-  const retryAfterMs = isGuess ? await waitForRate(db, JOINS_BY_NUMBER, keptTokens) : undefined
+  // Refused without a lock when it would be refused anyway.
+  const retryAfterMs = isGuess ? await waitForRate(db, JOINS_BY_NUMBER, await keptFrom(db, address, 0)) : undefined
   if (retryAfterMs !== undefined) return retryAfterMs
   try {
     await db.transaction({ name: 'take_pairing_try' }, async (tx) => {
       await takeUseOfNetworks(tx, 'failed_join', address, FAILED_JOINS_OF_ADDRESS)
+      if (!isGuess) return
+      // Read behind the locks on the address and its networks: of tries at once, each finds those before it.
+      const keptTokens = await keptFrom(tx, address, 1)
       // Last: everybody who tries a number waits for this row.
-      if (isGuess) requireTaken(await takeFromRate(tx, JOINS_BY_NUMBER, keptTokens))
+      requireTaken(await takeFromRate(tx, JOINS_BY_NUMBER, keptTokens))
     })
     return undefined
   } catch (error) {
@@ -91,14 +94,19 @@ function requireTaken(retryAfterMs: RetryAfterMs): void {
   if (retryAfterMs !== undefined) throw new LimitReached(retryAfterMs)
 }
 
-/** How many tokens an address with failures leaves to those that have fewer. A network counts as its average address. */
-async function keptFrom(db: Queryable, address: string): Promise<number> {
+/**
+ * How many tokens an address with failures leaves to those that have fewer. A network counts as its average address.
+ * `ownUses`: uses of the try itself that are counted already, and are no failures.
+ */
+async function keptFrom(db: Queryable, address: string, ownUses: 0 | 1): Promise<number> {
   const networks = networksOf(address)
   const countByKey = await countUsesOfAddresses(
     db,
     'failed_join',
     networks.map(({ key }) => key),
   )
-  const failures = Math.max(...networks.map(({ key, weight }) => Math.floor((countByKey.get(key) ?? 0) / weight)))
+  const failures = Math.max(
+    ...networks.map(({ key, weight }) => Math.floor(((countByKey.get(key) ?? ownUses) - ownUses) / weight)),
+  )
   return (JOINS_BY_NUMBER.burst * Math.min(failures, MAX_FAILURES_COUNTED)) / (MAX_FAILURES_COUNTED + 1)
 }

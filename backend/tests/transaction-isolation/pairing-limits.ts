@@ -4,9 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Queryable } from '../../src/db/postgres.ts'
 import { takeOpeningOfUser, takeUseOfAddress } from '../../src/db/queries/pairing-limits.ts'
 import { deleteAccount } from '../../src/db/queries/users.ts'
-import { returnTry } from '../../src/devices/pairing-uses.ts'
+import { JOINS_BY_NUMBER, returnTry } from '../../src/devices/pairing-uses.ts'
 import { addUser, id } from '../support/open-database.ts'
-import { newAddress, openJoinedMailbox, openMailbox, pairingsIn } from './pairing-scene.ts'
+import { newAddress, newNameplate, openJoinedMailbox, openMailbox, pairingsIn } from './pairing-scene.ts'
 import { asItIs, interleave, openScene, replacing, rewriting, type Scene, type Wrap } from './scene.ts'
 
 const WINDOW_MS = 3_600_000
@@ -123,6 +123,31 @@ export function describePairingLimits(): void {
           return seated
         })
       expect(await guessTwice(wrap)).toEqual({ met: 'waits', answers: ['joined', 'joined'] })
+    })
+
+    /** Two numbers are tried at once from an address that has not failed, while the tries saved up are fewer than a quarter. */
+    const tryNumbersAtOnce = async (wrap = asItIs) => {
+      const address = newAddress()
+      const tryNumber = (tx: Queryable) => pairingsIn(tx).join(newNameplate(), id(), address)
+      await fail(newAddress(), 1)
+      const save = (tokens: number) =>
+        scene.run('update pairing_rates set tokens = $1, filled_at = clock_timestamp()', [tokens])
+      await save(JOINS_BY_NUMBER.burst / 8)
+      const { first, second, met } = await interleave(scene, {
+        first: tryNumber,
+        second: (tx) => tryNumber(wrap(tx)),
+      })
+      await save(JOINS_BY_NUMBER.burst)
+      return { met, answers: [first, second].map((joined) => ('type' in joined ? joined.type : joined)) }
+    }
+
+    test('ISO-41, PAIR-11: of two numbers tried at once the second is kept out for the first', async () => {
+      expect(await tryNumbersAtOnce()).toEqual({ met: 'waits', answers: ['not_found', 'limited'] })
+    })
+
+    test('ISO-41: with the failures that were read before the wait, both are tried', async () => {
+      const wrap: Wrap = (tx) => replacing(tx, 'count_pairing_address_uses', async () => [])
+      expect(await tryNumbersAtOnce(wrap)).toEqual({ met: 'waits', answers: ['not_found', 'not_found'] })
     })
 
     /** One join sent twice at once. */
