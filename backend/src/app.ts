@@ -20,7 +20,7 @@ import { openPglite } from './db/pglite.ts'
 import { type Database, isRefusedData, openPostgres } from './db/postgres.ts'
 import { readDeviceLog, readLogHashes } from './db/queries/device-log.ts'
 import { deviceKeyText, findDeviceForSession, findDevicesForSessions, saveCursor } from './db/queries/devices.ts'
-import { dropReadEnvelopes, readEnvelopes } from './db/queries/envelopes.ts'
+import { dropLinkedEnvelopes, dropReadEnvelopes, readEnvelopes } from './db/queries/envelopes.ts'
 import { appendRuns, findStoredEvent, readChains, readEventsAfter, readHeads } from './db/queries/events.ts'
 import { deleteExpiredInvitations } from './db/queries/invitations.ts'
 import { deleteExpiredMailboxes, postMailboxMessage, readMailboxMessage } from './db/queries/mailboxes.ts'
@@ -344,6 +344,7 @@ export async function startApp(config: Config, overrides: AppOverrides = {}): Pr
         readDeviceLogSeq: async (userId) => (await findUser(db, userId))?.logSeq ?? 0,
         readEnvelopes: (userId, deviceId, afterEpoch) => readEnvelopes(db, userId, deviceId, afterEpoch, ENVELOPE_PAGE),
         dropReadEnvelopes: (userId, deviceId, throughEpoch) => dropReadEnvelopes(db, userId, deviceId, throughEpoch),
+        dropLinkedEnvelopes: (userId, deviceId, epochs) => dropLinkedEnvelopes(db, userId, deviceId, epochs),
       },
       beginSession: async (userId, deviceId) => {
         const key = { userId, deviceId }

@@ -2,7 +2,7 @@
 
 import { afterEach, describe, expect, test } from 'vitest'
 import { appendDeviceLogEntry } from '../src/db/queries/device-log.ts'
-import { dropReadEnvelopes, readEnvelopes } from '../src/db/queries/envelopes.ts'
+import { dropLinkedEnvelopes, dropReadEnvelopes, readEnvelopes } from '../src/db/queries/envelopes.ts'
 import { addUser, DATABASE_KINDS, id, makeEntry, openDatabase } from './support/open-database.ts'
 
 const undo: (() => Promise<unknown>)[] = []
@@ -56,5 +56,17 @@ describe.each(DATABASE_KINDS)('key boxes on %s', (kind) => {
     await db.query({ name: '', text: 'update devices set role = 3 where device_id = $1' }, [one])
     await dropReadEnvelopes(db, userId, one, 3)
     expect(await epochsOf(one)).toEqual([1, 2, 3, 4])
+  })
+
+  test('DEV-18: what a device links itself is dropped, nothing between, and never the newest box', async () => {
+    const { db, userId, devices, epochsOf } = await openScene(6)
+    const [one, other] = devices as [Uint8Array, Uint8Array]
+    await dropLinkedEnvelopes(db, userId, one, [4, 2])
+    expect(await epochsOf(one)).toEqual([1, 3, 5, 6])
+    await dropLinkedEnvelopes(db, userId, one, [6])
+    expect(await epochsOf(one)).toEqual([1, 3, 5, 6])
+    await db.query({ name: '', text: 'update devices set role = 3 where device_id = $1' }, [other])
+    await dropLinkedEnvelopes(db, userId, other, [4, 2])
+    expect(await epochsOf(other)).toEqual([1, 2, 3, 4, 5, 6])
   })
 })

@@ -103,6 +103,20 @@ describe('a stolen manager that seals a false box', () => {
   })
 })
 
+describe('a box that does not open, on a server that drops what its device has', () => {
+  test('DEV-16, DEV-18: a manager that starts an epoch over it stays live in its later sessions', async () => {
+    await rotateFalsely(server, thief, { cheated: [idOf(first)] })
+    await reaches(3)
+    await until(() => first.client.device.epochKeys.secretOf(3) !== undefined, 'the new key')
+    expect(closedOf(first)).toEqual([2])
+    await first.restart()
+    await start(first)
+    expect(first.client.state()).toMatchObject({ type: 'live' })
+    await publish(first, 'after')
+    expect(await take(member.client, 'notes', 2)).toEqual(['before', 'after'])
+  })
+})
+
 describe('a stolen manager that seals false links', () => {
   test.each(['false', 'none'] as const)('DEV-16: a link that is %s loses no history', async (links) => {
     await rotateFalsely(server, thief, { links })

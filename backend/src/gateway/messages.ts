@@ -41,6 +41,8 @@ export interface SessionStore {
   readEnvelopes(userId: Uint8Array, deviceId: Uint8Array, afterEpoch: number): Promise<EnvelopePage>
   /** The device has the epochs up to here. */
   dropReadEnvelopes(userId: Uint8Array, deviceId: Uint8Array, throughEpoch: number): Promise<void>
+  /** The device has these epochs: it has linked them itself. */
+  dropLinkedEnvelopes(userId: Uint8Array, deviceId: Uint8Array, epochs: readonly number[]): Promise<void>
 }
 
 export interface MessageParts {
@@ -163,9 +165,8 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
     await sendDeviceLog(null, afterSeq)
   }
 
-  /** The device has its answer already; a later request drops what stays now. */
-  const dropReadEnvelopes = (throughEpoch: number): Promise<void> =>
-    store.dropReadEnvelopes(session.userId, session.deviceId, throughEpoch).catch(parts.onFailure)
+  /** Whether the last page of envelopes has one to follow: a device stores none of them before it has the last. */
+  let isPaging = false
 
   const fetchEnvelopes = async (message: FetchEnvelopes): Promise<void> => {
     const page = await store.readEnvelopes(session.userId, session.deviceId, message.after_epoch)
@@ -176,7 +177,11 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       links: page.links.map(({ epoch, prevEpoch, box }) => ({ epoch, prev_epoch: prevEpoch, box })),
       is_last: page.isLast,
     })
-    if (message.after_epoch > 0) await dropReadEnvelopes(message.after_epoch)
+    const isNextPage = isPaging
+    isPaging = !page.isLast
+    if (isNextPage || message.after_epoch === 0) return
+    // The device has its answer already; a later request drops what stays now.
+    await store.dropReadEnvelopes(session.userId, session.deviceId, message.after_epoch).catch(parts.onFailure)
   }
 
   const appendDeviceLog = async (message: AppendDeviceLog): Promise<void> => {
@@ -199,9 +204,9 @@ export function createMessageHandler(parts: MessageParts): MessageHandler {
       case 'appended': {
         const { seq, isClosed, epoch } = outcome.state
         connection.send({ type: 'device_log_appended', request_id: message.request_id, seq })
-        // It made the epoch, and linked it to those before.
         if (epoch.logSeq === seq && !isClosed && isSignedBy(message.entry, session.deviceId)) {
-          await dropReadEnvelopes(epoch.n - 1)
+          const linked = epoch.links.map(({ n }) => n)
+          await store.dropLinkedEnvelopes(session.userId, session.deviceId, linked).catch(parts.onFailure)
         }
         if (isClosed) return parts.announce({ type: 'account_deleted', userId: session.userId })
         parts.announce({ type: 'device_log', userId: session.userId, seq })

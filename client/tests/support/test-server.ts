@@ -75,13 +75,22 @@ const NOW_MS = SERVER_TIME_MS
 
 export function createTestServer(keySeed = 7): TestServer {
   const keys = createServerKeys(keySeed)
-  const boxes: { deviceId: string; epoch: number; box: Uint8Array }[] = []
+  let boxes: { deviceId: string; epoch: number; box: Uint8Array }[] = []
   const links: { epoch: number; prev_epoch: number; box: Uint8Array }[] = []
   const lastByDevice = new Map<string, { seq: number; chain: Uint8Array }>()
   const streamSeqs = new Map<string, number>()
 
   const linksOf = (epoch: number): Map<number, Uint8Array> =>
     new Map(links.filter((link) => link.epoch === epoch).map((link) => [link.prev_epoch, link.box]))
+
+  /** As a server does (DEV-18): what the device has, but never its newest box nor one of the recovery device. */
+  const dropBoxes = (deviceId: DeviceId, isHeld: (epoch: number) => boolean): void => {
+    if (server.state === undefined || findDevice(server.state, deviceId)?.record.role === 'recovery') return
+    const own = boxes.filter((box) => box.deviceId === toHex(deviceId))
+    const newest = Math.max(...own.map(({ epoch }) => epoch))
+    if (isHeld(newest)) return
+    boxes = boxes.filter((box) => !own.includes(box) || !isHeld(box.epoch))
+  }
 
   const publish = (peer: Peer, wires: readonly Uint8Array[]): void => {
     const { state } = server
@@ -185,6 +194,7 @@ export function createTestServer(keySeed = 7): TestServer {
           links: links.filter(({ epoch }) => epoch > message.after_epoch),
           is_last: true,
         })
+        if (message.after_epoch > 0) dropBoxes(peer.deviceId, (n) => n <= message.after_epoch)
         return
       }
       case 'append_device_log': {
@@ -195,6 +205,8 @@ export function createTestServer(keySeed = 7): TestServer {
         }
         server.append(entry, message.boxes, message.links)
         peer.send({ type: 'device_log_appended', request_id, seq: server.state!.seq })
+        const { epoch, seq } = server.state!
+        if (epoch.logSeq === seq) dropBoxes(peer.deviceId, (n) => epoch.links.some((link) => link.n === n))
         if (server.tellsOfEntries) {
           const head_seq = server.state!.seq
           for (const each of server.peers) each.send({ type: 'device_log', request_id: null, entries: [], head_seq })

@@ -1,6 +1,7 @@
 // The sealed boxes of one device and the links between epochs, by epoch (PROTOCOL D).
 
 import type { Queryable, Statement } from '../postgres.ts'
+import { formatIntegers } from '../values.ts'
 import { RECOVERY_ROLE } from './devices.ts'
 
 export interface EnvelopePage {
@@ -92,4 +93,36 @@ export const dropReadEnvelopes = async (
   throughEpoch: number,
 ): Promise<void> => {
   await db.query(dropRead, [userId, deviceId, throughEpoch])
+}
+
+const dropLinked: Statement = {
+  name: 'drop_linked_envelopes',
+  text: `
+    delete from key_envelopes as k
+    using devices as d
+    where
+      k.user_id = $1
+      and k.device_id = $2
+      and k.epoch = any ($3::bigint[])
+      and d.user_id = k.user_id
+      and d.device_id = k.device_id
+      and d.role <> ${RECOVERY_ROLE}
+      and exists (
+        select 1
+        from key_envelopes as later
+        where later.user_id = k.user_id and later.device_id = k.device_id and later.epoch > k.epoch
+      )`,
+}
+
+/**
+ * Drops a device's boxes of the epochs that it has linked itself (DEV-18): it sealed their secrets into the links, so it
+ * has them. An epoch that it could not open it cannot link, and that box stays.
+ */
+export const dropLinkedEnvelopes = async (
+  db: Queryable,
+  userId: Uint8Array,
+  deviceId: Uint8Array,
+  epochs: readonly number[],
+): Promise<void> => {
+  if (epochs.length > 0) await db.query(dropLinked, [userId, deviceId, formatIntegers(epochs)])
 }
